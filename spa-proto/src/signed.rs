@@ -207,13 +207,10 @@ fn signer(verifier: &Verifier, kind: &Kind) -> Result<VerifyingKey, Reason> {
 
 /// The key that a valid enrolment binds; `None` where one is bound already.
 fn binds(verifier: &Verifier, kind: &Kind, now: Timestamp) -> Result<Option<VerifyingKey>, Reason> {
-    let (
-        Verifier::Pending { secret, expires },
-        Kind::Enrol(Enrolment { verifying_key, secret: shown }),
-    ) = (verifier, kind)
-    else {
+    let (Verifier::Pending { secret, expires }, Kind::Enrol(enrolment)) = (verifier, kind) else {
         return Ok(None);
     };
+    let Enrolment { verifying_key, secret: shown } = &**enrolment;
     if !secret.matches(shown) {
         return Err(Reason::BadEnrolSecret);
     }
