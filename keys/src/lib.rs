@@ -1,1 +1,50 @@
-//! .
+//! Key material on disk for spa: who the server is, which clients it knows, and
+//! the tokens that make clients of people.
+//!
+//! ```text
+//! DIR/server.toml              identity   the server's private key, cloak, name, port
+//! DIR/clients/NAME.toml        record     one client: keys and policy
+//! DIR/revoked/NAME-KID.toml    record     what is left of it afterwards, without secrets
+//! DIR/lock                     store      held by whoever writes
+//! ```
+//!
+//! A [`Token`] carries a record's secrets from server to client; a
+//! [`PublicKeyLine`] a client's key from client to server. Both are one line of
+//! text with a checksum (`docs/protocol.md` §8 and §9).
+//!
+//! Secrets have neither `Debug` nor `PartialEq` and are wiped when dropped.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod cidr;
+pub mod date;
+pub mod document;
+pub mod duration;
+pub mod encoding;
+pub mod files;
+pub mod random;
+
+mod armour;
+mod error;
+mod field;
+mod host;
+mod identity;
+mod lock;
+mod os;
+mod proof;
+mod record;
+mod record_file;
+mod store;
+mod token;
+
+pub use error::StoreError;
+pub use host::{InvalidHost, check_host, own_host_name};
+pub use identity::ServerIdentity;
+pub use proof::{ProofError, PublicKeyLine};
+pub use record::{
+    AddressRule, ClientName, ClientRecord, ClientState, InvalidAddressRule, InvalidName,
+    RevokedClient,
+};
+pub use store::{Listing, NewClient, RevokedListing, Store};
+pub use token::{Token, TokenEnrolment, TokenError};

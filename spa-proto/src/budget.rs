@@ -31,10 +31,23 @@ impl Budget {
     /// Takes one packet's worth, if it is there.
     #[must_use]
     pub fn take(&mut self, rate: Rate, now: Monotonic) -> bool {
+        let held = self.holds(rate, now);
+        if held {
+            self.charge();
+        }
+        held
+    }
+
+    /// Whether one packet's worth is there.
+    #[must_use]
+    pub fn holds(&mut self, rate: Rate, now: Monotonic) -> bool {
         self.fill(rate, now);
-        let Some(rest) = self.millitokens.checked_sub(1000) else { return false };
-        self.millitokens = rest;
-        true
+        self.millitokens >= 1000
+    }
+
+    /// Takes one packet's worth that is there.
+    pub fn charge(&mut self) {
+        self.millitokens = self.millitokens.saturating_sub(1000);
     }
 
     fn fill(&mut self, rate: Rate, now: Monotonic) {

@@ -191,19 +191,21 @@ impl Client {
         if known { Err(Reason::Duplicate) } else { Ok(()) }
     }
 
-    /// Step 6.
+    /// Step 6. Both budgets are charged or neither: what the common one refuses
+    /// is not remembered, and copies of it must not use up the owner's.
     fn spend(
         &mut self,
         global: &mut Budget,
         settings: GateSettings,
         clock: Monotonic,
     ) -> Result<(), Reason> {
-        if !self.budget.take(settings.client_rate, clock) {
+        if !self.budget.holds(settings.client_rate, clock) {
             return Err(Reason::OverBudget);
         }
         if !global.take(settings.global_rate, clock) {
             return Err(Reason::OverCap);
         }
+        self.budget.charge();
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::key::{Kid, Nonce, ServerPublic, SharedSecret};
-use crate::packet::{HEADER_LEN, TAG_LEN};
+use crate::packet::{HEADER_LEN, TAG_LEN, field};
 use crate::pseudonym::Pseudonym;
 use crate::secret::Psk;
 use crate::transcript::{Transcript, concat};
@@ -38,6 +38,23 @@ impl ClientKeys {
             mac: key(b"spa1 mac\0"),
             header: key(b"spa1 hdr\0"),
             dh: key(b"spa1 dh\0"),
+        }
+    }
+
+    /// As they go from the process that reads records to the one that meets packets.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 128]> {
+        Zeroizing::new(concat(&[&self.id, &self.mac, &self.header, &self.dh]))
+    }
+
+    /// Undoes [`Self::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 128]) -> Self {
+        Self {
+            id: field(bytes, 0..32),
+            mac: field(bytes, 32..64),
+            header: field(bytes, 64..96),
+            dh: field(bytes, 96..128),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// Wall-clock time in milliseconds since 1970-01-01 00:00 UTC, leap seconds
-/// ignored, as carried by a knock (protocol §4).
+/// ignored, as carried by a knock (protocol §1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 

@@ -1,0 +1,60 @@
+//! What `spa-keys` does: one file for each command.
+
+pub(crate) mod add;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod revoke;
+pub(crate) mod show;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use spa_keys::StoreError;
+
+/// Why a command came to nothing.
+pub(crate) enum Failure {
+    /// The store says no.
+    Store(StoreError),
+    /// Standard output cannot be written to.
+    Output(io::Error),
+    /// Anything else, said in full.
+    Other(String),
+}
+
+impl Failure {
+    /// 2 where the arguments contradict themselves, as clap does; otherwise 1.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Store(StoreError::Policy(_) | StoreError::Host(_)) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => {
+                error.fmt(f)?;
+                let denied = matches!(error, StoreError::File(error) if error.is_denied());
+                f.write_str(if denied { "; are you root?" } else { "" })
+            }
+            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
+            Self::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Prints to standard output, all of it or an error: the reader may be gone, or
+/// the disk behind it full.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}

@@ -1,0 +1,105 @@
+//! What can go wrong with the store, and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::document::Malformed;
+use crate::files::FileError;
+use crate::host::InvalidHost;
+use crate::random::NoRandomness;
+use crate::record::ClientName;
+
+/// Why the store did not do what was asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// A file or a directory.
+    File(FileError),
+    /// What is in a file.
+    Malformed(Malformed),
+    /// No server key in this directory.
+    NotInitialised(PathBuf),
+    /// A server key is there already, in this file.
+    Initialised(PathBuf),
+    /// Not a name that clients can resolve.
+    Host(InvalidHost),
+    /// What is to be written contradicts itself.
+    Policy(&'static str),
+    /// A client of this name is there already.
+    Taken(ClientName),
+    /// No client of this name.
+    Unknown(ClientName),
+    /// No client of this name any more.
+    Revoked(ClientName),
+    /// The record is not what the caller took it for: it was made anew, bound
+    /// to a key, or knocked with since.
+    Changed(ClientName),
+    /// Somebody else has been writing for too long, holding this file.
+    Locked(PathBuf),
+    /// No random numbers to be had.
+    Random(NoRandomness),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::Malformed(error) => error.fmt(f),
+            Self::NotInitialised(dir) => {
+                let dir = dir.display();
+                write!(f, "there is no server key in {dir}; run: spa-keys --dir {dir} init")
+            }
+            Self::Initialised(path) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} is there already and stays as it is: clients know the server by it"
+                )
+            }
+            Self::Host(error) => error.fmt(f),
+            Self::Policy(what) => f.write_str(what),
+            Self::Taken(name) => write!(
+                f,
+                "there is a client {name} already, which stays as it is: take another name, or \
+                 run spa-keys revoke {name} first"
+            ),
+            Self::Unknown(name) => {
+                write!(f, "there is no client {name}; spa-keys list shows those there are")
+            }
+            Self::Revoked(name) => write!(f, "{name} is revoked already"),
+            Self::Changed(name) => write!(f, "the record of {name} has changed meanwhile"),
+            Self::Locked(path) => write!(
+                f,
+                "another program has been holding {} for too long: try again, or see which with \
+                 fuser",
+                path.display()
+            ),
+            Self::Random(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<Malformed> for StoreError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<InvalidHost> for StoreError {
+    fn from(error: InvalidHost) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<NoRandomness> for StoreError {
+    fn from(error: NoRandomness) -> Self {
+        Self::Random(error)
+    }
+}

@@ -1,0 +1,155 @@
+//! Private files: read only if they are private, written whole or not at all.
+
+mod error;
+mod temp;
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::os;
+pub use error::{FileError, Problem};
+use temp::Temp;
+
+/// The longest file that [`read_private`] reads, in bytes.
+pub const MAX_LEN: usize = 64 * 1024;
+
+/// Reads a file that nobody else may read.
+///
+/// # Errors
+/// [`FileError`] where others have any right to it, its owner is neither we nor
+/// root, it is no regular file, longer than 64 KiB, or not UTF-8.
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let io = |error| FileError::io(path, "read", error);
+    let mut file = os::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(FileError::new(path, Problem::NotRegular));
+    }
+    os::check_file(&metadata).map_err(|problem| FileError::new(path, problem))?;
+    let bytes = read_bounded(&mut file, metadata.len()).map_err(io)?;
+    text(&bytes).map_err(|problem| FileError::new(path, problem))
+}
+
+/// Reads one byte more than allowed at most, into memory that is large enough
+/// from the start: growing would leave copies of secrets behind.
+fn read_bounded(file: &mut File, len: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let len = usize::try_from(len).unwrap_or(MAX_LEN).min(MAX_LEN);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(len + 1));
+    let limit = u64::try_from(MAX_LEN + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn text(bytes: &[u8]) -> Result<Zeroizing<String>, Problem> {
+    if bytes.len() > MAX_LEN {
+        return Err(Problem::TooLong);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Problem::NotText)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Puts a file of mode 0600 in place of whatever was there: after a crash there
+/// is the old one or the new one, whole.
+///
+/// # Errors
+/// [`FileError`]; except where only the very last step failed, flushing the
+/// directory, what was there is still there.
+pub fn write_atomic(path: &Path, text: &str) -> Result<(), FileError> {
+    Temp::write(path, text)?.replace(path)?;
+    sync_parent(path)
+}
+
+/// Makes a file of mode 0600 where there is none: after a crash it is there
+/// whole, or not at all.
+///
+/// # Errors
+/// [`FileError`]; see [`FileError::is_taken`].
+pub fn create_new(path: &Path, text: &str) -> Result<(), FileError> {
+    Temp::write(path, text)?.become_new(path)?;
+    sync_parent(path)
+}
+
+/// Removes a file, durably.
+///
+/// # Errors
+/// [`FileError`]; see [`FileError::is_missing`].
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    fs::remove_file(path).map_err(|error| FileError::io(path, "remove", error))?;
+    sync_parent(path)
+}
+
+/// Removes what crashes have left behind in a directory: temporary files, which
+/// may hold secrets. To be called only while nobody else writes there.
+pub(crate) fn sweep(dir: &Path) -> Result<(), FileError> {
+    for path in entries(dir)? {
+        if temp::is_temp(&path) {
+            fs::remove_file(&path).map_err(|error| FileError::io(&path, "remove", error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything in a private directory, in order; nothing where there is no such
+/// directory.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    match check_private_dir(dir).and_then(|()| list(dir)) {
+        Err(error) if error.is_missing() => Ok(Vec::new()),
+        entries => entries,
+    }
+}
+
+fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    let mut entries = entries.map_err(|error| FileError::io(dir, "read", error))?;
+    entries.sort();
+    Ok(entries)
+}
+
+/// Makes a directory of mode 0700 and those above it that are missing.
+///
+/// # Errors
+/// [`FileError`], also where there is one that others can write to, or that is
+/// neither ours nor root's.
+pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
+    let missing: Vec<_> = path
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && fs::metadata(dir).is_err())
+        .collect();
+    missing.into_iter().rev().try_for_each(make_dir)?;
+    check_private_dir(path)
+}
+
+fn make_dir(path: &Path) -> Result<(), FileError> {
+    match os::create_dir(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(FileError::io(path, "make directory", error)),
+    }
+}
+
+/// Refuses a directory in which others can write; see [`make_private_dir`].
+pub(crate) fn check_private_dir(path: &Path) -> Result<(), FileError> {
+    let metadata = fs::metadata(path).map_err(|error| FileError::io(path, "look at", error))?;
+    if !metadata.is_dir() {
+        return Err(FileError::new(path, Problem::NotDir));
+    }
+    os::check_dir(&metadata).map_err(|problem| FileError::new(path, problem))
+}
+
+fn sync_parent(path: &Path) -> Result<(), FileError> {
+    let dir = parent(path);
+    os::sync_dir(dir).map_err(|error| FileError::io(dir, "flush", error))
+}
+
+/// The directory that `path` is in, also where it is named by its last part alone.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;

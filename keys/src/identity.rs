@@ -1,0 +1,169 @@
+//! Who the server is: `DIR/server.toml`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use spa_proto::{Cloak, ServerPublic, ServerSecret};
+use zeroize::Zeroizing;
+
+use crate::document::{self, Malformed};
+use crate::encoding::to_base64;
+use crate::error::StoreError;
+use crate::field;
+use crate::files::{self, FileError};
+use crate::host::check_host;
+use crate::lock::WriteLock;
+use crate::random;
+
+/// The server's own keys (protocol §3.1), and where clients send their knocks.
+pub struct ServerIdentity {
+    /// Private key.
+    pub secret: ServerSecret,
+    /// What hides its clients' pseudonyms.
+    pub cloak: Cloak,
+    /// Name or address, as clients resolve it; see [`check_host`].
+    pub host: String,
+    /// UDP port, not 0.
+    pub port: u16,
+}
+
+/// The file, in the order in which it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct IdentityFile {
+    host: String,
+    port: std::num::NonZeroU16,
+    #[serde(deserialize_with = "field::required")]
+    public_key: ServerPublic,
+    #[serde(deserialize_with = "field::required")]
+    secret_key: ServerSecret,
+    #[serde(deserialize_with = "field::required")]
+    cloak: Cloak,
+}
+
+impl ServerIdentity {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotInitialised`], or whatever is wrong with the file.
+    pub fn load(dir: &Path) -> Result<Self, StoreError> {
+        let path = path_in(dir);
+        let text = files::read_private(&path).map_err(|error| missing(dir, error))?;
+        Ok(Self::parse(&path, &text)?)
+    }
+
+    /// Makes a new one, and the directories.
+    ///
+    /// # Errors
+    /// [`StoreError::Initialised`] where there is one: it stays as it is.
+    pub fn init(dir: &Path, host: &str, port: u16) -> Result<Self, StoreError> {
+        let identity = Self::generate(host, port)?;
+        for dir in [dir, &dir.join("clients"), &dir.join("revoked")] {
+            files::make_private_dir(dir)?;
+        }
+        let _lock = WriteLock::acquire(dir)?;
+        let path = path_in(dir);
+        files::create_new(&path, &identity.to_text()).map_err(|error| taken(path, error))?;
+        Ok(identity)
+    }
+
+    fn generate(host: &str, port: u16) -> Result<Self, StoreError> {
+        check_host(host)?;
+        if port == 0 {
+            return Err(StoreError::Policy("the port cannot be 0"));
+        }
+        Ok(Self {
+            secret: ServerSecret::from_bytes(*random::bytes()?),
+            cloak: Cloak::from_bytes(*random::bytes()?),
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+        let file: IdentityFile = document::parse(path, text)?;
+        let malformed = |message: String| Malformed::new(path, message);
+        check_host(&file.host).map_err(|error| malformed(format!("host: {error}")))?;
+        if file.secret_key.public() != file.public_key {
+            let message = "public-key does not belong to secret-key: one of them was changed";
+            return Err(malformed(message.to_owned()));
+        }
+        let IdentityFile { host, port, secret_key, cloak, .. } = file;
+        Ok(Self { secret: secret_key, cloak, host, port: port.get() })
+    }
+
+    fn to_text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(1024));
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "# This server, to its clients: made by spa-keys init, not to be replaced, or every\n\
+             # client needs a new token. Secret. host and port go into new tokens only.\n\
+             host = \"{}\"\n\
+             port = {}\n\
+             public-key = \"{}\"\n\
+             secret-key = \"{}\"\n\
+             cloak = \"{}\"\n",
+            self.host,
+            self.port,
+            *to_base64(self.secret.public().as_bytes()),
+            *to_base64(self.secret.expose().as_slice()),
+            *to_base64(self.cloak.expose()),
+        );
+        text
+    }
+}
+
+fn path_in(dir: &Path) -> PathBuf {
+    dir.join("server.toml")
+}
+
+fn missing(dir: &Path, error: FileError) -> StoreError {
+    if error.is_missing() { StoreError::NotInitialised(dir.to_owned()) } else { error.into() }
+}
+
+fn taken(path: PathBuf, error: FileError) -> StoreError {
+    if error.is_taken() { StoreError::Initialised(path) } else { error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> Zeroizing<String> {
+        ServerIdentity::generate("fw.example.com", 62201).ok().unwrap().to_text()
+    }
+
+    fn complain(text: &str) -> String {
+        ServerIdentity::parse(Path::new("/s.toml"), text).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let text = text();
+        let read = ServerIdentity::parse(Path::new("/s.toml"), &text).ok().unwrap();
+        assert!(*read.to_text() == *text);
+        assert_eq!((read.host.as_str(), read.port), ("fw.example.com", 62201));
+    }
+
+    #[test]
+    fn complains_by_line_and_keeps_secrets_to_itself() {
+        let text = text();
+        let secret = text.lines().find(|line| line.starts_with("secret-key")).unwrap();
+        let secret = secret.split('"').nth(1).unwrap();
+        for (broken, complaint) in [
+            (text.replace(secret, &secret[1..]), "/s.toml:6: expected 32 bytes in base64"),
+            (text.replace(secret, &format!("B{}", &secret[1..])), "/s.toml: public-key does not"),
+            (text.replace("port", "prot"), "/s.toml:4: unknown field `prot`"),
+            (text.replace("62201", "0"), "/s.toml:4: "),
+            (text.replace("fw.", "f w."), "/s.toml: host: "),
+            (text.replace("cloak", "#"), "/s.toml: missing field `cloak`"),
+            (text.replace("cloak = \"", "cloak = "), "/s.toml:7: "),
+        ] {
+            let said = complain(&broken);
+            assert!(said.starts_with(complaint), "{said}");
+            assert!(!said.contains(&secret[4..]), "{said}");
+        }
+    }
+}

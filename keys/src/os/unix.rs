@@ -1,0 +1,82 @@
+//! Unix: permission bits, uids, `flock`.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::{geteuid, gethostname};
+
+use crate::files::Problem;
+
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_DIR: u32 = 0o700;
+
+/// Held until it is dropped, or the process ends.
+pub(crate) type Lock = Flock<File>;
+
+/// Opens for reading, without waiting for the other end of a pipe.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// Makes a file of mode 0600, whatever the umask.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)?;
+    file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+    Ok(file)
+}
+
+/// Makes a directory of mode 0700, whatever the umask.
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(PRIVATE_DIR).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(PRIVATE_DIR))
+}
+
+/// Refuses a file that others have any right to, or could have written.
+pub(crate) fn check_file(file: &Metadata) -> Result<(), Problem> {
+    let mode = file.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Problem::LooseFile { mode });
+    }
+    check_owner(file)
+}
+
+/// Refuses a directory in which others can put, replace or bring back files.
+pub(crate) fn check_dir(dir: &Metadata) -> Result<(), Problem> {
+    let mode = dir.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(Problem::LooseDir { mode });
+    }
+    check_owner(dir)
+}
+
+fn check_owner(of: &Metadata) -> Result<(), Problem> {
+    let (owner, us) = (of.uid(), geteuid().as_raw());
+    if owner == us || owner == 0 { Ok(()) } else { Err(Problem::Foreign { owner, us }) }
+}
+
+/// Makes the names in a directory survive a crash.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Locks the file against every other process; `None` where one has it.
+pub(crate) fn try_lock(path: &Path) -> io::Result<Option<Lock>> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)?;
+    file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// What this host calls itself.
+pub(crate) fn host_name() -> Option<String> {
+    gethostname().ok()?.into_string().ok()
+}

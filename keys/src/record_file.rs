@@ -1,0 +1,241 @@
+//! Records as TOML: one file for each client, and for each that was revoked.
+
+use std::fmt::{Display, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use spa_proto::{EnrolHash, Kid, Prefix, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
+use zeroize::Zeroizing;
+
+use crate::document::{self, Malformed};
+use crate::encoding::to_base64;
+use crate::record::{AddressRule, ClientName, ClientRecord, RevokedClient, check_policy};
+use crate::{date, duration, field};
+
+/// What the file says, in the order in which it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RecordFile {
+    #[serde(deserialize_with = "field::required")]
+    name: ClientName,
+    #[serde(default, deserialize_with = "field::optional")]
+    expires: Option<Timestamp>,
+    #[serde(deserialize_with = "field::list")]
+    services: Vec<ServiceName>,
+    #[serde(default, deserialize_with = "field::optional")]
+    ttl: Option<Duration>,
+    #[serde(default, deserialize_with = "field::optional")]
+    max_ttl: Option<Duration>,
+    #[serde(default, deserialize_with = "field::list")]
+    sources: Vec<Prefix>,
+    #[serde(deserialize_with = "field::required")]
+    address: AddressRule,
+    #[serde(deserialize_with = "field::required")]
+    created: Timestamp,
+    #[serde(default, deserialize_with = "field::optional")]
+    revoked: Option<Timestamp>,
+    knocked: bool,
+    #[serde(deserialize_with = "field::required")]
+    kid: Kid,
+    #[serde(default, deserialize_with = "field::optional")]
+    key: Option<VerifyingKey>,
+    #[serde(default, deserialize_with = "field::optional")]
+    enrolment_hash: Option<EnrolHash>,
+    #[serde(default, deserialize_with = "field::optional")]
+    enrolment_expires: Option<Timestamp>,
+    #[serde(default, deserialize_with = "field::optional")]
+    psk: Option<Psk>,
+}
+
+impl RecordFile {
+    /// Reads the contents of `path`; what every record must be is checked here.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+        let file: Self = document::parse(path, text)?;
+        check_policy(&file.services, file.ttl, file.max_ttl)
+            .map_err(|message| Malformed::new(path, message))?;
+        Ok(file)
+    }
+
+    /// The record of a client, which has the psk and either a key or a hash.
+    pub(crate) fn into_client(self, path: &Path) -> Result<ClientRecord, Malformed> {
+        let malformed = |message| Malformed::new(path, message);
+        if path.file_name() != Some(client_file_name(&self.name).as_ref()) {
+            return Err(malformed("the file is named for another client than its name"));
+        }
+        if self.revoked.is_some() {
+            return Err(malformed("revoked: such a record lets nobody in"));
+        }
+        Ok(ClientRecord {
+            verifier: self.verifier().map_err(malformed)?,
+            psk: self.psk.ok_or_else(|| malformed("missing field `psk`"))?,
+            name: self.name,
+            kid: self.kid,
+            knocked: self.knocked,
+            created: self.created,
+            expires: self.expires,
+            services: self.services,
+            ttl: self.ttl,
+            max_ttl: self.max_ttl,
+            sources: self.sources,
+            address: self.address,
+        })
+    }
+
+    /// What is left of a client, which has no secrets.
+    pub(crate) fn into_revoked(self, path: &Path) -> Result<RevokedClient, Malformed> {
+        let revoked =
+            self.revoked.ok_or_else(|| Malformed::new(path, "missing field `revoked`"))?;
+        Ok(RevokedClient {
+            name: self.name,
+            kid: self.kid,
+            key: self.key,
+            knocked: self.knocked,
+            created: self.created,
+            expires: self.expires,
+            revoked,
+            services: self.services,
+            ttl: self.ttl,
+            max_ttl: self.max_ttl,
+            sources: self.sources,
+            address: self.address,
+        })
+    }
+
+    fn verifier(&self) -> Result<Verifier, &'static str> {
+        match (self.key, self.enrolment_hash, self.enrolment_expires) {
+            (Some(key), None, None) => Ok(Verifier::Bound(key)),
+            // A token that is still out has never been knocked with.
+            (None, Some(secret), Some(expires)) if !self.knocked => {
+                Ok(Verifier::Pending { secret, expires })
+            }
+            (None, Some(_), Some(_)) => Err("knocked, but no key is bound"),
+            _ => Err("expected either key, or enrolment-hash and enrolment-expires"),
+        }
+    }
+
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
+        let mut text = Text::with_room_for(self);
+        text.line(match self.revoked {
+            None => "# What this client may do can be edited here; spad takes it up at once.",
+            Some(_) => "# What is left of a client that was revoked.",
+        });
+        text.value("name", Some(&self.name));
+        text.date("expires", self.expires);
+        text.values("services", &self.services);
+        text.value("ttl", self.ttl.map(duration::format).as_ref());
+        text.value("max-ttl", self.max_ttl.map(duration::format).as_ref());
+        text.values("sources", &self.sources);
+        text.value("address", Some(&self.address));
+        text.line("\n# Kept by the programs.");
+        text.date("created", self.created.into());
+        text.date("revoked", self.revoked);
+        text.line(&format!("knocked = {}", self.knocked));
+        text.value("kid", Some(&self.kid));
+        text.bytes("key", self.key.map(|key| key.to_bytes()).as_ref());
+        text.bytes("enrolment-hash", self.enrolment_hash.as_ref().map(EnrolHash::as_bytes));
+        text.date("enrolment-expires", self.enrolment_expires);
+        text.bytes("psk", self.psk.as_ref().map(Psk::expose));
+        text.0
+    }
+}
+
+impl From<&ClientRecord> for RecordFile {
+    fn from(record: &ClientRecord) -> Self {
+        let (key, enrolment_hash, enrolment_expires) = match &record.verifier {
+            Verifier::Bound(key) => (Some(*key), None, None),
+            Verifier::Pending { secret, expires } => (None, Some(*secret), Some(*expires)),
+        };
+        Self {
+            psk: Some(record.psk.clone()),
+            key,
+            enrolment_hash,
+            enrolment_expires,
+            name: record.name.clone(),
+            kid: record.kid,
+            knocked: record.knocked,
+            created: record.created,
+            expires: record.expires,
+            revoked: None,
+            services: record.services.clone(),
+            ttl: record.ttl,
+            max_ttl: record.max_ttl,
+            sources: record.sources.clone(),
+            address: record.address,
+        }
+    }
+}
+
+impl From<&RevokedClient> for RecordFile {
+    fn from(client: &RevokedClient) -> Self {
+        Self {
+            psk: None,
+            key: client.key,
+            enrolment_hash: None,
+            enrolment_expires: None,
+            name: client.name.clone(),
+            kid: client.kid,
+            knocked: client.knocked,
+            created: client.created,
+            expires: client.expires,
+            revoked: Some(client.revoked),
+            services: client.services.clone(),
+            ttl: client.ttl,
+            max_ttl: client.max_ttl,
+            sources: client.sources.clone(),
+            address: client.address,
+        }
+    }
+}
+
+/// Name of the file in `clients/`.
+pub(crate) fn client_file_name(name: &ClientName) -> String {
+    format!("{name}.toml")
+}
+
+/// Name of the file in `revoked/`: a name can come to be revoked more than once.
+pub(crate) fn revoked_file_name(name: &ClientName, kid: &Kid) -> String {
+    format!("{name}-{:.8}.toml", kid.to_string())
+}
+
+/// TOML, line by line. No value needs escaping: all are made of letters,
+/// digits and a few harmless signs.
+struct Text(Zeroizing<String>);
+
+impl Text {
+    /// Large enough from the start: growing would leave copies of the psk behind.
+    fn with_room_for(file: &RecordFile) -> Self {
+        let lists = file.services.len() * 20 + file.sources.len() * 52;
+        Self(Zeroizing::new(String::with_capacity(1024 + lists)))
+    }
+
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn value<T: Display>(&mut self, key: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            // Writing to a string does not fail.
+            let _ = writeln!(self.0, "{key} = \"{value}\"");
+        }
+    }
+
+    fn values<T: Display>(&mut self, key: &str, values: &[T]) {
+        let quoted: Vec<_> = values.iter().map(|value| format!("\"{value}\"")).collect();
+        self.line(&format!("{key} = [{}]", quoted.join(", ")));
+    }
+
+    fn date(&mut self, key: &str, time: Option<Timestamp>) {
+        if let Some(time) = time {
+            self.line(&format!("{key} = {}", date::format(time)));
+        }
+    }
+
+    fn bytes(&mut self, key: &str, bytes: Option<&[u8; 32]>) {
+        self.value(key, bytes.map(|bytes| to_base64(bytes)).as_deref());
+    }
+}
+
+#[cfg(test)]
+mod tests;

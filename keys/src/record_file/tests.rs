@@ -1,0 +1,194 @@
+use std::path::PathBuf;
+
+use super::*;
+use spa_proto::SigningKey;
+
+fn pending() -> ClientRecord {
+    ClientRecord {
+        name: "alice".parse().unwrap(),
+        kid: Kid::from_bytes([0xab; 16]),
+        psk: Psk::from_bytes([0xcd; 32]),
+        verifier: Verifier::Pending {
+            secret: EnrolHash::from_bytes([0xef; 32]),
+            expires: Timestamp::from_millis(1_800_000_000_000),
+        },
+        knocked: false,
+        created: Timestamp::from_millis(1_799_000_000_000),
+        expires: Some(Timestamp::from_millis(1_900_000_000_000)),
+        services: ["web", "ssh"].map(|name| name.parse().unwrap()).to_vec(),
+        ttl: Some(Duration::from_secs(30)),
+        max_ttl: Some(Duration::from_secs(300)),
+        sources: ["10.0.0.0/8", "2001:db8::/32"]
+            .map(|cidr| crate::cidr::parse(cidr).unwrap())
+            .to_vec(),
+        address: AddressRule::Seen,
+    }
+}
+
+fn bound() -> ClientRecord {
+    let key = SigningKey::from_seed(&[1; 32]).verifying_key();
+    let verifier = Verifier::Bound(key);
+    ClientRecord {
+        verifier,
+        knocked: true,
+        expires: None,
+        ttl: None,
+        max_ttl: None,
+        sources: Vec::new(),
+        ..pending()
+    }
+}
+
+fn path() -> PathBuf {
+    "/keys/clients/alice.toml".into()
+}
+
+fn text(record: &ClientRecord) -> Zeroizing<String> {
+    RecordFile::from(record).to_text()
+}
+
+fn read(text: &str) -> Result<ClientRecord, Malformed> {
+    RecordFile::parse(&path(), text)?.into_client(&path())
+}
+
+fn complain(text: &str) -> String {
+    read(text).err().map_or_else(|| "nothing".to_owned(), |error| error.to_string())
+}
+
+#[test]
+fn clients_read_what_they_write() {
+    for record in [pending(), bound()] {
+        let written = text(&record);
+        let read = read(&written).ok().unwrap();
+        assert!(*text(&read) == *written, "nothing is lost");
+        assert_eq!(read.verifier, record.verifier);
+        assert_eq!((read.name, read.kid, read.knocked), (record.name, record.kid, record.knocked));
+        assert!(read.psk.expose() == record.psk.expose());
+        assert_eq!((read.created, read.expires), (record.created, record.expires));
+        assert_eq!((read.services, read.sources), (record.services, record.sources));
+        assert_eq!((read.ttl, read.max_ttl), (record.ttl, record.max_ttl));
+        assert_eq!(read.address, record.address);
+    }
+}
+
+#[test]
+fn the_revoked_read_what_they_write_and_have_no_secrets() {
+    for record in [pending(), bound()] {
+        let secrets = [to_base64(record.psk.expose()), to_base64(&[0xef; 32])];
+        let client = record.without_secrets(Timestamp::from_millis(1_850_000_000_000));
+        let written = RecordFile::from(&client).to_text();
+        assert!(secrets.iter().all(|secret| !written.contains(secret.as_str())));
+        let path = Path::new("/keys/revoked/alice-abababab.toml");
+        let read = RecordFile::parse(path, &written).and_then(|file| file.into_revoked(path));
+        assert_eq!(*RecordFile::from(&read.unwrap()).to_text(), *written, "nothing is lost");
+    }
+}
+
+#[test]
+fn buffers_are_large_enough_from_the_start() {
+    let mut record = pending();
+    record.name = "a".repeat(64).parse().unwrap();
+    record.services =
+        ('a'..='z').map(|letter| letter.to_string().repeat(16).parse().unwrap()).collect();
+    let longest: std::net::IpAddr = "2001:db8:1111:1111:1111:1111:1111:1111".parse().unwrap();
+    record.sources = (64..=128).map(|len| Prefix::of(longest, len)).collect();
+    let file = RecordFile::from(&record);
+    let room = Text::with_room_for(&file).0.capacity();
+    assert!(file.to_text().len() <= room);
+    assert_eq!(file.to_text().capacity(), room);
+}
+
+#[test]
+fn people_may_write_dates_with_or_without_quotes_and_leave_lists_out() {
+    let text = text(&pending());
+    let edited = text
+        .replace("2030-03-17T17:46:40Z", "\"2030-03-17T18:46:40+01:00\"")
+        .replace("sources", "# sources");
+    let read = read(&edited).ok().unwrap();
+    assert_eq!(read.expires, pending().expires);
+    assert_eq!(read.sources, []);
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let (pending, bound) = (text(&pending()), text(&bound()));
+    let key = bound.lines().find(|line| line.starts_with("key = ")).unwrap();
+    let without = |text: &str, key: &str| {
+        text.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n")
+    };
+    let cases = [
+        (
+            pending.replace("\nttl =", "\ntttl ="),
+            "/keys/clients/alice.toml:5: unknown field `tttl`",
+        ),
+        (pending.replace("\"alice\"", "\"bob\""), "named for another client"),
+        (pending.replace("\"alice\"", "\"Alice\""), ":2: \"Alice\" is not a client's name"),
+        (pending.replace("[\"web\", \"ssh\"]", "[]"), "services is empty"),
+        (pending.replace("\"web\"", "\"ssh\""), "services names one twice"),
+        (pending.replace("\"web\"", "\"tcp/22\""), ":4: \"tcp/22\" is not the name of a service"),
+        (pending.replace("\"30s\"", "\"6m\""), "ttl is longer than max-ttl"),
+        (pending.replace("\"30s\"", "30"), ":5: "),
+        (pending.replace("10.0.0.0/8", "10.0.0.1/8"), ":7: \"10.0.0.1/8\" has bits set"),
+        (pending.replace("seen", "sean"), ":8: \"sean\" is none of"),
+        (pending.replace("2030-03-17T17:46:40Z", "2030-03-17"), ":3: \"2030-03-17\" is not a date"),
+        (pending.replace("ababababab", "ababab"), "expected 16 bytes in hexadecimal"),
+        (pending.replace("knocked = false", "knocked = true"), "knocked, but no key is bound"),
+        (format!("{}\n{key}\n", &*pending), "expected either key, or enrolment-hash"),
+        (without(&pending, "enrolment-hash"), "expected either key, or enrolment-hash"),
+        (without(&pending, "enrolment-expires"), "expected either key, or enrolment-hash"),
+        (without(&bound, "key"), "expected either key, or enrolment-hash"),
+        (without(&pending, "psk"), "missing field `psk`"),
+        (without(&pending, "kid"), "missing field `kid`"),
+        (format!("revoked = 2026-01-01T00:00:00Z\n{}", &*pending), "lets nobody in"),
+        (format!("{}\npsk = \"\"\n", &*pending), "duplicate key"),
+        (
+            bound.replace(key, &format!("key = \"{}\"", *to_base64(&[0; 32]))),
+            "not a usable Ed25519 key",
+        ),
+    ];
+    for (text, complaint) in cases {
+        let said = complain(&text);
+        assert!(said.contains(complaint), "{complaint:?}: {said}");
+    }
+}
+
+/// Whatever is wrong with a file, nobody reads the psk in a log.
+#[test]
+fn complaints_never_quote_secrets() {
+    let text = text(&pending());
+    let psk = to_base64(&[0xcd; 32]);
+    let (head, tail) = (&psk[..40], &psk[4..]);
+    for broken in [
+        text.replace("psk = \"", "psk = "),
+        text.replace("psk = ", "pks = "),
+        text.replace("psk = ", "psk == "),
+        text.replace(psk.as_str(), &psk[1..]),
+        text.replace(psk.as_str(), &psk[..43]),
+        text.replace(psk.as_str(), &format!("!{}", &psk[1..])),
+        text.replace(psk.as_str(), &format!("{}\n", &*psk)),
+        text.replace("psk", "enrolment-hash"),
+    ] {
+        let said = complain(&broken);
+        assert!(said != "nothing" && !said.contains(head) && !said.contains(tail), "{said}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_damage_makes_it_panic(at in 0_usize..500, len in 0_usize..80, other in ".{0,40}") {
+        let text = text(&pending());
+        let (head, rest) = text.split_at(at.min(text.len()));
+        let damaged = format!("{head}{other}{}", rest.get(len..).unwrap_or_default());
+        if let Ok(record) = read(&damaged) {
+            proptest::prop_assert!(read(&RecordFile::from(&record).to_text()).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(other in proptest::prelude::any::<String>()) {
+        let _ = (crate::duration::parse(&other), crate::cidr::parse(&other));
+        let _ = (crate::date::parse(&other), crate::date::parse_end(&other));
+        let _ = (crate::check_host(&other), other.parse::<ClientName>());
+        let _ = read(&other);
+    }
+}

@@ -1,0 +1,189 @@
+use proptest::prelude::*;
+
+use super::*;
+use spa_proto::SigningKey;
+
+fn token(enrolment: TokenEnrolment) -> Token {
+    Token {
+        host: "fw.example.com".to_owned(),
+        port: 62201,
+        server: ServerPublic::from_bytes([1; 32]),
+        cloak: Cloak::from_bytes([2; 16]),
+        kid: Kid::from_bytes([3; 16]),
+        psk: Psk::from_bytes([4; 32]),
+        enrolment,
+        services: ["ssh", "web"].map(|name| name.parse().unwrap()).to_vec(),
+    }
+}
+
+fn with_secret() -> Token {
+    token(TokenEnrolment::Secret {
+        secret: EnrolSecret::from_bytes([5; 32]),
+        expires: Timestamp::from_millis(1_800_000_000_000),
+    })
+}
+
+fn with_key() -> Token {
+    token(TokenEnrolment::Key(SigningKey::from_seed(&[6; 32]).verifying_key()))
+}
+
+fn payload(token: &Token) -> Vec<u8> {
+    let line = token.encode();
+    armour::read(PREFIX, line.strip_prefix(PREFIX).unwrap()).unwrap().to_vec()
+}
+
+fn decode_payload(payload: &[u8]) -> Result<Token, TokenError> {
+    Token::decode(&armour::write(PREFIX, payload))
+}
+
+#[test]
+fn reads_what_it_writes() {
+    for token in [with_secret(), with_key()] {
+        let line = token.encode();
+        let read = Token::decode(&format!(" \t{}\r\n", &*line)).ok().unwrap();
+        assert!(*read.encode() == *line, "no field is lost");
+        assert_eq!(read.host, "fw.example.com");
+        assert_eq!(read.port, 62201);
+        assert_eq!(read.services, token.services, "in their order");
+    }
+}
+
+/// The layout in the module's documentation.
+#[test]
+fn fields_are_where_they_are_documented() {
+    let secret = payload(&with_secret());
+    assert_eq!(secret[0], 0);
+    assert_eq!(secret[1..3], 62201_u16.to_be_bytes());
+    assert_eq!(secret[3..35], [1; 32]);
+    assert_eq!(secret[35..51], [2; 16]);
+    assert_eq!(secret[51..67], [3; 16]);
+    assert_eq!(secret[67..99], [4; 32]);
+    assert_eq!(secret[99..131], [5; 32]);
+    assert_eq!(secret[131..139], 1_800_000_000_000_u64.to_be_bytes());
+    assert_eq!(secret[139..], *b"\x0efw.example.com\x02\x03ssh\x03web");
+
+    let key = payload(&with_key());
+    assert_eq!(key[0], 1);
+    assert_eq!(key[99..131], SigningKey::from_seed(&[6; 32]).verifying_key().to_bytes());
+    assert_eq!(key[131..139], [0; 8]);
+}
+
+/// Computed by other means than this program.
+#[test]
+fn tokens_of_this_version_stay_readable() {
+    let line = concat!(
+        "spa1.APL5AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAwMDAwMDAwMDAwMD",
+        "AwMDAwQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUF",
+        "BQUAAAGjGFxQAA5mdy5leGFtcGxlLmNvbQIDc3NoA3dlYs3_X7zFPA"
+    );
+    assert!(*with_secret().encode() == line);
+    assert!(Token::decode(line).is_ok());
+}
+
+#[test]
+fn every_changed_character_is_refused() {
+    let line = with_secret().encode();
+    for at in 0..line.len() {
+        for other in ' '..='~' {
+            let mut changed = line.as_str().to_owned();
+            changed.replace_range(at..=at, other.encode_utf8(&mut [0; 4]));
+            if changed != *line {
+                assert!(Token::decode(&changed).is_err(), "{at} {other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_lost_added_or_swapped_character_is_refused() {
+    let line = with_secret().encode();
+    let text = line.as_str();
+    for at in 0..text.len() {
+        let (head, tail) = text.split_at(at);
+        assert!(Token::decode(&format!("{head}{}", &tail[1..])).is_err(), "without {at}");
+        assert!(Token::decode(head).is_err(), "cut at {at}");
+        for added in ["A", "\n", " ", "=", "ä"] {
+            let broken = format!("{head}{added}{tail}");
+            assert!(at == 0 || Token::decode(&broken).is_err(), "{added:?} at {at}");
+        }
+        let swapped = format!(
+            "{head}{}{}{}",
+            &tail[1..tail.len().min(2)],
+            &tail[..1],
+            &tail[tail.len().min(2)..]
+        );
+        assert!(swapped == text || Token::decode(&swapped).is_err(), "swapped at {at}");
+    }
+}
+
+#[test]
+fn says_what_it_was_given_instead() {
+    let line = with_secret().encode();
+    let key_line = crate::PublicKeyLine::encode(&SigningKey::from_seed(&[6; 32]));
+    for (text, error) in [
+        ("", TokenError::NotAToken),
+        ("hello", TokenError::NotAToken),
+        ("spa.AAAA", TokenError::NotAToken),
+        (&key_line, TokenError::PublicKeyLine),
+        (&line.replacen("spa1", "spa2", 1), TokenError::Version),
+        ("spa10.AAAA", TokenError::Version),
+        ("spa1.", TokenError::Damaged),
+        (&line[..100], TokenError::Damaged),
+        (&format!("{}\n{}", &line[..80], &line[80..]), TokenError::Damaged),
+        (&"spa1.A".repeat(10_000), TokenError::Damaged),
+    ] {
+        assert_eq!(Token::decode(text).err(), Some(error), "{text:?}");
+    }
+}
+
+#[test]
+fn what_the_server_never_writes_is_refused() {
+    let good = payload(&with_key());
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = good.clone();
+        changed.splice(at..at + bytes.len(), bytes.iter().copied());
+        changed
+    };
+    let cases = [
+        ("kind", with(0, &[2])),
+        ("port", with(1, &[0, 0])),
+        ("weak key", with(99, &[0; 32])),
+        ("date with a key", with(138, &[1])),
+        ("host", with(140, b"-")),
+        ("control character in the host", with(141, b"\x1b")),
+        ("no UTF-8 in the host", with(141, b"\xff")),
+        ("no services", [&good[..154], &[0]].concat()),
+        ("same service twice", [&good[..154], b"\x02\x03ssh\x03ssh"].concat()),
+        ("no service", [&good[..154], b"\x01\x03SSH"].concat()),
+        ("more behind", [&good[..], &[0]].concat()),
+        ("nothing", Vec::new()),
+    ];
+    assert!(decode_payload(&good).is_ok());
+    for (what, payload) in cases {
+        assert_eq!(decode_payload(&payload).err(), Some(TokenError::Contents), "{what}");
+    }
+    for len in 0..good.len() {
+        assert_eq!(decode_payload(&good[..len]).err(), Some(TokenError::Contents), "cut at {len}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>()) {
+        let _ = Token::decode(&text);
+        let _ = Token::decode(&format!("{PREFIX}{text}"));
+        let _ = crate::PublicKeyLine::decode(&format!("{}{text}", proof::PREFIX));
+    }
+
+    /// What decodes is the one encoding of what it decodes to.
+    #[test]
+    fn no_payload_makes_it_panic(mut tail in prop::collection::vec(any::<u8>(), 0..80), at in 0_usize..160) {
+        let mut payload = payload(&with_secret());
+        payload.truncate(at);
+        payload.append(&mut tail);
+        let line = armour::write(PREFIX, &payload);
+        if let Ok(token) = Token::decode(&line) {
+            prop_assert!(*token.encode() == *line);
+        }
+    }
+}

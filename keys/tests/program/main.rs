@@ -1,0 +1,11 @@
+//! The program `spa-keys`, run as people run it.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod add;
+mod faults;
+mod init;
+mod keys;
+mod list;
+mod private;
+mod revoke;
