@@ -138,6 +138,11 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
+    fn man_page_is_current() {
+        assert_eq!(spa_man::check(super::Cli::command()), Ok(()));
+    }
+
+    #[test]
     fn is_consistent() {
         super::Cli::command().debug_assert();
     }

@@ -1,1 +1,24 @@
-//! .
+//! The daemon of spa, as a library: `main` is its command line.
+//!
+//! A packet's way is one line of rooms, in this order:
+//! `capture` → `gatekeeper` → `ipc` → `warden` → `policy` → `journal` →
+//! `grants` → `firewall` → `audit`. `docs/code-structure.md` has the map.
+
+#![deny(unsafe_code)]
+
+pub mod audit;
+pub mod capture;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod firewall;
+pub mod gatekeeper;
+pub mod grants;
+pub mod ipc;
+pub mod journal;
+pub mod policy;
+pub mod show;
+pub mod sys;
+pub mod warden;

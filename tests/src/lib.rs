@@ -1,1 +1,14 @@
-//! .
+//! End-to-end scenarios of spa on a real kernel.
+//!
+//! * [`lab`] makes hosts out of network namespaces and lets them talk: links, sshd, attackers,
+//!   captures, forged packets. It knows nothing about spa.
+//! * [`product`] runs the real programs, `spad`, `spa` and `spa-keys`, on such hosts.
+//! * [`wait`] says how long something may take.
+//!
+//! The scenarios are in `tests/`, one file for each group, and the demo in `src/bin/demo.rs`.
+
+pub mod lab;
+pub mod product;
+pub mod wait;
+
+pub use lab::{LabError, Result};

@@ -1,0 +1,195 @@
+//! Which address to ask the server to open for. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use spa_proto::Address;
+
+/// What `--source` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Nothing: the local address where it is global, else what the server sees.
+    #[default]
+    Auto,
+    /// `seen`: what the server sees, always.
+    Seen,
+    /// This address, in datagrams to either family.
+    This(IpAddr),
+}
+
+impl Source {
+    /// What to ask for in a datagram that leaves from `local`.
+    pub(crate) fn request(self, local: IpAddr) -> Address {
+        match self {
+            Self::This(address) => Address::Explicit(address),
+            Self::Auto if is_global(local) => Address::Explicit(local),
+            Self::Auto | Self::Seen => Address::Seen,
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "seen" {
+            return Ok(Self::Seen);
+        }
+        if text.contains('%') {
+            return Err("an address with an interface is link-local: no server grants it".into());
+        }
+        let address = text.parse().map_err(|_| "expected an IP address, or the word seen")?;
+        refusal(address).map_or(Ok(Self::This(address)), |why| Err(why.to_owned()))
+    }
+}
+
+/// Why no server would open for `address`.
+fn refusal(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address stands for no machine")
+    } else if address.is_loopback() {
+        Some("a loopback address never leaves its own machine")
+    } else if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        Some("nothing connects from a multicast or broadcast address")
+    } else if is_link_local(address) {
+        Some("no server grants a link-local address: it may be several machines")
+    } else if is_mapped(address) {
+        Some("an IPv4-mapped address never travels: write it as IPv4")
+    } else {
+        None
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
+}
+
+/// Whether a server elsewhere sees this very address, as far as the address
+/// itself can tell. Documentation ranges count as global: they are what labs
+/// and examples use where a global address is meant.
+pub(crate) fn is_global(address: IpAddr) -> bool {
+    refusal(address).is_none()
+        && match address {
+            IpAddr::V4(v4) => !is_local_v4(v4),
+            IpAddr::V6(v6) => !is_local_v6(v6),
+        }
+}
+
+/// Not forwarded as they are across the Internet (IANA special-purpose registry).
+fn is_local_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let this_network = a == 0;
+    let shared = a == 100 && b & 0xc0 == 64; // RFC 6598, carrier-grade NAT
+    let protocol_assignments = [a, b, c] == [192, 0, 0]; // RFC 7335, 464XLAT on phones
+    let benchmarking = a == 198 && b & 0xfe == 18; // RFC 2544; also local tunnels
+    let reserved = a >= 240;
+    address.is_private()
+        || this_network
+        || shared
+        || protocol_assignments
+        || benchmarking
+        || reserved
+}
+
+fn is_local_v6(address: Ipv6Addr) -> bool {
+    let site_local = address.segments()[0] & 0xffc0 == 0xfec0; // RFC 3879, deprecated
+    address.is_unique_local() || site_local
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn global_addresses() {
+        for text in [
+            "9.9.9.9",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.2.7",
+            "198.51.100.7",
+            "203.0.113.7",
+            "2001:db8::7",
+            "2620:fe::fe",
+        ] {
+            assert!(is_global(ip(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_no_use_elsewhere() {
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.2",
+            "192.168.1.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:9.9.9.9",
+            "fc00::1",
+            "fd12:3456::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!is_global(ip(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn asks_for_the_local_address_only_where_it_is_global() {
+        let global = ip("2001:db8::7");
+        assert_eq!(Source::Auto.request(global), Address::Explicit(global));
+        assert_eq!(Source::Auto.request(ip("192.168.1.2")), Address::Seen);
+        assert_eq!(Source::Seen.request(global), Address::Seen);
+        let other = Source::This(ip("10.0.0.9"));
+        assert_eq!(other.request(global), Address::Explicit(ip("10.0.0.9")));
+    }
+
+    #[test]
+    fn reads_the_option() {
+        assert_eq!("seen".parse(), Ok(Source::Seen));
+        assert_eq!("10.0.0.9".parse(), Ok(Source::This(ip("10.0.0.9"))));
+        for text in [
+            "",
+            "me",
+            "0.0.0.0",
+            "::",
+            "127.0.0.1",
+            "::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "169.254.0.1",
+            "fe80::1",
+            "fe80::1%eth0",
+            "::ffff:192.0.2.1",
+        ] {
+            assert!(text.parse::<Source>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The directory where servers and keys are kept.
+//!
+//! ```text
+//! DIR/hosts/ALIAS.toml      one server each (host_file)
+//! DIR/requests/KEY.toml     keys that wait for their token (request)
+//! ```
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use spa_keys::files;
+use spa_proto::{Kid, ServerPublic};
+
+use crate::alias::{Alias, same_host};
+use crate::exit::Failure;
+use crate::host_file::HostEntry;
+use crate::os;
+
+/// The directory, which need not be there yet.
+pub(crate) struct ConfigDir {
+    path: PathBuf,
+}
+
+/// All servers of this machine.
+pub(crate) struct Known {
+    /// In the order of their aliases.
+    pub(crate) entries: Vec<(Alias, HostEntry)>,
+    /// Files that cannot be used, and why.
+    pub(crate) broken: Vec<Failure>,
+}
+
+impl ConfigDir {
+    /// The one `given`, else the user's own.
+    pub(crate) fn new(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let path = given.or_else(os::default_config_dir);
+        let path = path.ok_or_else(|| Failure::usage("no home directory: say --config-dir DIR"))?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file of a server.
+    pub(crate) fn host_path(&self, alias: &Alias) -> PathBuf {
+        self.hosts_dir().join(format!("{alias}.toml"))
+    }
+
+    /// Where keys wait for their token.
+    pub(crate) fn requests_dir(&self) -> PathBuf {
+        self.path.join("requests")
+    }
+
+    fn hosts_dir(&self) -> PathBuf {
+        self.path.join("hosts")
+    }
+
+    /// Which server `host` means: an alias, or the host name of just one.
+    pub(crate) fn find(&self, host: &str) -> Result<Alias, Failure> {
+        if let Ok(alias) = host.parse::<Alias>()
+            && self.host_path(&alias).symlink_metadata().is_ok()
+        {
+            return Ok(alias);
+        }
+        let known = self.known()?;
+        let mut matching = known.entries.iter().filter(|(_, entry)| same_host(entry.host(), host));
+        match (matching.next(), matching.next()) {
+            (Some((alias, _)), None) => Ok(alias.clone()),
+            (Some((one, _)), Some((other, _))) => Err(Failure::keys(format!(
+                "more than one server is at {host}: say which, such as {one} or {other}"
+            ))),
+            (None, _) => Err(self.unknown(host, &known)),
+        }
+    }
+
+    fn unknown(&self, host: &str, known: &Known) -> Failure {
+        let aliases: Vec<_> = known.entries.iter().map(|(alias, _)| alias.to_string()).collect();
+        let mut text = format!("no keys for {host:?} in {}", self.path.display());
+        if aliases.is_empty() {
+            text += "; take a token in first: spa enroll";
+        } else {
+            text += &format!(" (there are some for {})", aliases.join(", "));
+        }
+        for broken in &known.broken {
+            text += &format!("\nspa: not looked at: {broken}");
+        }
+        Failure::keys(text)
+    }
+
+    /// Reads every server; files that cannot be used do not hide the others.
+    pub(crate) fn known(&self) -> Result<Known, Failure> {
+        let mut known = Known { entries: Vec::new(), broken: Vec::new() };
+        for alias in self.aliases()? {
+            match self.load(&alias) {
+                Ok(entry) => known.entries.push((alias, entry)),
+                Err(failure) => known.broken.push(failure),
+            }
+        }
+        Ok(known)
+    }
+
+    fn aliases(&self) -> Result<Vec<Alias>, Failure> {
+        let mut aliases: Vec<_> = toml_files(&self.hosts_dir())?
+            .iter()
+            .filter_map(|path| path.file_stem()?.to_str()?.parse().ok())
+            .collect();
+        aliases.sort();
+        Ok(aliases)
+    }
+
+    /// Reads one server.
+    pub(crate) fn load(&self, alias: &Alias) -> Result<HostEntry, Failure> {
+        let path = self.host_path(alias);
+        let text = files::read_private(&path).map_err(Failure::keys)?;
+        HostEntry::parse(&path, &text).map_err(Failure::keys)
+    }
+
+    /// Which server, if any, is this very one, with this very key-id.
+    pub(crate) fn find_client(&self, server: &ServerPublic, kid: &Kid) -> Option<Alias> {
+        let entries = self.known().ok()?.entries;
+        entries
+            .into_iter()
+            .find(|(_, entry)| entry.server_key() == *server && entry.key_id() == *kid)
+            .map(|(alias, _)| alias)
+    }
+
+    /// Writes a new server; one that is there stays as it is.
+    pub(crate) fn add(&self, alias: &Alias, entry: &HostEntry) -> Result<(), Failure> {
+        files::make_private_dir(&self.hosts_dir()).map_err(Failure::keys)?;
+        let text = entry.to_text().map_err(Failure::keys)?;
+        files::create_new(&self.host_path(alias), &text).map_err(|error| {
+            if error.is_taken() { self.taken(alias) } else { Failure::keys(error) }
+        })
+    }
+
+    fn taken(&self, alias: &Alias) -> Failure {
+        Failure::keys(format!(
+            "there is another server called {alias} ({}), which stays as it is; give the new one \
+             another name with --name, or remove the old one: spa forget {alias}",
+            self.host_path(alias).display()
+        ))
+    }
+
+    /// Takes the token's secret out of a server's file, now that the server is
+    /// known to have seen it.
+    pub(crate) fn confirm(&self, alias: &Alias, kid: &Kid) -> Result<(), Failure> {
+        let mut entry = self.load(alias)?;
+        if entry.key_id() == *kid && entry.forget_secret() {
+            let text = entry.to_text().map_err(Failure::keys)?;
+            files::write_atomic(&self.host_path(alias), &text).map_err(Failure::keys)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a server's file.
+    pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
+        let path = self.host_path(alias);
+        fs::remove_file(&path)
+            .map_err(|error| Failure::keys(format!("cannot delete {}: {error}", path.display())))
+    }
+}
+
+/// The `.toml` files in a directory; none where there is no directory.
+pub(crate) fn toml_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable =
+        |error| Failure::keys(format!("cannot read the directory {}: {error}", dir.display()));
+    let listing = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listing => listing.map_err(unreadable)?,
+    };
+    let paths: Result<Vec<_>, _> = listing.map(|item| item.map(|item| item.path())).collect();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    Ok(paths)
+}

@@ -1,0 +1,159 @@
+//! `spa enroll`: a token in, a server's file out.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use spa_keys::{Token, TokenEnrolment};
+use zeroize::Zeroizing;
+
+use crate::alias::Alias;
+use crate::cli::EnrollOptions;
+use crate::config::ConfigDir;
+use crate::exit::{Exit, Failure};
+use crate::field::Field;
+use crate::host_file::{HostEntry, PendingEnrolment};
+use crate::request::{self, PendingKey};
+use crate::{os, report};
+
+/// Far more than any token.
+const MAX_INPUT: u64 = 64 * 1024;
+
+/// Takes a token in.
+pub(crate) fn run(config: &ConfigDir, options: &EnrollOptions) -> Result<Exit, Failure> {
+    let token = Token::decode(&read_token(options.token.as_deref())?).map_err(Failure::keys)?;
+    let alias = choose_alias(options.name.as_ref(), &token)?;
+    if let Some(there) = config.find_client(&token.server, &token.kid) {
+        return already_there(&there, options.name.as_ref());
+    }
+    let (entry, pending_key) = bind(config, token)?;
+    config.add(&alias, &entry)?;
+    if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
+        report::note(&format!("the key's copy among the requests stays: {error}"));
+    }
+    describe(config, &alias, &entry);
+    Ok(Exit::Done)
+}
+
+fn choose_alias(name: Option<&Alias>, token: &Token) -> Result<Alias, Failure> {
+    let alias = name.cloned().or_else(|| Alias::of_host(&token.host));
+    alias.ok_or_else(|| {
+        Failure::usage(format!("{:?} makes no alias: give one with --name", token.host))
+    })
+}
+
+/// The same token a second time is no harm, unless it was to have another name.
+fn already_there(there: &Alias, name: Option<&Alias>) -> Result<Exit, Failure> {
+    let text = format!("this token was taken in before, as {there}: spa knock {there}");
+    if name.is_some_and(|name| name != there) {
+        return Err(Failure::keys(text));
+    }
+    report::note(&text);
+    Ok(Exit::Done)
+}
+
+/// Finds or makes the signing key that goes with the token.
+fn bind(config: &ConfigDir, token: Token) -> Result<(HostEntry, Option<PendingKey>), Failure> {
+    let (signing, enrolment, pending_key) = match token.enrolment.clone() {
+        TokenEnrolment::Secret { secret, expires } => {
+            (request::new_signing_key()?, Some(PendingEnrolment::new(secret, expires)), None)
+        }
+        TokenEnrolment::Key(key) => {
+            let pending = request::find(config, &key)?;
+            (pending.signing.clone(), None, Some(pending))
+        }
+    };
+    let entry = HostEntry::new(token, signing, enrolment)
+        .map_err(|why| Failure::keys(format!("the token cannot be used: {why}")))?;
+    Ok((entry, pending_key))
+}
+
+fn describe(config: &ConfigDir, alias: &Alias, entry: &HostEntry) {
+    let services: Vec<_> = entry.services().iter().map(ToString::to_string).collect();
+    report::note(&format!("server    {}, UDP port {}", entry.host(), entry.port()));
+    report::note(&format!("its key   {}", *entry.server_key().write()));
+    report::note(&format!("services  {}", services.join(", ")));
+    if let Some(expires) = entry.token_expires() {
+        report::note(&format!(
+            "token     works once, first knock before {}",
+            report::deadline(expires)
+        ));
+    }
+    report::note(&format!("kept in   {}", config.host_path(alias).display()));
+    report::note(&format!("next      spa knock {alias}"));
+}
+
+fn read_token(from: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    match from {
+        None => ask(),
+        Some(path) if path.as_os_str() == "-" => read_all(io::stdin().lock())
+            .map_err(|error| Failure::keys(format!("cannot read standard input: {error}"))),
+        Some(path) => read_file(path),
+    }
+}
+
+fn ask() -> Result<Zeroizing<String>, Failure> {
+    if !io::stdin().is_terminal() {
+        let text = "no terminal to ask on; to read the token from standard input: spa enroll -";
+        return Err(Failure::usage(text));
+    }
+    report::ask("token (not shown): ");
+    os::read_hidden_line().map_err(|error| {
+        Failure::usage(format!(
+            "cannot ask without showing the token here ({error}); use a pipe or a file: spa enroll -"
+        ))
+    })
+}
+
+fn read_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    if looks_like_token(path) {
+        return Err(Failure::usage(
+            "a token does not belong among the arguments: others on this machine see those, and \
+             the shell's history keeps them; it was not used. Let spa ask for it (spa enroll), or \
+             give it on standard input (spa enroll -)",
+        ));
+    }
+    let unreadable =
+        |error| Failure::keys(format!("cannot read the token from {}: {error}", path.display()));
+    let token = read_all(File::open(path).map_err(unreadable)?).map_err(unreadable)?;
+    if os::others_can_read(path) {
+        let path = path.display();
+        report::note(&format!("others on this machine can read {path}: delete it when done"));
+    }
+    Ok(token)
+}
+
+/// Also where it lacks its beginning: what is no file must not be repeated in
+/// an error message if it may be most of a token.
+fn looks_like_token(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let text = text.trim();
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let long = text.len() >= 100 && text.bytes().all(base64);
+    (text.starts_with("spa1") || long) && !path.exists()
+}
+
+fn read_all(input: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    input.take(MAX_INPUT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_tokens_from_files() {
+        for text in ["spa1.AAAA", " spa1.AAAA", "spa1-key.AAAA", &"A".repeat(300)] {
+            assert!(looks_like_token(Path::new(text)), "{text}");
+        }
+        for text in ["token.txt", "/tmp/token", &format!("/{}", "a/".repeat(200))] {
+            assert!(!looks_like_token(Path::new(text)), "{text}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spa1.token");
+        std::fs::write(&file, "").unwrap();
+        assert!(!looks_like_token(&file));
+    }
+}

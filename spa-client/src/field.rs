@@ -1,0 +1,95 @@
+//! Fields of our TOML files: each kind of value has one way to be written.
+//! To be used as `#[serde(with = "field")]`.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serializer};
+use spa_keys::encoding::{from_base64, from_hex, to_base64};
+use spa_keys::{check_host, date};
+use spa_proto::{Cloak, EnrolSecret, Kid, Psk, ServerPublic, SigningKey, Timestamp};
+use zeroize::Zeroizing;
+
+/// A value that is written as text.
+pub(crate) trait Field: Sized {
+    /// Its text.
+    fn write(&self) -> Zeroizing<String>;
+
+    /// Reads it, or says what is wrong without quoting what may be secret.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+pub(crate) fn serialize<T: Field, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&value.write())
+}
+
+pub(crate) fn deserialize<'de, T: Field, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    let text = Zeroizing::new(String::deserialize(from)?);
+    T::read(&text).map_err(D::Error::custom)
+}
+
+macro_rules! fields {
+    ($($kind:ty: $write:expr, $read:expr;)*) => {$(
+        impl Field for $kind {
+            fn write(&self) -> Zeroizing<String> {
+                let write: fn(&Self) -> Zeroizing<String> = $write;
+                write(self)
+            }
+
+            fn read(text: &str) -> Result<Self, String> {
+                let read = $read;
+                read(text).map_err(|error| error.to_string())
+            }
+        }
+    )*};
+}
+
+fields! {
+    Host: |host| Zeroizing::new(host.0.clone()), Host::new;
+    Timestamp: |time| Zeroizing::new(date::format(*time)), date::parse;
+    Kid: |kid| Zeroizing::new(kid.to_string()),
+        |text| from_hex(text).map(|bytes| Self::from_bytes(*bytes));
+    ServerPublic: |key| to_base64(key.as_bytes()),
+        |text| from_base64(text).map(|bytes| Self::from_bytes(*bytes));
+    Cloak: |cloak| to_base64(cloak.expose()),
+        |text| from_base64(text).map(|bytes| Self::from_bytes(*bytes));
+    Psk: |psk| to_base64(psk.expose()),
+        |text| from_base64(text).map(|bytes| Self::from_bytes(*bytes));
+    EnrolSecret: |secret| to_base64(secret.expose()),
+        |text| from_base64(text).map(|bytes| Self::from_bytes(*bytes));
+    SigningKey: |key| to_base64(key.expose().as_slice()),
+        |text| from_base64(text).map(|bytes| Self::from_seed(&bytes));
+}
+
+/// Name or address of a server, fit for a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host(String);
+
+impl Host {
+    pub(crate) fn new(text: &str) -> Result<Self, spa_keys::InvalidHost> {
+        check_host(text).map(|()| Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Names of services. To be used as `#[serde(with = "field::services")]`.
+pub(crate) mod services {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use spa_proto::ServiceName;
+
+    pub(crate) fn serialize<S: Serializer>(
+        services: &[ServiceName],
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        out.collect_seq(services.iter().map(ServiceName::as_str))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<ServiceName>, D::Error> {
+        let names = Vec::<String>::deserialize(from)?;
+        names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
+    }
+}

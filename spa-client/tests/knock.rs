@@ -1,0 +1,288 @@
+//! `spa knock`: what is sent, where to, and how the program ends.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
+
+use spa_proto::{Address, Kind, Mode, PACKET_LEN, Verifier};
+use support::{Client, Server, set_mode};
+
+fn services(knock: &spa_proto::VerifiedKnock) -> Vec<String> {
+    knock.request().services.iter().map(|service| service.to_string()).collect()
+}
+
+#[test]
+fn a_plain_knock_asks_for_the_first_service_and_enrols() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    let knock = server.knock();
+    assert_eq!(services(&knock), ["ssh"]);
+    assert_eq!(knock.request().mode, Mode::Default);
+    assert_eq!(knock.request().seconds, None);
+    assert_eq!(knock.request().address, Address::Seen, "loopback is not global");
+    assert!(matches!(knock.request().kind, Kind::Enrol(_)));
+    assert!(knock.binds().is_some());
+    assert_eq!(server.drain(), 0, "one address, one datagram");
+}
+
+#[test]
+fn the_same_key_signs_every_knock() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    let bound = Verifier::Bound(server.knock().binds().unwrap());
+    assert!(server.knock_verified_by(0, &bound).is_ok());
+}
+
+#[test]
+fn options_reach_the_request() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let words = ["--service", "web,tcp/8443", "--ttl", "2m", "--source", "203.0.113.9"];
+    client.run(&[&["knock", "127.0.0.1"], words.as_slice()].concat()).quiet();
+    let knock = server.knock();
+    assert_eq!(services(&knock), ["tcp/8443", "web"]);
+    assert_eq!(knock.request().seconds.map(u32::from), Some(120));
+    let asked = IpAddr::from([203, 0, 113, 9]);
+    assert_eq!(knock.request().address, Address::Explicit(asked));
+}
+
+#[test]
+fn hosts_are_known_by_alias_and_by_name() {
+    let server = Server::named("LocalHost", &["127.0.0.1"]);
+    let client = Client::new();
+    let token = server.token().encode();
+    client.run_with_input(&["enroll", "-", "--name", "fw"], &token);
+    for host in ["fw", "FW", "localhost", "LOCALHOST."] {
+        client.run(&["knock", host, "-4"]).quiet();
+        assert_eq!(server.drain(), 1, "{host}");
+    }
+    client.run(&["knock", "elsewhere"]).fails(3, &["\"elsewhere\"", "fw"]);
+}
+
+#[test]
+fn a_host_name_of_two_servers_must_be_told_apart() {
+    let (one, other) = (Server::new(), Server::new());
+    let client = Client::new();
+    for (server, name) in [(&one, "one"), (&other, "other")] {
+        client.run_with_input(&["enroll", "-", "--name", name], &server.token().encode());
+    }
+    client.run(&["knock", "127.0.0.1"]).fails(3, &["one", "other"]);
+    client.run(&["knock", "other"]).quiet();
+    assert_eq!((one.drain(), other.drain()), (0, 1));
+}
+
+#[test]
+fn every_address_of_a_name_gets_a_fresh_datagram() {
+    let mut server = Server::named("localhost", &["127.0.0.1", "::1"]);
+    let client = Client::of(&server);
+    let ran = client.run(&["knock", "localhost", "--json"]);
+    let mut expected: Vec<_> = ("localhost", 1)
+        .to_socket_addrs()
+        .unwrap()
+        .map(|address| address.ip().to_string())
+        .collect();
+    expected.dedup();
+    let json = ran.json();
+    let sent = json["sent"].as_array().unwrap();
+    let addresses: Vec<_> = sent.iter().map(|row| row["address"].as_str().unwrap()).collect();
+    assert_eq!(addresses, expected);
+
+    let pending = server.pending();
+    let mut nonces = Vec::new();
+    for (index, address) in ["127.0.0.1", "::1"].into_iter().enumerate() {
+        if expected.iter().any(|other| other == address) {
+            nonces.push(server.knock_verified_by(index, &pending).expect(address).nonce());
+        }
+    }
+    nonces.dedup();
+    assert_eq!(nonces.len(), expected.len());
+    assert_eq!(server.drain(), 0);
+}
+
+#[test]
+fn families_can_be_chosen() {
+    let server = Server::named("::1", &["::1"]);
+    let client = Client::of(&server);
+    client.run(&["knock", "::1", "-6"]).quiet();
+    assert_eq!(server.drain(), 1);
+    client.run(&["knock", "::1", "-4"]).fails(4, &["no IPv4 address"]);
+    client.run(&["knock", "::1", "-4", "-6"]).fails(2, &[]);
+    assert_eq!(server.drain(), 0);
+}
+
+#[test]
+fn another_port_can_be_knocked_at() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let port = elsewhere.local_addr().unwrap().port().to_string();
+    client.run(&["knock", "127.0.0.1", "--port", &port]).quiet();
+    assert_eq!(elsewhere.recv(&mut [0; 2048]).unwrap(), PACKET_LEN);
+    assert_eq!(server.drain(), 0);
+}
+
+#[test]
+fn names_that_do_not_resolve() {
+    let server = Server::named("no-such-host.invalid", &["127.0.0.1"]);
+    let client = Client::of(&server);
+    client.run(&["knock", "no-such-host.invalid"]).fails(4, &["cannot resolve", "no-such-host"]);
+}
+
+#[test]
+fn nothing_can_be_sent() {
+    let server = Server::named("fe80::1", &["127.0.0.1"]);
+    let client = Client::of(&server);
+    let ran = client.run(&["knock", "fe80::1", "--json"]).fails(5, &["fe80::1", "interface"]);
+    let json = ran.json();
+    assert!(json["sent"][0]["error"].as_str().unwrap().contains("interface"));
+    assert_eq!(json["open"], serde_json::Value::Null);
+}
+
+/// In a network namespace without any route.
+#[cfg(target_os = "linux")]
+#[test]
+fn unreachable_networks_are_said_plainly() {
+    let server = Server::named("192.0.2.1", &["127.0.0.1"]);
+    let client = Client::of(&server);
+    let knock = client.command(&["knock", "192.0.2.1"]);
+    let root = std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0;
+    let mut alone = std::process::Command::new("unshare");
+    alone.arg(if root { "-n" } else { "-Urn" });
+    let output = alone.arg(knock.get_program()).args(knock.get_args()).output();
+    support::Ran::from(output.unwrap()).fails(5, &["not sent to 192.0.2.1: network unreachable"]);
+}
+
+#[test]
+fn json_has_every_field() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let json = client.run(&["knock", "127.0.0.1", "--json", "--source", "203.0.113.9"]).json();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "name": "127.0.0.1",
+            "host": "127.0.0.1",
+            "services": ["ssh"],
+            "sent": [{
+                "address": "127.0.0.1",
+                "port": server.port,
+                "source_requested": "203.0.113.9",
+            }],
+            "open": null,
+            "waited_ms": null,
+        })
+    );
+}
+
+#[test]
+fn verbose_names_every_step() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let ran = client.run(&["knock", "127.0.0.1", "-v"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    let port = server.port.to_string();
+    for word in ["127.0.0.1.toml", "336 bytes", "from 127.0.0.1", &port, "ssh", "server sees"] {
+        assert!(ran.err.contains(word), "{word:?} is missing: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_person_at_a_terminal_gets_one_line() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = client.command(&["knock", "127.0.0.1"]);
+    command.stdout(pty.slave);
+    assert!(command.status().unwrap().success());
+    drop(command);
+    let mut shown = [0; 256];
+    let len = std::io::Read::read(&mut fs::File::from(pty.master), &mut shown).unwrap();
+    let shown = String::from_utf8_lossy(&shown[..len]).into_owned();
+    assert_eq!(shown.trim_end(), "127.0.0.1: knocked for ssh (1 address)");
+}
+
+#[test]
+fn wrong_usage() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    for (words, hint) in [
+        (&["--service", "a,b,c,d,e"][..], "at most 4"),
+        (&["--service", "SSH"], "SSH"),
+        (&["--source", "127.0.0.1"], "loopback"),
+        (&["--source", "fe80::1"], "link-local"),
+        (&["--source", "ff02::1"], "multicast"),
+        (&["--source", "::ffff:192.0.2.1"], "IPv4-mapped"),
+        (&["--source", "0.0.0.0"], "unspecified"),
+        (&["--ttl", "0s"], "at least 1s"),
+        (&["--ttl", "soon"], "soon"),
+        (&["--wait", "--service", "udp/53"], "--wait-port"),
+        (&["--wait", "--service", "web"], "--wait-port"),
+    ] {
+        client.run(&[&["knock", "127.0.0.1"], words].concat()).fails(2, &[hint]);
+    }
+    client.run(&["knock"]).fails(2, &[]);
+    assert_eq!(server.drain(), 0, "nothing was sent");
+}
+
+#[test]
+fn help_names_the_exit_codes() {
+    for words in [&["--help"][..], &["knock", "--help"], &["knock", "-h"]] {
+        let ran = Client::new().run(words);
+        assert_eq!(ran.code, 0);
+        assert!(ran.out.contains("5  no knock could be sent"), "{}", ran.out);
+    }
+}
+
+#[test]
+fn loose_modes_are_refused() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let file = client.host_file("127.0.0.1");
+    for mode in [0o640, 0o604, 0o620, 0o666] {
+        set_mode(&file, mode);
+        client.run(&["knock", "127.0.0.1"]).fails(3, &["chmod 600", "127.0.0.1.toml"]);
+    }
+    assert_eq!(server.drain(), 0, "nothing was sent");
+    set_mode(&file, 0o600);
+    client.run(&["knock", "127.0.0.1"]).quiet();
+}
+
+#[test]
+fn garbled_files_are_named_with_the_line() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let file = client.host_file("127.0.0.1");
+    let text = fs::read_to_string(&file).unwrap();
+    let psk = text.lines().find(|line| line.starts_with("psk")).unwrap();
+    let line = text.lines().position(|line| line == psk).unwrap() + 1;
+    for garbled in ["psk = 7", "psk = \"AAAA\"", "psk", "color = \"red\""] {
+        fs::write(&file, text.replace(psk, garbled)).unwrap();
+        let place = format!("127.0.0.1.toml:{line}");
+        client.run(&["knock", "127.0.0.1"]).fails(3, &[&place]);
+    }
+    fs::write(&file, text.replace(psk, "")).unwrap();
+    client.run(&["knock", "127.0.0.1"]).fails(3, &["127.0.0.1.toml", "psk"]);
+    fs::write(&file, text.replace("127.0.0.1", "../x y")).unwrap();
+    client.run(&["knock", "127.0.0.1"]).fails(3, &["127.0.0.1.toml", "host"]);
+    assert_eq!(server.drain(), 0);
+}
+
+#[test]
+fn a_clock_that_was_never_set_is_warned_of() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let knock = client.command(&["knock", "127.0.0.1"]);
+    let mut then = std::process::Command::new("faketime");
+    let output = then.arg("1970-01-02 00:00:00").arg(knock.get_program()).args(knock.get_args());
+    let ran = support::Ran::from(output.output().expect("faketime: apt install faketime"));
+    assert_eq!(ran.code, 0);
+    assert!(ran.err.contains("clock says 1970"), "{}", ran.err);
+}

@@ -1,0 +1,235 @@
+//! The program under test, and a server for it to knock at.
+#![allow(dead_code, reason = "no file of tests uses all of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use spa_keys::{Token, TokenEnrolment, date, random};
+use spa_proto::{
+    Arrival, ClientKeys, Cloak, EnrolHash, EnrolSecret, Gate, GateSettings, Kid, Monotonic, Psk,
+    Reason, ServerSecret, Timestamp, Tolerance, VerifiedKnock, Verifier, VerifyingKey,
+};
+
+/// A configuration directory of its own, and the program run in it.
+pub(crate) struct Client {
+    home: tempfile::TempDir,
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    /// Not there until the program makes it.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.home.path().join("config")
+    }
+
+    pub(crate) fn host_file(&self, alias: &str) -> PathBuf {
+        self.dir().join("hosts").join(format!("{alias}.toml"))
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spa"));
+        command.args(words).arg("--config-dir").arg(self.dir()).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
+        self.command(words).output().unwrap().into()
+    }
+
+    pub(crate) fn run_with_input(&self, words: &[&str], input: &str) -> Ran {
+        let mut child = self.start(words);
+        // It may have ended without reading any of it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap().into()
+    }
+
+    pub(crate) fn start(&self, words: &[&str]) -> Child {
+        let mut command = self.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// A client that has taken in the server's token.
+    pub(crate) fn of(server: &Server) -> Self {
+        let client = Self::new();
+        client.enroll(&server.token());
+        client
+    }
+
+    pub(crate) fn enroll(&self, token: &Token) {
+        let ran = self.run_with_input(&["enroll", "-"], &token.encode());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+}
+
+/// How one run ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code().expect("ended by a signal"),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn fails(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is missing: {}", self.err);
+        }
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn quiet(self) -> Self {
+        let silent = self.code == 0 && self.out.is_empty() && self.err.is_empty();
+        assert!(silent, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A server's keys with one client's record, and sockets to hear its knocks.
+pub(crate) struct Server {
+    pub(crate) secret: ServerSecret,
+    pub(crate) kid: Kid,
+    pub(crate) psk: Psk,
+    pub(crate) enrol: EnrolSecret,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    cloak: Cloak,
+    gate: Gate,
+    sockets: Vec<UdpSocket>,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self::named("127.0.0.1", &["127.0.0.1"])
+    }
+
+    /// Reached as `host`, listening at one port of several addresses.
+    pub(crate) fn named(host: &str, addresses: &[&str]) -> Self {
+        let sockets = listen(addresses);
+        let port = sockets[0].local_addr().unwrap().port();
+        let secret = ServerSecret::from_bytes(*random::bytes().unwrap());
+        let cloak = Cloak::from_bytes(*random::bytes().unwrap());
+        let (kid, psk) = (Kid::from_bytes(*random::bytes().unwrap()), *random::bytes().unwrap());
+        let psk = Psk::from_bytes(psk);
+        let mut gate = Gate::new(secret.clone(), cloak.clone(), GateSettings::default(), clock());
+        gate.insert(kid, ClientKeys::derive(&psk, &secret.public(), &kid), clock());
+        let enrol = EnrolSecret::from_bytes(*random::bytes().unwrap());
+        Self { secret, kid, psk, enrol, host: host.into(), port, cloak, gate, sockets }
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        self.token_with(TokenEnrolment::Secret { secret: self.enrol.clone(), expires: tomorrow() })
+    }
+
+    pub(crate) fn token_for_key(&self, key: VerifyingKey) -> Token {
+        self.token_with(TokenEnrolment::Key(key))
+    }
+
+    fn token_with(&self, enrolment: TokenEnrolment) -> Token {
+        Token {
+            host: self.host.clone(),
+            port: self.port,
+            server: self.secret.public(),
+            cloak: self.cloak.clone(),
+            kid: self.kid,
+            psk: self.psk.clone(),
+            enrolment,
+            services: vec!["ssh".parse().unwrap(), "web".parse().unwrap()],
+        }
+    }
+
+    pub(crate) fn pending(&self) -> Verifier {
+        Verifier::Pending { secret: EnrolHash::of(&self.enrol), expires: tomorrow() }
+    }
+
+    /// The next datagram at the `index`-th address, if one comes.
+    pub(crate) fn datagram(&self, index: usize) -> Option<(Vec<u8>, Arrival)> {
+        let socket = &self.sockets[index];
+        let mut buffer = [0; 2048];
+        let (len, from) = socket.recv_from(&mut buffer).ok()?;
+        let destination = socket.local_addr().unwrap().ip();
+        Some((buffer[..len].to_vec(), Arrival { source: from.ip(), destination }))
+    }
+
+    /// Receives one knock and verifies it for the first time it enrols.
+    #[track_caller]
+    pub(crate) fn knock(&mut self) -> VerifiedKnock {
+        let pending = self.pending();
+        self.knock_verified_by(0, &pending).expect("a valid knock")
+    }
+
+    #[track_caller]
+    pub(crate) fn knock_verified_by(
+        &mut self,
+        index: usize,
+        verifier: &Verifier,
+    ) -> Result<VerifiedKnock, Reason> {
+        let (datagram, arrival) = self.datagram(index).expect("a datagram");
+        let signed = self.gate.admit(&datagram, arrival, date::now(), clock())?;
+        signed.verify(&self.secret.public(), verifier, date::now(), Tolerance::DEFAULT)
+    }
+
+    /// How many more datagrams there are, all told.
+    pub(crate) fn drain(&self) -> usize {
+        (0..self.sockets.len()).map(|i| std::iter::from_fn(|| self.datagram(i)).count()).sum()
+    }
+}
+
+fn clock() -> Monotonic {
+    Monotonic::new(Duration::from_secs(1))
+}
+
+fn tomorrow() -> Timestamp {
+    date::now().plus(Duration::from_secs(24 * 60 * 60))
+}
+
+fn listen(addresses: &[&str]) -> Vec<UdpSocket> {
+    let mut sockets = Vec::<UdpSocket>::new();
+    for address in addresses {
+        let port = sockets.first().map_or(0, |first| first.local_addr().unwrap().port());
+        let ip: IpAddr = address.parse().unwrap();
+        let socket = UdpSocket::bind(SocketAddr::new(ip, port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        sockets.push(socket);
+    }
+    sockets
+}
+
+/// Permission bits.
+#[cfg(unix)]
+pub(crate) fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[cfg(unix)]
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

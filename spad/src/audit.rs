@@ -1,0 +1,120 @@
+//! The audit: one line for each accepted knock, and for each refused one that
+//! was authentic, but no more than one a minute for each client and reason.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use spa_keys::ClientName;
+use spa_proto::{Arrival, Kid, Monotonic, Reason};
+use tracing::{info, warn};
+
+use crate::grants::Grant;
+
+/// How often the same refusal of the same client is told.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Writes the lines, and remembers which it has left out.
+#[derive(Debug, Default)]
+pub struct Audit {
+    refusals: HashMap<(Kid, Reason), Refusals>,
+}
+
+#[derive(Debug)]
+struct Refusals {
+    told: Monotonic,
+    left_out: u64,
+}
+
+impl Audit {
+    /// A knock was accepted, and opened this.
+    pub fn granted(&self, grant: &Grant, arrival: Arrival, now: Monotonic, enrolled: bool) {
+        info!(
+            target: "audit",
+            client = %grant.client,
+            service = %grant.service,
+            source = %grant.element.source,
+            protocol = %grant.element.protocol,
+            port = grant.element.port,
+            seconds = grant.ends.since(now).as_secs_f32().round(),
+            grant = grant.id,
+            seen = %arrival.source,
+            kid = %grant.kid,
+            enrolled,
+            "knock accepted"
+        );
+    }
+
+    /// An authentic knock was refused.
+    pub fn refused(
+        &mut self,
+        client: &ClientName,
+        kid: Kid,
+        reason: Reason,
+        arrival: Arrival,
+        now: Monotonic,
+    ) {
+        let Some(count) = self.tell(kid, reason, now) else { return };
+        warn!(
+            target: "audit",
+            client = %client,
+            reason = reason.name(),
+            count,
+            seen = %arrival.source,
+            kid = %kid,
+            "knock refused"
+        );
+    }
+
+    /// Grants were ended before their time.
+    pub fn ended(&self, grant: &Grant, why: &str) {
+        info!(
+            target: "audit",
+            client = %grant.client,
+            service = %grant.service,
+            source = %grant.element.source,
+            grant = grant.id,
+            why,
+            "grant ended"
+        );
+    }
+
+    /// Forgets what has been quiet for long.
+    pub fn tidy(&mut self, now: Monotonic) {
+        self.refusals.retain(|_, refusals| now.since(refusals.told) < QUIET * 10);
+    }
+
+    /// How many refusals a line now would stand for; `None` if it is too early for one.
+    fn tell(&mut self, kid: Kid, reason: Reason, now: Monotonic) -> Option<u64> {
+        match self.refusals.get_mut(&(kid, reason)) {
+            Some(refusals) if now.since(refusals.told) < QUIET => {
+                refusals.left_out += 1;
+                None
+            }
+            known => {
+                let count = known.map_or(0, |refusals| refusals.left_out) + 1;
+                self.refusals.insert((kid, reason), Refusals { told: now, left_out: 0 });
+                Some(count)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_minute_with_a_count() {
+        let mut audit = Audit::default();
+        let kid = Kid::from_bytes([1; 16]);
+        let at = |seconds| Monotonic::new(Duration::from_secs(seconds));
+        assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(0)), Some(1));
+        for second in 1..60 {
+            assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(second)), None);
+        }
+        assert_eq!(audit.tell(kid, Reason::ClientExpired, at(5)), Some(1), "another reason");
+        assert_eq!(audit.tell(Kid::from_bytes([2; 16]), Reason::ServiceNotAllowed, at(5)), Some(1));
+        assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(60)), Some(60));
+        assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(61)), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The clocks, read here and nowhere else.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use spa_proto::{Monotonic, Timestamp};
+
+/// How far the wall clock may move against the others across a suspend before
+/// it counts as a jump.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Wall-clock time; 1970 where the clock stands before it.
+#[must_use]
+pub fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Time since the machine started, suspended time included. It is the same for
+/// all processes of one boot, so that deadlines can be written down.
+#[must_use]
+pub fn monotonic() -> Monotonic {
+    Monotonic::new(read(ClockId::Boottime))
+}
+
+/// All clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Wall-clock time.
+    pub wall: Timestamp,
+    /// Time since the start, suspended time included.
+    pub clock: Monotonic,
+    /// Time since the start while not suspended.
+    awake: Duration,
+}
+
+impl Reading {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { wall: wall(), clock: monotonic(), awake: read(ClockId::Monotonic) }
+    }
+
+    /// Whether the machine was suspended since `earlier`, and its wall clock
+    /// does not show just the time that has passed.
+    #[must_use]
+    pub fn jumped_in_suspend(&self, earlier: &Self) -> bool {
+        let passed = self.clock.since(earlier.clock);
+        let suspended = passed.saturating_sub(self.awake.saturating_sub(earlier.awake)) > SLACK;
+        let expected = earlier.wall.plus(passed);
+        let off = self.wall.since(expected).max(expected.since(self.wall));
+        suspended && off > SLACK
+    }
+}
+
+fn read(id: ClockId) -> Duration {
+    let time = clock_gettime(id);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(wall: u64, clock: u64, awake: u64) -> Reading {
+        Reading {
+            wall: Timestamp::from_millis(wall * 1000),
+            clock: Monotonic::new(Duration::from_secs(clock)),
+            awake: Duration::from_secs(awake),
+        }
+    }
+
+    #[test]
+    fn only_a_jump_across_a_suspend_counts() {
+        let before = reading(10_000, 100, 100);
+        assert!(!reading(10_060, 160, 160).jumped_in_suspend(&before), "time goes by");
+        assert!(!reading(13_660, 160, 160).jumped_in_suspend(&before), "the clock is set");
+        assert!(!reading(13_700, 3800, 110).jumped_in_suspend(&before), "suspended for an hour");
+        assert!(reading(99_999, 3800, 110).jumped_in_suspend(&before), "and set forward in it");
+        assert!(reading(10_060, 3800, 110).jumped_in_suspend(&before), "and back");
+    }
+}

@@ -1,0 +1,256 @@
+//! `spad.toml`: read, checked, and turned into types that cannot be wrong.
+
+mod known;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::firewall::{GuardInput, Network, PortRange, Protected, Ruleset, guard};
+use spa_proto::{Prefix, Protocol, Service, ServiceName, Tolerance};
+
+/// Bit of the conntrack label that marks connections made through a grant.
+const LABEL_BIT: u8 = 62;
+/// How many grants there can be at once, for each family.
+const SET_SIZE: u32 = 131_072;
+
+/// What an administrator has written, with the defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where knocks are heard.
+    pub interfaces: Interfaces,
+    /// UDP port of the knocks; stays closed.
+    pub listen_port: u16,
+    /// Server key and client records.
+    pub keys_dir: PathBuf,
+    /// What must survive a crash of the machine.
+    pub state_dir: PathBuf,
+    /// What must survive a crash of the daemon: journal, lock, control socket.
+    pub run_dir: PathBuf,
+    /// How far a knock's time may be off.
+    pub tolerance: Tolerance,
+    /// Networks that need no knock.
+    pub trusted: Vec<Prefix>,
+    /// Who the gatekeeper runs as.
+    pub user: String,
+    /// What is protected, by name; at least one.
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
+}
+
+/// Where knocks are heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interfaces {
+    /// On every interface, those that come later included.
+    Any,
+    /// On those of these names, whenever they are there.
+    Named(Vec<String>),
+}
+
+/// One protected service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// Its port.
+    pub port: u16,
+    /// How long a grant lasts that asks for no duration.
+    pub ttl: Duration,
+    /// How long a grant lasts at most.
+    pub max_ttl: Duration,
+}
+
+/// Why a configuration is not used.
+#[derive(Debug)]
+pub struct ConfigError {
+    path: PathBuf,
+    line: Option<usize>,
+    what: String,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says the file, the line, what was expected and what to do.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&read(path)?).map_err(|(line, what)| ConfigError {
+            path: path.to_owned(),
+            line,
+            what,
+        })
+    }
+
+    /// The run directory that the file names, or the default, however broken the
+    /// rest is: a spad that runs can still be asked.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn run_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+        Ok(parse::run_dir(&read(path)?))
+    }
+
+    fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
+        parse::config(text).map_err(|fault| (fault.line(text), fault.what))
+    }
+
+    /// The ruleset that this configuration asks for.
+    #[must_use]
+    pub fn ruleset(&self) -> Ruleset {
+        let protected = |(name, service): (&ServiceName, &ServiceConfig)| Protected {
+            name: name.to_string(),
+            protocol: service.protocol,
+            ports: vec![PortRange::single(service.port)],
+        };
+        guard::ruleset(&GuardInput {
+            knock_port: self.listen_port,
+            services: self.services.iter().map(protected).collect(),
+            trusted: self.trusted.iter().filter_map(network).collect(),
+            label_bit: LABEL_BIT,
+            set_size: SET_SIZE,
+        })
+    }
+
+    /// The service that a knock names, by name or by protocol and port.
+    #[must_use]
+    pub fn service(&self, asked: Service) -> Option<(ServiceName, ServiceConfig)> {
+        self.services
+            .iter()
+            .find(|(name, service)| match asked {
+                Service::Named(asked) => asked == **name,
+                Service::Port(protocol, port) => {
+                    (protocol, port) == (service.protocol, service.port)
+                }
+            })
+            .map(|(name, service)| (*name, *service))
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let fail = |error| ConfigError {
+        path: path.to_owned(),
+        line: None,
+        what: format!("cannot be read: {error}"),
+    };
+    std::fs::read_to_string(path).map_err(fail)
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn network(prefix: &Prefix) -> Option<Network> {
+    Network::containing(prefix.address(), prefix.prefix_len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> (Option<usize>, String) {
+        Config::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn one_service_is_enough() {
+        let config = Config::parse("[service.ssh]\nport = 22\n").unwrap();
+        assert_eq!(config.listen_port, 62201);
+        assert_eq!(config.interfaces, Interfaces::Any);
+        assert_eq!(config.keys_dir, Path::new("/etc/spad/keys"));
+        let ssh = config.services[&"ssh".parse().unwrap()];
+        assert_eq!((ssh.protocol, ssh.port), (Protocol::Tcp, 22));
+        assert_eq!((ssh.ttl, ssh.max_ttl), (Duration::from_secs(30), Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = Config::parse(
+            "interfaces = [\"eth0\", \"wg0\"]\nlisten-port = 4000\nkeys-dir = \"/k\"\n\
+             state-dir = \"/s\"\nrun-dir = \"/r\"\ntolerance = \"10s\"\n\
+             trusted = [\"10.0.0.0/8\", \"2001:db8::1\"]\nuser = \"nobody\"\n\
+             [service.dns]\nprotocol = \"udp\"\nport = 53\nttl = \"1m\"\nmax-ttl = \"2h\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.interfaces, Interfaces::Named(vec!["eth0".into(), "wg0".into()]));
+        assert_eq!(config.listen_port, 4000);
+        assert_eq!(config.run_dir, Path::new("/r"));
+        assert_eq!(config.tolerance.as_duration(), Duration::from_secs(10));
+        assert_eq!(config.trusted.len(), 2);
+        assert_eq!(config.user, "nobody");
+        let dns = config.services[&"dns".parse().unwrap()];
+        assert_eq!((dns.protocol, dns.port), (Protocol::Udp, 53));
+        assert_eq!(dns.max_ttl, Duration::from_secs(7200));
+        assert_eq!(config.service("udp/53".parse().unwrap()).unwrap().1, dns);
+        assert_eq!(config.service("tcp/53".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn unknown_keys_name_line_and_neighbour() {
+        let (line, what) = fault("# x\nlisten_port = 1\n[service.ssh]\nport = 22\n");
+        assert_eq!(line, Some(2));
+        assert!(what.contains("'listen_port'") && what.contains("'listen-port'"), "{what}");
+        let (line, what) = fault("[service.ssh]\nport = 22\n\nmaxttl = \"5m\"\n");
+        assert_eq!(line, Some(4));
+        assert!(what.contains("'max-ttl'"), "{what}");
+        let (line, what) = fault("[services.ssh]\nport = 22\n");
+        assert_eq!(line, Some(1));
+        assert!(what.contains("'service'"), "{what}");
+    }
+
+    #[test]
+    fn the_run_directory_is_found_in_a_broken_file() {
+        for text in [
+            "run-dir = \"/r\"\nunknown = 1\n",
+            "run-dir = \"/r\"\n[service\nport",
+            "run-dir = \"/r\"\n",
+        ] {
+            assert_eq!(parse::run_dir(text), Path::new("/r"), "{text:?}");
+        }
+        assert_eq!(parse::run_dir("run-dir = 5\n"), Path::new("/run/spad"));
+    }
+
+    #[test]
+    fn wrong_values_name_their_line() {
+        for (text, line, part) in [
+            ("", None, "[service.ssh]"),
+            ("[service.ssh]\n", Some(1), "port"),
+            ("listen-port = 0\n[service.ssh]\nport = 22\n", Some(1), "1 to 65535"),
+            ("[service.ssh]\nport = 70000\n", Some(2), "1 to 65535"),
+            ("[service.ssh]\nport = \"22\"\n", Some(2), "1 to 65535"),
+            ("[service.Ssh]\nport = 22\n", Some(1), "lower-case"),
+            ("[service.ssh]\nport = 22\nprotocol = \"icmp\"\n", Some(3), "tcp"),
+            ("[service.ssh]\nport = 22\nttl = \"5x\"\n", Some(3), "5x"),
+            ("[service.ssh]\nport = 22\nttl = \"10m\"\nmax-ttl = \"5m\"\n", Some(3), "max-ttl"),
+            ("[service.a]\nport = 22\n[service.b]\nport = 22\n", Some(4), "'a'"),
+            (
+                "listen-port = 53\n[service.a]\nport = 53\nprotocol = \"udp\"\n",
+                Some(3),
+                "listen-port",
+            ),
+            ("interfaces = [\"any\", \"eth0\"]\n[service.ssh]\nport = 22\n", Some(1), "any"),
+            ("interfaces = []\n[service.ssh]\nport = 22\n", Some(1), "any"),
+            (
+                "interfaces = [\"a name too long\"]\n[service.ssh]\nport = 22\n",
+                Some(1),
+                "interface",
+            ),
+            ("trusted = [\"10.0.0.1/8\"]\n[service.ssh]\nport = 22\n", Some(1), "10.0.0.0/8"),
+            ("run-dir = \"here\"\n[service.ssh]\nport = 22\n", Some(1), "absolute"),
+            ("tolerance = 30\n[service.ssh]\nport = 22\n", Some(1), "\"30s\""),
+            ("tolerance = \"0s\"\n[service.ssh]\nport = 22\n", Some(1), "tolerance"),
+            ("not toml\n", Some(1), ""),
+        ] {
+            let (at, what) = fault(text);
+            assert!(at == line && what.contains(part), "{text:?}: line {at:?}: {what}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The shapes of `spad status --json` and `spad grants --json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One grant in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its number.
+    pub id: u64,
+    /// Name of the client.
+    pub client: String,
+    /// Name of the service.
+    pub service: String,
+    /// The source address that is let in.
+    pub source: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Port of the service.
+    pub port: u16,
+    /// How it can be used: `window`.
+    pub mode: String,
+    /// Milliseconds until the kernel removes it.
+    pub expires_in_ms: u64,
+}
+
+/// How the daemon is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// What it does with the firewall: `guard`.
+    pub mode: String,
+    /// Whether knocks are heard.
+    pub capture: Capture,
+    /// Whether the ruleset is in force.
+    pub ruleset: Ruleset,
+    /// Who may come in now.
+    pub grants: Vec<Grant>,
+    /// How many clients there are.
+    pub clients: usize,
+    /// Records that could not be used, and why.
+    pub broken_records: Vec<String>,
+    /// What became of each datagram that reached the daemon, by reason.
+    pub counters: BTreeMap<String, u64>,
+    /// Whether replays are safely remembered.
+    pub journal: Journal,
+    /// What time it is here.
+    pub clock: Clock,
+    /// All processes.
+    pub processes: Vec<Process>,
+}
+
+impl Status {
+    /// Whether both capture and ruleset are in force: the exit code.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        self.capture.in_force && self.ruleset.in_force
+    }
+}
+
+/// Where knocks are heard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Capture {
+    /// Whether the gatekeeper listens on at least one interface.
+    pub in_force: bool,
+    /// UDP port.
+    pub port: u16,
+    /// The names configured; `any` alone for all.
+    pub interfaces: Vec<String>,
+    /// Those of them that are not there now.
+    pub missing: Vec<String>,
+}
+
+/// What the kernel holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ruleset {
+    /// Whether the kernel holds exactly what was installed.
+    pub in_force: bool,
+    /// Whether the kernel keeps others from changing it.
+    pub owned: bool,
+    /// What differs, or why it cannot be read.
+    pub fault: Option<String>,
+    /// How often somebody else's change was repaired.
+    pub repairs: u64,
+}
+
+/// Memory of what was used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Journal {
+    /// Whether what is granted now would be remembered after any crash.
+    pub durable: bool,
+    /// Whether the journal dies with the machine, as it should.
+    pub on_tmpfs: bool,
+    /// How far ahead of now the lease on disk reaches, in milliseconds.
+    pub lease_ms: i64,
+    /// Why it is not durable.
+    pub fault: Option<String>,
+}
+
+/// The server's clock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Clock {
+    /// Milliseconds since 1970, UTC.
+    pub unix_ms: u64,
+    /// How far a client's clock may be off, in milliseconds.
+    pub tolerance_ms: u64,
+}
+
+/// One process of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// `warden` or `gatekeeper`.
+    pub role: String,
+    /// Its id.
+    pub pid: u32,
+    /// As whom it runs.
+    pub uid: u32,
+    /// How often it had to be started again.
+    pub restarts: u64,
+}

@@ -1,0 +1,72 @@
+//! The warden's end of the control socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Answer, Request};
+
+/// A request, and where its answer goes.
+pub type Call = (Request, oneshot::Sender<Answer>);
+
+/// No request is longer.
+const LONGEST: u64 = 4096;
+/// How long a caller may take to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Binds the socket, readable by its owner only. Whatever a dead process has
+/// left there is replaced: the caller holds the lock of the run directory.
+///
+/// # Errors
+/// Where the directory does not take it.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Accepts callers for ever and passes their requests on.
+pub async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let calls = calls.clone();
+                // A caller that fails has nobody else to tell.
+                tokio::spawn(async move { converse(stream, calls).await.ok() });
+            }
+            // Out of descriptors: wait until some are closed.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let mut line = String::new();
+    let mut reader = BufReader::new((&mut stream).take(LONGEST));
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str(&line) {
+        Ok(request) => ask(request, &calls).await,
+        Err(error) => Answer::Failed(format!("not understood: {error}")),
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await
+}
+
+async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
+    let ending = || Answer::Failed("spad is ending".into());
+    let (sender, receiver) = oneshot::channel();
+    if calls.send((request, sender)).await.is_err() {
+        return ending();
+    }
+    receiver.await.unwrap_or_else(|_| ending())
+}

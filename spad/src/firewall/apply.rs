@@ -1,0 +1,330 @@
+//! The ruleset in the kernel: installs it, holds it, compares it, and adds and
+//! removes grants.
+
+use super::element::{self, Connection, Element};
+use super::error::{Drift, FirewallError};
+use super::existing;
+use super::guard::MARK;
+use super::netlink::Channel;
+use super::replacement::{Replacement, SetElements};
+use super::requests::{self, ELEMENTS_PER_MESSAGE, KeyWithTimeout};
+use super::ruleset::{Ruleset, TABLE};
+use super::snapshot::{self, Snapshot};
+use super::transaction::{Subject, Transaction};
+use nix::libc::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const NFT_TABLE_F_OWNER: u32 = 2;
+const NFT_TABLE_F_PERSIST: u32 = 4;
+const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
+
+/// How to hold the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Own the table (`owner | persist`) where the kernel knows how to. Without,
+    /// others can change it, and only [`super::Watch`] tells.
+    pub own: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { own: true }
+    }
+}
+
+/// Where the installed table came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// There was none, and this process had not made one before.
+    Created,
+    /// There was one that another spad, or a saved ruleset, had left. Its
+    /// elements stay with the time they have left.
+    Adopted,
+    /// This process's own, with its elements.
+    Reloaded,
+    /// Somebody had removed this process's own: the grants are gone.
+    Restored,
+}
+
+/// What an installation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Where the table came from.
+    pub origin: Origin,
+    /// How many connections from before live on; 0 unless created or restored.
+    pub existing: usize,
+    /// What did not go as it should, though nothing is open that should not be.
+    pub warnings: Vec<String>,
+}
+
+/// The table `inet spad`. It owns the netlink socket that owns the table: keep
+/// it for the life of the process. When it is dropped, the table stays, and
+/// stays shut; grants in it end on time.
+pub struct Firewall {
+    channel: Channel,
+    own: bool,
+    installed: Option<Snapshot>,
+    /// Those of the very first start, should the table have to be made anew.
+    existing: BTreeSet<Connection>,
+}
+
+impl Firewall {
+    /// Opens the netlink socket, to own the table where the kernel can.
+    ///
+    /// # Errors
+    /// Without `CAP_NET_ADMIN`, or on a kernel without `nf_tables`.
+    pub fn open() -> Result<Self, FirewallError> {
+        Self::open_with(Options::default())
+    }
+
+    /// Opens the netlink socket.
+    ///
+    /// # Errors
+    /// As [`Firewall::open`].
+    pub fn open_with(options: Options) -> Result<Self, FirewallError> {
+        let channel = Channel::open()?;
+        // Says at once whether we may, and whether the kernel can.
+        Snapshot::read(&channel)?;
+        Ok(Self { channel, own: options.own, installed: None, existing: BTreeSet::new() })
+    }
+
+    /// Puts `ruleset` in force, in one transaction: at no moment is anything
+    /// open that neither the old nor the new ruleset opens. Elements of sets
+    /// that both have stay, with the time they have left. Afterwards the table
+    /// is read back and compared.
+    ///
+    /// # Errors
+    /// If the table is not ours or somebody else owns it, or if the kernel
+    /// refuses a part: then all is as it was. [`FirewallError::ReadBack`] if it
+    /// holds something else than what was sent.
+    pub fn install(&mut self, ruleset: &Ruleset) -> Result<Installed, FirewallError> {
+        let before = Snapshot::read(&self.channel)?;
+        self.check_ours(before.as_ref())?;
+        let mut warnings = Vec::new();
+        if before.is_none() && self.installed.is_none() {
+            warnings = self.look_for_existing(ruleset);
+        }
+        let wanted = self.commit(before.as_ref(), ruleset)?;
+        let report = Installed {
+            origin: self.origin(before.is_some()),
+            existing: if before.is_none() { self.existing.len() } else { 0 },
+            warnings,
+        };
+        self.installed = Some(wanted);
+        match self.verify() {
+            Ok(()) => Ok(report),
+            Err(Drift::Changed(differences)) => Err(FirewallError::ReadBack(differences)),
+            Err(Drift::Unreadable(why)) => Err(why),
+        }
+    }
+
+    /// Compares the kernel's table, without the elements of its sets, with what
+    /// was installed.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn verify(&self) -> Result<(), Drift> {
+        let wanted =
+            self.installed.as_ref().ok_or(Drift::Unreadable(FirewallError::NotInstalled))?;
+        let now = Snapshot::read(&self.channel).map_err(Drift::Unreadable)?;
+        let gone = || vec![format!("table 'inet {TABLE}' is gone")];
+        let differences = now.map_or_else(gone, |now| wanted.differences(&now));
+        if differences.is_empty() { Ok(()) } else { Err(Drift::Changed(differences)) }
+    }
+
+    /// Adds `element` for `timeout` from now. If it is there already, that is
+    /// the time it has left from now on, be it more or less than before.
+    ///
+    /// # Errors
+    /// [`FirewallError::SetFull`]: others are untouched. [`FirewallError::BadElement`]
+    /// for less than a millisecond.
+    pub fn grant(&mut self, element: &Element, timeout: Duration) -> Result<(), FirewallError> {
+        if timeout.as_millis() == 0 {
+            return Err(FirewallError::BadElement("its time is over".to_owned()));
+        }
+        match self.change_element(element, timeout, false) {
+            // Not every kernel changes the time of an element that is there.
+            Err(e) if is(&e, &[EEXIST]) => {}
+            result => return result,
+        }
+        match self.change_element(element, timeout, true) {
+            // It has ended in between.
+            Err(e) if is(&e, &[ENOENT]) => self.change_element(element, timeout, false),
+            result => result,
+        }
+    }
+
+    /// Adds an element, which must be there before or must not.
+    fn change_element(
+        &self,
+        element: &Element,
+        timeout: Duration,
+        is_there: bool,
+    ) -> Result<(), FirewallError> {
+        let set = element.set();
+        let elements = [(element.key(), Some(timeout))];
+        let mut transaction = Transaction::new();
+        if is_there {
+            transaction.push(elements_of(set), requests::delete_elements(set, &elements))?;
+        }
+        transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
+        self.channel.commit(transaction)
+    }
+
+    /// Removes elements; those that are not there are passed over.
+    ///
+    /// # Errors
+    /// If the kernel refuses for another reason than that.
+    pub fn withdraw(&mut self, elements: &[Element]) -> Result<(), FirewallError> {
+        match self.withdraw_at_once(elements) {
+            Err(e) if is(&e, &[ENOENT]) => {}
+            result => return result,
+        }
+        // One is missing, so that none was removed.
+        for element in elements {
+            match self.withdraw_at_once(std::slice::from_ref(element)) {
+                Err(e) if !is(&e, &[ENOENT]) => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw_at_once(&self, elements: &[Element]) -> Result<(), FirewallError> {
+        let mut by_set: BTreeMap<&str, Vec<KeyWithTimeout>> = BTreeMap::new();
+        for element in elements {
+            by_set.entry(element.set()).or_default().push((element.key(), None));
+        }
+        let mut transaction = Transaction::new();
+        for (set, keys) in by_set {
+            for keys in keys.chunks(ELEMENTS_PER_MESSAGE) {
+                transaction.push(elements_of(set), requests::delete_elements(set, keys))?;
+            }
+        }
+        self.channel.commit(transaction)
+    }
+
+    /// All grants in force, with the time each has left; [`Duration::MAX`] for
+    /// one without end, which somebody else must have made.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn elements(&mut self) -> Result<Vec<(Element, Duration)>, FirewallError> {
+        element::grants(&self.channel)
+    }
+
+    /// Whether the kernel keeps everybody else from changing the table.
+    #[must_use]
+    pub fn owned(&self) -> bool {
+        self.installed.as_ref().is_some_and(|s| s.table.flags & OWNED == OWNED)
+    }
+
+    pub(crate) fn port(&self) -> u32 {
+        self.channel.port()
+    }
+
+    fn check_ours(&self, before: Option<&Snapshot>) -> Result<(), FirewallError> {
+        let Some(before) = before else { return Ok(()) };
+        match before.table.owner {
+            Some(port) if port != self.channel.port() => Err(FirewallError::OwnedByOther { port }),
+            _ if before.table.comment.starts_with(MARK) => Ok(()),
+            _ => Err(FirewallError::NotOurs { found: snapshot::describe(before) }),
+        }
+    }
+
+    fn origin(&self, was_there: bool) -> Origin {
+        match (was_there, self.installed.is_some()) {
+            (false, false) => Origin::Created,
+            (true, false) => Origin::Adopted,
+            (true, true) => Origin::Reloaded,
+            (false, true) => Origin::Restored,
+        }
+    }
+
+    /// Never later than at the first start: whoever has got in since, by
+    /// somebody's mistake, is not to be kept.
+    fn look_for_existing(&mut self, ruleset: &Ruleset) -> Vec<String> {
+        let Some(existing) = &ruleset.existing else { return Vec::new() };
+        let (found, mut warnings) = existing::connections(&self.channel, &existing.ports);
+        let limit = ruleset.sets.iter().find(|s| s.name == existing.set4).map_or(0, |s| s.size);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if found.len() > limit {
+            let found = found.len();
+            warnings.push(format!("of {found} connections only {limit} live on: the set is full"));
+        }
+        self.existing = found.into_iter().take(limit).collect();
+        warnings
+    }
+
+    /// Commits, falling back to a table without owner where the kernel does not
+    /// know owners that persist.
+    fn commit(
+        &mut self,
+        before: Option<&Snapshot>,
+        ruleset: &Ruleset,
+    ) -> Result<Snapshot, FirewallError> {
+        match self.try_commit(before, ruleset) {
+            Err(e) if self.own && is(&e, &[EOPNOTSUPP, EINVAL]) => {
+                self.own = false;
+                self.try_commit(before, ruleset)
+            }
+            result => result,
+        }
+    }
+
+    fn try_commit(
+        &self,
+        before: Option<&Snapshot>,
+        ruleset: &Ruleset,
+    ) -> Result<Snapshot, FirewallError> {
+        let flags = self.flags(before);
+        let wanted = Snapshot::of(ruleset, flags)?;
+        let mut transaction = Transaction::new();
+        let elements = match before {
+            None => self.existing_elements(ruleset),
+            Some(before) => {
+                let replacement = Replacement::between(before, &wanted);
+                replacement.remove(&mut transaction, ruleset, flags)?;
+                replacement.carried(&self.channel, before, &wanted)?
+            }
+        };
+        transaction.define(ruleset, flags)?;
+        for (set, elements) in &elements {
+            for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
+                transaction.push(elements_of(set), requests::add_elements(set, elements))?;
+            }
+        }
+        self.channel.commit(transaction)?;
+        Ok(wanted)
+    }
+
+    fn flags(&self, before: Option<&Snapshot>) -> u32 {
+        match (self.own, before) {
+            (true, _) => OWNED,
+            // A table that persists cannot be made one that does not.
+            (false, Some(before)) => before.table.flags & NFT_TABLE_F_PERSIST,
+            (false, None) => 0,
+        }
+    }
+
+    fn existing_elements(&self, ruleset: &Ruleset) -> Vec<SetElements> {
+        let Some(existing) = &ruleset.existing else { return Vec::new() };
+        let keys = |v4: bool| {
+            let of_family = |c: &&Connection| matches!(c.destination, SocketAddr::V4(_)) == v4;
+            self.existing.iter().filter(of_family).map(|c| (c.key(), None)).collect()
+        };
+        vec![(existing.set4.clone(), keys(true)), (existing.set6.clone(), keys(false))]
+    }
+}
+
+fn elements_of(set: &str) -> Subject {
+    Subject::Elements(set.to_owned())
+}
+
+/// Whether the kernel refused with one of these error numbers.
+fn is(error: &FirewallError, numbers: &[i32]) -> bool {
+    let FirewallError::Refused { source, .. } = error else { return false };
+    source.raw_os_error().is_some_and(|number| numbers.contains(&number))
+}

@@ -1,0 +1,184 @@
+//! Finds the connections to protected ports that are there before the first
+//! ruleset, so that they can live on: in conntrack, where there is one, and
+//! among this host's own sockets.
+
+use super::element::Connection;
+use super::error::FirewallError;
+use super::netlink::Channel;
+use super::ruleset::PortRange;
+use super::wire::{self, Message};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Protocol,
+    Tuple,
+};
+use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+const IPV4_SOCKETS: &str = "/proc/thread-self/net/tcp";
+const IPV6_SOCKETS: &str = "/proc/thread-self/net/tcp6";
+/// `TCP_CONNTRACK_ESTABLISHED`.
+const CONNTRACK_ESTABLISHED: u8 = 3;
+/// ESTABLISHED, FIN_WAIT1, FIN_WAIT2 and CLOSE_WAIT: one side at least still talks.
+const TALKING: [&str; 4] = ["01", "04", "05", "08"];
+
+/// The connections found, and what could not be looked at.
+pub(crate) fn connections(
+    channel: &Channel,
+    ports: &[PortRange],
+) -> (BTreeSet<Connection>, Vec<String>) {
+    let mut found = BTreeSet::new();
+    let mut warnings = Vec::new();
+    for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
+        match tracked(channel, family) {
+            Ok(connections) => found.extend(connections),
+            Err(e) => warnings.push(format!("connections in conntrack were not looked at: {e}")),
+        }
+    }
+    for path in [IPV4_SOCKETS, IPV6_SOCKETS] {
+        match fs::read_to_string(path) {
+            Ok(table) => found.extend(table.lines().filter_map(socket)),
+            Err(e) => warnings.push(format!("connections in {path} were not looked at: {e}")),
+        }
+    }
+    found.retain(|c| ports.iter().any(|range| range.contains(c.destination.port())));
+    (found, warnings)
+}
+
+fn tracked(
+    channel: &Channel,
+    family: NetfilterProtoFamily,
+) -> Result<Vec<Connection>, FirewallError> {
+    channel.list(family, ConntrackMessage::Get(Vec::new()), established)
+}
+
+fn established(message: Message<'_>) -> Result<Option<Connection>, FirewallError> {
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = wire::parse(message)?
+    else {
+        return Ok(None);
+    };
+    let mut connection = None;
+    let mut open = false;
+    for attribute in &attributes {
+        match attribute {
+            ConntrackAttribute::CtaTupleOrig(tuple) => connection = tcp(tuple),
+            ConntrackAttribute::CtaProtoInfo(info) => open = is_established(info),
+            _ => {}
+        }
+    }
+    Ok(connection.filter(|_| open))
+}
+
+fn is_established(info: &[ProtoInfo]) -> bool {
+    let established = |tcp: &ProtoInfoTCP| *tcp == ProtoInfoTCP::State(CONNTRACK_ESTABLISHED);
+    info.iter().any(|info| matches!(info, ProtoInfo::TCP(tcp) if tcp.iter().any(established)))
+}
+
+fn tcp(tuple: &[Tuple]) -> Option<Connection> {
+    let (mut source, mut destination, mut ports) = (None, None, None);
+    for part in tuple {
+        match part {
+            Tuple::Ip(addresses) => {
+                source = addresses.iter().find_map(source_address);
+                destination = addresses.iter().find_map(destination_address);
+            }
+            Tuple::Proto(parts) => ports = tcp_ports(parts),
+            _ => {}
+        }
+    }
+    let (from, to) = ports?;
+    Some(Connection {
+        source: SocketAddr::new(source?, from),
+        destination: SocketAddr::new(destination?, to),
+    })
+}
+
+fn source_address(part: &IPTuple) -> Option<IpAddr> {
+    if let IPTuple::SourceAddress(address) = part { Some(*address) } else { None }
+}
+
+fn destination_address(part: &IPTuple) -> Option<IpAddr> {
+    if let IPTuple::DestinationAddress(address) = part { Some(*address) } else { None }
+}
+
+fn tcp_ports(parts: &[ProtoTuple]) -> Option<(u16, u16)> {
+    let (mut is_tcp, mut source, mut destination) = (false, None, None);
+    for part in parts {
+        match part {
+            ProtoTuple::Protocol(protocol) => is_tcp = *protocol == Protocol::Tcp,
+            ProtoTuple::SourcePort(port) => source = Some(*port),
+            ProtoTuple::DestinationPort(port) => destination = Some(*port),
+            _ => {}
+        }
+    }
+    source.zip(destination).filter(|_| is_tcp)
+}
+
+/// A line of /proc/net/tcp: number, local end, remote end, state, …
+fn socket(line: &str) -> Option<Connection> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+    if !TALKING.contains(&state) {
+        return None;
+    }
+    Some(Connection { source: end(remote)?, destination: end(local)? })
+}
+
+/// Address and port in hexadecimal; the address in words of host byte order.
+fn end(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let words: Option<Vec<u8>> = address
+        .as_bytes()
+        .chunks(8)
+        .map(word)
+        .collect::<Option<Vec<_>>>()
+        .map(|words| words.concat());
+    let address = match words?.as_slice() {
+        bytes if bytes.len() == 4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        bytes => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+fn word(digits: &[u8]) -> Option<[u8; 4]> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_read_as_the_kernel_prints_them() {
+        let v4 =
+            "   1: 0100000A:0016 0200000A:C350 01 00000000:00000000 00:00000000 00000000 0 0 1";
+        let found = socket(v4).map(|c| (c.source.to_string(), c.destination.to_string()));
+        assert_eq!(found, Some(("10.0.0.2:50000".into(), "10.0.0.1:22".into())));
+    }
+
+    #[test]
+    fn ipv4_in_an_ipv6_socket_is_ipv4() {
+        let mapped = "   0: 0000000000000000FFFF00000100000A:0016 0000000000000000FFFF00000200000A:C350 08 0";
+        let found = socket(mapped).map(|c| c.source.to_string());
+        assert_eq!(found, Some("10.0.0.2:50000".into()));
+    }
+
+    #[test]
+    fn sockets_that_listen_or_open_are_none() {
+        for state in ["0A", "02", "03", "06"] {
+            assert_eq!(socket(&format!("0: 0100000A:0016 0200000A:C350 {state} 0")), None);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_none() {
+        for line in
+            ["", "  sl  local_address rem_address   st", "0: x:y z 01", "0: 01:0016 02:C350 01"]
+        {
+            assert_eq!(socket(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The netlink socket: commits transactions, reads lists.
+//!
+//! The kernel works a transaction off inside the call that sends it, so that
+//! all its answers lie in the socket when that call returns. They are read
+//! until none is left, after failures too: no answer is ever taken for
+//! another's.
+
+use super::error::FirewallError;
+use super::transaction::{Part, Subject, Transaction};
+use super::wire::{self, Answer, Message};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR};
+use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::libc::{EAGAIN, EINTR, EINVAL, ENFILE, ENOBUFS, EPERM, MSG_DONTWAIT};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::collections::HashSet;
+use std::io;
+
+/// Larger than any datagram that the kernel makes of a list or of answers.
+const DATAGRAM: usize = 64 * 1024;
+/// Room for the answers to the largest transaction.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+/// What a socket may send that has not asked for more.
+const SEND_BUFFER: usize = 200 * 1024;
+/// How often a list is asked for again that somebody's change has cut through.
+const LIST_ATTEMPTS: usize = 20;
+
+/// One netlink socket. The kernel ties the ownership of a table to it.
+pub(crate) struct Channel {
+    socket: Socket,
+    port: u32,
+}
+
+impl Channel {
+    pub(crate) fn open() -> Result<Self, FirewallError> {
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(FirewallError::NoNfTables)?;
+        let address = socket.bind_auto().map_err(failed("binding a socket"))?;
+        // Without the privilege the usual limit stays; it nearly always is enough.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        Ok(Self { socket, port: address.port_number() })
+    }
+
+    /// The number by which the kernel knows this socket.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Does all of the transaction or nothing of it.
+    pub(crate) fn commit(&self, transaction: Transaction) -> Result<(), FirewallError> {
+        let (bytes, parts) = transaction.finish();
+        self.answers()?;
+        self.send(&bytes)?;
+        check(&parts, self.answers()?)
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), FirewallError> {
+        if bytes.len() > SEND_BUFFER {
+            let room = bytes.len() * 2;
+            // As far as we may; if it is not enough, sending says so.
+            let _ = setsockopt(&self.socket, sockopt::SndBuf, &room);
+            let _ = setsockopt(&self.socket, sockopt::SndBufForce, &room);
+        }
+        retry(|| self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0))
+            .map(drop)
+            .map_err(failed("sending"))
+    }
+
+    fn receive(&self, flags: i32) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; DATAGRAM];
+        let len = retry(|| self.socket.recv(&mut &mut buffer[..], flags))?;
+        buffer.truncate(len);
+        Ok(buffer)
+    }
+
+    /// Reads answers until there are none.
+    fn answers(&self) -> Result<Vec<Answer>, FirewallError> {
+        let mut answers = Vec::new();
+        let mut lost = None;
+        loop {
+            match self.receive(MSG_DONTWAIT) {
+                Ok(datagram) => {
+                    answers.extend(wire::messages(&datagram).filter_map(|m| wire::answer(&m)));
+                }
+                Err(e) if e.raw_os_error() == Some(EAGAIN) => break,
+                Err(e) if e.raw_os_error() == Some(ENOBUFS) => lost = Some(e),
+                Err(e) => return Err(failed("reading answers")(e)),
+            }
+        }
+        lost.map_or(Ok(answers), |e| Err(failed("reading answers")(e)))
+    }
+
+    /// Asks for a list; `take` makes of each of its messages what is wanted,
+    /// or nothing.
+    pub(crate) fn list<T>(
+        &self,
+        family: NetfilterProtoFamily,
+        request: impl Into<NetfilterMessageInner>,
+        mut take: impl FnMut(Message<'_>) -> Result<Option<T>, FirewallError>,
+    ) -> Result<Vec<T>, FirewallError> {
+        let request = wire::message(family, request, NLM_F_DUMP);
+        for _ in 0..LIST_ATTEMPTS {
+            self.answers()?;
+            self.send(&request)?;
+            if let Some(list) = self.read_list(&mut take)? {
+                return Ok(list);
+            }
+        }
+        let why = "the ruleset changes too fast to be listed";
+        Err(FirewallError::BadAnswer(why.to_owned()))
+    }
+
+    /// `None` if the list is not of one moment.
+    fn read_list<T>(
+        &self,
+        take: &mut impl FnMut(Message<'_>) -> Result<Option<T>, FirewallError>,
+    ) -> Result<Option<Vec<T>>, FirewallError> {
+        let mut list = Vec::new();
+        let mut whole = true;
+        loop {
+            let datagram = self.receive(0).map_err(failed("reading a list"))?;
+            for message in wire::messages(&datagram) {
+                whole &= message.flags() & NLM_F_DUMP_INTR == 0;
+                match wire::answer(&message) {
+                    Some(Answer { error: None, .. }) => return Ok(whole.then_some(list)),
+                    Some(Answer { error: Some(e), .. }) => return Err(not_listed(e)),
+                    None => list.extend(take(message)?),
+                }
+            }
+        }
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.raw_os_error() == Some(EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> FirewallError {
+    move |source| FirewallError::Netlink { doing, source }
+}
+
+fn not_listed(error: io::Error) -> FirewallError {
+    match error.raw_os_error() {
+        Some(EPERM) => FirewallError::NoPermission,
+        // The netfilter layer knows no subsystem of that number.
+        Some(EINVAL) => FirewallError::NoNfTables(error),
+        _ => failed("listing")(error),
+    }
+}
+
+/// No errors, and an answer to each message that asked for one.
+fn check(parts: &[Part], answers: Vec<Answer>) -> Result<(), FirewallError> {
+    let mut acknowledged = HashSet::new();
+    for Answer { sequence, error } in answers {
+        match error {
+            None => drop(acknowledged.insert(sequence)),
+            Some(error) => return Err(refused(parts, sequence, error)),
+        }
+    }
+    match parts.iter().find(|p| p.acknowledged && !acknowledged.contains(&p.sequence)) {
+        Some(part) => Err(FirewallError::BadAnswer(format!("none about {}", part.subject))),
+        None => Ok(()),
+    }
+}
+
+fn refused(parts: &[Part], sequence: u32, source: io::Error) -> FirewallError {
+    let subject = parts.iter().find(|p| p.sequence == sequence).map(|p| &p.subject);
+    match (subject.unwrap_or(&Subject::Whole), source.raw_os_error()) {
+        (Subject::Elements(set), Some(ENFILE)) => FirewallError::SetFull { set: set.clone() },
+        (Subject::Whole, Some(EPERM)) => FirewallError::NoPermission,
+        (subject, _) => FirewallError::Refused { what: subject.to_string(), source },
+    }
+}

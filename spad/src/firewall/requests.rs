@@ -1,0 +1,161 @@
+//! Messages to nftables that libnftnl's safe interface has no words for:
+//! tables with flags, sets with timeouts, their elements, and lists.
+
+use super::ruleset::{Datatype, Set, TABLE};
+use super::wire;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
+    RuleMessage, SetAttribute, SetDescription, SetElementAttribute, SetElementList,
+    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage,
+};
+use std::time::Duration;
+
+/// libnftnl's numbers of the data types, which `nft list` reads.
+const TYPE_IPV4_ADDRESS: u32 = 7;
+const TYPE_IPV6_ADDRESS: u32 = 8;
+const TYPE_PROTOCOL: u32 = 12;
+const TYPE_PORT: u32 = 13;
+/// Bits of each field's type in the type of a concatenation.
+const TYPE_BITS: u32 = 6;
+/// Kind of the table's comment in its user data.
+const UDATA_COMMENT: u8 = 0;
+/// Elements in one message, so that it stays under the 64 KiB of an attribute.
+pub(crate) const ELEMENTS_PER_MESSAGE: usize = 500;
+
+/// An element's key, and how long it lives; the set's timeout if not said.
+pub(crate) type KeyWithTimeout = (Vec<u8>, Option<Duration>);
+
+pub(crate) fn add_table(flags: u32, comment: &str) -> Vec<u8> {
+    let attributes = vec![
+        TableAttribute::Name(TABLE.to_owned()),
+        TableAttribute::Flags(TableFlags::from_bits_retain(flags)),
+        TableAttribute::UserData(comment_data(comment)),
+    ];
+    change(NfTablesMessage::NewTable(TableMessage { attributes }), NLM_F_CREATE)
+}
+
+pub(crate) fn delete_table() -> Vec<u8> {
+    let attributes = vec![TableAttribute::Name(TABLE.to_owned())];
+    change(NfTablesMessage::DeleteTable(TableMessage { attributes }), 0)
+}
+
+/// Deletes the rules of all chains.
+pub(crate) fn delete_rules() -> Vec<u8> {
+    let attributes = vec![RuleAttribute::Table(TABLE.to_owned())];
+    change(NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0)
+}
+
+pub(crate) fn delete_chain(name: &str) -> Vec<u8> {
+    let attributes =
+        vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(name.to_owned())];
+    change(NfTablesMessage::DeleteChain(ChainMessage { attributes }), 0)
+}
+
+pub(crate) fn add_set(set: &Set, id: u32) -> Vec<u8> {
+    let mut attributes = vec![
+        SetAttribute::Table(TABLE.to_owned()),
+        SetAttribute::Name(set.name.clone()),
+        SetAttribute::Flags(flags(set)),
+        SetAttribute::KeyType(key_type(&set.key)),
+        SetAttribute::KeyLen(key_len(&set.key)),
+        SetAttribute::Description(vec![SetDescription::Size(set.size)]),
+        SetAttribute::Id(id),
+    ];
+    attributes.extend(set.timeout.map(|t| SetAttribute::Timeout(milliseconds(t))));
+    change(NfTablesMessage::NewSet(SetMessage { attributes }), NLM_F_CREATE)
+}
+
+pub(crate) fn delete_set(name: &str) -> Vec<u8> {
+    let attributes =
+        vec![SetAttribute::Table(TABLE.to_owned()), SetAttribute::Name(name.to_owned())];
+    change(NfTablesMessage::DeleteSet(SetMessage { attributes }), 0)
+}
+
+/// Adds up to [`ELEMENTS_PER_MESSAGE`] elements, none of which may be there.
+pub(crate) fn add_elements(set: &str, elements: &[KeyWithTimeout]) -> Vec<u8> {
+    change(NfTablesMessage::NewSetElement(element_list(set, elements)), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Deletes up to [`ELEMENTS_PER_MESSAGE`] elements, all of which must be there.
+pub(crate) fn delete_elements(set: &str, keys: &[KeyWithTimeout]) -> Vec<u8> {
+    change(NfTablesMessage::DeleteSetElement(element_list(set, keys)), 0)
+}
+
+pub(crate) fn list_tables() -> NfTablesMessage {
+    NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() })
+}
+
+pub(crate) fn list_chains() -> NfTablesMessage {
+    NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() })
+}
+
+pub(crate) fn list_rules() -> NfTablesMessage {
+    let attributes = vec![RuleAttribute::Table(TABLE.to_owned())];
+    NfTablesMessage::GetRule(RuleMessage { attributes })
+}
+
+pub(crate) fn list_sets() -> NfTablesMessage {
+    let attributes = vec![SetAttribute::Table(TABLE.to_owned())];
+    NfTablesMessage::GetSet(SetMessage { attributes })
+}
+
+pub(crate) fn list_elements(set: &str) -> NfTablesMessage {
+    let attributes =
+        vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())];
+    NfTablesMessage::GetSetElement(SetElementMessage { attributes })
+}
+
+fn change(message: NfTablesMessage, flags: u16) -> Vec<u8> {
+    wire::message(NetfilterProtoFamily::Inet, message, NLM_F_ACK | flags)
+}
+
+fn element_list(set: &str, elements: &[KeyWithTimeout]) -> SetElementMessage {
+    let elements = elements.iter().map(|(key, timeout)| element(key, *timeout)).collect();
+    let attributes = vec![
+        SetElementList::Table(TABLE.to_owned()),
+        SetElementList::Set(set.to_owned()),
+        SetElementList::Elements(elements),
+    ];
+    SetElementMessage { attributes }
+}
+
+fn element(key: &[u8], timeout: Option<Duration>) -> ListAttribute<SetElementAttribute> {
+    let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))];
+    attributes.extend(timeout.map(|t| SetElementAttribute::Timeout(milliseconds(t))));
+    ListAttribute::Element(attributes)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Type, length, text, NUL.
+fn comment_data(comment: &str) -> Vec<u8> {
+    let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    let text = comment.bytes().take(usize::from(len) - 1);
+    [UDATA_COMMENT, len].into_iter().chain(text).chain([0]).collect()
+}
+
+fn flags(set: &Set) -> SetFlags {
+    let dynamic = if set.dynamic { SetFlags::Eval } else { SetFlags::empty() };
+    SetFlags::Timeout | dynamic
+}
+
+fn key_type(key: &[Datatype]) -> u32 {
+    key.iter().fold(0, |so_far, field| so_far << TYPE_BITS | type_number(*field))
+}
+
+fn type_number(datatype: Datatype) -> u32 {
+    match datatype {
+        Datatype::Ipv4Address => TYPE_IPV4_ADDRESS,
+        Datatype::Ipv6Address => TYPE_IPV6_ADDRESS,
+        Datatype::Protocol => TYPE_PROTOCOL,
+        Datatype::Port => TYPE_PORT,
+    }
+}
+
+fn key_len(key: &[Datatype]) -> u32 {
+    key.iter().map(|field| field.len().next_multiple_of(4)).sum()
+}

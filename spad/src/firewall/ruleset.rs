@@ -1,0 +1,262 @@
+//! A ruleset as plain data: what `guard` builds, `text` prints, `encode` turns
+//! into netlink messages and tests compare. It covers what our rulesets need,
+//! not all of nftables.
+
+use super::network::Network;
+use spa_proto::Protocol;
+use std::time::Duration;
+
+/// The name of our table, of the family `inet`.
+pub const TABLE: &str = "spad";
+
+/// A table with its sets, chains and rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The table's comment: the mark by which a later spad knows it for ours.
+    pub comment: String,
+    /// The sets, each before the rules that use it.
+    pub sets: Vec<Set>,
+    /// The chains, base and regular.
+    pub chains: Vec<Chain>,
+    /// What becomes of connections that are there before the first ruleset.
+    pub existing: Option<Existing>,
+}
+
+/// Connections that live on when the table is made for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// TCP ports whose connections are looked for.
+    pub ports: Vec<PortRange>,
+    /// The set that takes the IPv4 ones, keyed by source, source port,
+    /// destination, destination port.
+    pub set4: String,
+    /// The set that takes the IPv6 ones.
+    pub set6: String,
+}
+
+/// A named set whose elements time out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name, unique in the table.
+    pub name: String,
+    /// The fields of its key.
+    pub key: Vec<Datatype>,
+    /// Whether rules add to it.
+    pub dynamic: bool,
+    /// Lifetime of an element for which none is given; `None` is for ever.
+    pub timeout: Option<Duration>,
+    /// How many elements it can hold.
+    pub size: u32,
+}
+
+/// The type of one field of a set's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datatype {
+    /// An IPv4 address.
+    Ipv4Address,
+    /// An IPv6 address.
+    Ipv6Address,
+    /// A transport protocol's number.
+    Protocol,
+    /// A port.
+    Port,
+}
+
+/// A chain and its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name, unique in the table.
+    pub name: String,
+    /// Where the kernel calls it; `None` for one that is jumped to. The policy
+    /// of a base chain is always to accept.
+    pub hook: Option<Hook>,
+    /// Evaluated in this order.
+    pub rules: Vec<Rule>,
+}
+
+/// The place of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The stage on a packet's way.
+    pub stage: Stage,
+    /// Lower is earlier. Conntrack works at −200, destination NAT at −100,
+    /// source NAT at 100.
+    pub priority: i32,
+}
+
+/// A stage on a packet's way through the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Arrived, not yet routed.
+    Prerouting,
+    /// To be delivered on this host.
+    Input,
+    /// Made by this host.
+    Output,
+    /// About to leave.
+    Postrouting,
+}
+
+/// Statements from left to right; the first match that fails ends the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Matches and actions.
+    pub statements: Vec<Statement>,
+    /// Shown by `nft list`; empty for none.
+    pub comment: String,
+}
+
+/// One match or action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// The packet came in through the loopback interface.
+    FromLoopback,
+    /// The packet leaves through another interface than loopback.
+    ToOutside,
+    /// The transport protocol.
+    Protocol(Protocol),
+    /// The transport protocol and one of its two ports.
+    Port(Protocol, Side, PortRange),
+    /// These TCP flags, of those in the mask.
+    TcpFlags {
+        /// The flags that are looked at.
+        mask: u8,
+        /// Those of them that are set.
+        set: u8,
+    },
+    /// One of the two addresses lies in this network.
+    Within(Side, Network),
+    /// What the routing tables call the destination address.
+    Destination(AddressType),
+    /// The same, as seen from the interface that the packet came in by.
+    DestinationHere(AddressType),
+    /// The connection carries this label bit.
+    Labelled(u8),
+    /// The packet goes the way of its connection's first one, or the other.
+    Direction(Direction),
+    /// The connection's source address or port is translated.
+    SourceTranslated,
+    /// The fields, together, are an element of the set.
+    InSet(Vec<Field>, String),
+    /// Adds the fields to the set, or begins their lifetime anew.
+    Update(Vec<Field>, String),
+    /// Gives the connection this label bit.
+    Label(u8),
+    /// Counts packets and bytes.
+    Counter,
+    /// Ends the base chain: the packet passes.
+    Accept,
+    /// Ends everything: the packet is gone.
+    Drop,
+    /// Goes on in another chain, and comes back if that does not decide.
+    Jump(String),
+    /// Goes on in another chain, without coming back.
+    Goto(String),
+}
+
+/// Which end of a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
+/// A value of a packet, as a field of a set's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// An IPv4 address; no match for IPv6 packets.
+    Ipv4(Side),
+    /// An IPv6 address; no match for IPv4 packets.
+    Ipv6(Side),
+    /// The transport protocol's number.
+    Protocol,
+    /// A port. The rule, or the way to it, makes sure that there are ports.
+    Port(Side),
+}
+
+/// What the routing tables say of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressType {
+    /// One of this host's own.
+    Local,
+    /// A broadcast address of one of its networks.
+    Broadcast,
+    /// Several hosts' address, this one's among them.
+    Anycast,
+    /// A multicast group.
+    Multicast,
+}
+
+/// Which way of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// That of its first packet.
+    Original,
+    /// The other.
+    Reply,
+}
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// A single port.
+    #[must_use]
+    pub const fn single(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+
+    /// A range, or `None` if it is turned round.
+    #[must_use]
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// The lowest port.
+    #[must_use]
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest port.
+    #[must_use]
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether `port` is one of them.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl Datatype {
+    /// Length of the value in bytes, without the padding to four.
+    pub(crate) fn len(self) -> u32 {
+        match self {
+            Self::Ipv4Address => 4,
+            Self::Ipv6Address => 16,
+            Self::Protocol => 1,
+            Self::Port => 2,
+        }
+    }
+}
+
+impl Field {
+    /// The type of this field's values.
+    pub(crate) fn datatype(self) -> Datatype {
+        match self {
+            Self::Ipv4(_) => Datatype::Ipv4Address,
+            Self::Ipv6(_) => Datatype::Ipv6Address,
+            Self::Protocol => Datatype::Protocol,
+            Self::Port(_) => Datatype::Port,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Notices when somebody else changes our table: the kernel reports every
+//! change of the packet filter to those who listen.
+
+use super::apply::Firewall;
+use super::error::FirewallError;
+use super::wire::{self, Message};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use nix::libc::{EAGAIN, EINTR, ENOBUFS};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+/// `NFNLGRP_NFTABLES`.
+const NFTABLES_GROUP: u32 = 7;
+const NFT_MSG_NEWSETELEM: u16 = 12;
+const NFT_MSG_DELSETELEM: u16 = 14;
+const DATAGRAM: usize = 64 * 1024;
+/// Others may load rulesets of some size before we come to look.
+const RECEIVE_BUFFER: usize = 1024 * 1024;
+
+/// What somebody else did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// Table, chains, rules or sets were touched: call [`Firewall::verify`].
+    Ruleset,
+    /// Elements were added to or removed from one of our sets: compare
+    /// [`Firewall::elements`] with the grants.
+    Elements,
+    /// Notifications were lost because we did not keep up: do both.
+    Lost,
+}
+
+/// A socket on which the kernel reports changes of the packet filter.
+pub struct Watch {
+    socket: Socket,
+    /// Whose changes are no news.
+    own: u32,
+}
+
+impl Watch {
+    /// Listens for changes to our table by anyone but `firewall`, from now on.
+    /// Open it before the first [`Firewall::install`], so that nothing is missed.
+    ///
+    /// # Errors
+    /// If the netlink socket cannot be made.
+    pub fn open(firewall: &Firewall) -> Result<Self, FirewallError> {
+        let failed = |source| FirewallError::Netlink { doing: "listening for changes", source };
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed)?;
+        socket.bind_auto().map_err(failed)?;
+        socket.set_non_blocking(true).map_err(failed)?;
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        socket.add_membership(NFTABLES_GROUP).map_err(failed)?;
+        Ok(Self { socket, own: firewall.port() })
+    }
+
+    /// What has happened since the last call, each kind once; never blocks.
+    /// Wait for the descriptor to become readable first.
+    ///
+    /// # Errors
+    /// If the socket fails.
+    pub fn events(&mut self) -> Result<Vec<Event>, FirewallError> {
+        let mut events = BTreeSet::new();
+        let mut buffer = vec![0; DATAGRAM];
+        loop {
+            match self.socket.recv(&mut &mut buffer[..], 0) {
+                Ok(len) => {
+                    events.extend(wire::messages(&buffer[..len]).filter_map(|m| self.event(&m)))
+                }
+                Err(e) if e.raw_os_error() == Some(EAGAIN) => break,
+                Err(e) if e.raw_os_error() == Some(ENOBUFS) => drop(events.insert(Event::Lost)),
+                Err(e) if e.raw_os_error() == Some(EINTR) => {}
+                Err(source) => return Err(reading(source)),
+            }
+        }
+        Ok(events.into_iter().collect())
+    }
+
+    fn event(&self, message: &Message<'_>) -> Option<Event> {
+        if message.port_number() == self.own || !wire::is_about_us(message) {
+            return None;
+        }
+        match message.message_type() & 0xff {
+            NFT_MSG_NEWSETELEM | NFT_MSG_DELSETELEM => Some(Event::Elements),
+            _ => Some(Event::Ruleset),
+        }
+    }
+}
+
+fn reading(source: io::Error) -> FirewallError {
+    FirewallError::Netlink { doing: "reading notifications", source }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}

@@ -1,0 +1,285 @@
+//! What can be said between the gatekeeper and the warden.
+
+use spa_proto::{
+    ClientKeys, Cloak, GateSettings, Kid, Nonce, RING_LEN, Rate, Reason, SIGNED_REQUEST_LEN,
+    ServerSecret, SignedRequest, Timestamp, Tolerance,
+};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Length of every message, in bytes.
+pub const FRAME_LEN: usize = 512;
+
+/// A message as it travels; wiped when dropped, since some carry keys.
+pub type Frame = Zeroizing<[u8; FRAME_LEN]>;
+
+/// From the warden, which alone reads keys, to the gatekeeper.
+pub enum ToGate {
+    /// Make a new gate of this server, without clients, for the next [`Self::Listen`].
+    Serve {
+        /// The server's private key.
+        secret: ServerSecret,
+        /// What hides pseudonyms.
+        cloak: Cloak,
+        /// Tolerance and budgets.
+        settings: GateSettings,
+    },
+    /// Let a client in, or replace its keys.
+    Insert {
+        /// The client's key-id.
+        kid: Kid,
+        /// Its derived keys; the pre-shared key itself stays with the warden.
+        keys: ClientKeys,
+    },
+    /// Forget a client.
+    Remove(Kid),
+    /// What a client has used already.
+    Recall {
+        /// The client's key-id.
+        kid: Kid,
+        /// Everything at or under this time.
+        floor: Timestamp,
+        /// These, exactly; at most [`RING_LEN`].
+        used: Vec<(Timestamp, Nonce)>,
+    },
+    /// From now on use the gate made since [`Self::Serve`], if there is one, and
+    /// listen on the packet sockets that come with this message.
+    Listen {
+        /// The UDP port that the sockets hear.
+        port: u16,
+    },
+    /// Say the counters.
+    Report,
+}
+
+/// From the gatekeeper, which alone sees network bytes, to the warden.
+pub enum ToWarden {
+    /// It now listens on the sockets it was given.
+    Listening,
+    /// A request that has passed the gate.
+    Request(SignedRequest),
+    /// How often the gate gave each reason since it started.
+    Counters([u64; Reason::COUNT]),
+}
+
+impl ToGate {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Frame {
+        match self {
+            Self::Serve { secret, cloak, settings } => Writer::new(1)
+                .put(&*secret.expose())
+                .put(cloak.expose())
+                .put(&millis(settings.tolerance.as_duration()).to_be_bytes())
+                .rate(settings.client_rate)
+                .rate(settings.global_rate),
+            Self::Insert { kid, keys } => Writer::new(2).put(kid.as_bytes()).put(&*keys.to_bytes()),
+            Self::Remove(kid) => Writer::new(3).put(kid.as_bytes()),
+            Self::Recall { kid, floor, used } => {
+                let used = &used[..used.len().min(RING_LEN)];
+                let head =
+                    Writer::new(4).put(kid.as_bytes()).time(*floor).put(&[count(used.len())]);
+                used.iter().fold(head, |out, (time, nonce)| out.time(*time).put(nonce.as_bytes()))
+            }
+            Self::Listen { port } => Writer::new(5).put(&port.to_be_bytes()),
+            Self::Report => Writer::new(6),
+        }
+        .frame
+    }
+
+    /// From bytes; `None` unless [`Self::encode`] writes exactly these.
+    #[must_use]
+    pub fn decode(frame: &Frame) -> Option<Self> {
+        let mut reader = Reader { rest: frame.as_slice() };
+        let message = match reader.take::<1>()?[0] {
+            1 => Self::Serve {
+                secret: ServerSecret::from_bytes(reader.take()?),
+                cloak: Cloak::from_bytes(reader.take()?),
+                settings: GateSettings {
+                    tolerance: Tolerance::new(Duration::from_millis(reader.number()?)),
+                    client_rate: reader.rate()?,
+                    global_rate: reader.rate()?,
+                },
+            },
+            2 => Self::Insert { kid: reader.kid()?, keys: ClientKeys::from_bytes(&reader.take()?) },
+            3 => Self::Remove(reader.kid()?),
+            4 => Self::Recall { kid: reader.kid()?, floor: reader.time()?, used: reader.used()? },
+            5 => Self::Listen { port: u16::from_be_bytes(reader.take()?) },
+            6 => Self::Report,
+            _ => return None,
+        };
+        reader.is_done().then_some(message)
+    }
+}
+
+impl ToWarden {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Frame {
+        match self {
+            Self::Listening => Writer::new(1),
+            Self::Request(request) => Writer::new(2).put(&request.to_bytes()),
+            Self::Counters(counters) => {
+                counters.iter().fold(Writer::new(3), |out, counter| out.put(&counter.to_be_bytes()))
+            }
+        }
+        .frame
+    }
+
+    /// From bytes; `None` unless [`Self::encode`] writes exactly these.
+    #[must_use]
+    pub fn decode(frame: &Frame) -> Option<Self> {
+        let mut reader = Reader { rest: frame.as_slice() };
+        let message = match reader.take::<1>()?[0] {
+            1 => Self::Listening,
+            2 => Self::Request(SignedRequest::from_bytes(&reader.take::<SIGNED_REQUEST_LEN>()?)?),
+            3 => {
+                let mut counters = [0; Reason::COUNT];
+                for counter in &mut counters {
+                    *counter = reader.number()?;
+                }
+                Self::Counters(counters)
+            }
+            _ => return None,
+        };
+        reader.is_done().then_some(message)
+    }
+}
+
+/// Fills a frame from the front. The longest message, a recall of 16 knocks,
+/// has 410 bytes.
+struct Writer {
+    frame: Frame,
+    at: usize,
+}
+
+impl Writer {
+    fn new(kind: u8) -> Self {
+        Self { frame: Zeroizing::new([0; FRAME_LEN]), at: 0 }.put(&[kind])
+    }
+
+    fn put(mut self, bytes: &[u8]) -> Self {
+        let end = self.at + bytes.len();
+        self.frame[self.at..end].copy_from_slice(bytes);
+        self.at = end;
+        self
+    }
+
+    fn time(self, time: Timestamp) -> Self {
+        self.put(&time.as_millis().to_be_bytes())
+    }
+
+    fn rate(self, rate: Rate) -> Self {
+        self.put(&rate.burst.to_be_bytes()).put(&rate.per_second.to_be_bytes())
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*head)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        self.number().map(Timestamp::from_millis)
+    }
+
+    fn kid(&mut self) -> Option<Kid> {
+        self.take().map(Kid::from_bytes)
+    }
+
+    fn rate(&mut self) -> Option<Rate> {
+        let burst = u32::from_be_bytes(self.take()?);
+        Some(Rate { burst, per_second: u32::from_be_bytes(self.take()?) })
+    }
+
+    fn used(&mut self) -> Option<Vec<(Timestamp, Nonce)>> {
+        let [count] = self.take::<1>()?;
+        let entry = |_| Some((self.time()?, Nonce::from_bytes(self.take()?)));
+        (usize::from(count) <= RING_LEN).then(|| (0..count).map(entry).collect())?
+    }
+
+    fn is_done(&self) -> bool {
+        self.rest.iter().all(|byte| *byte == 0)
+    }
+}
+
+fn count(len: usize) -> u8 {
+    u8::try_from(len).unwrap_or(u8::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_proto::{Psk, ServerPublic};
+
+    const KID: Kid = Kid::from_bytes([3; 16]);
+
+    fn keys() -> ClientKeys {
+        ClientKeys::derive(&Psk::from_bytes([1; 32]), &ServerPublic::from_bytes([2; 32]), &KID)
+    }
+
+    fn longest() -> ToGate {
+        let used = vec![(Timestamp::from_millis(9), Nonce::from_bytes([8; 16])); RING_LEN];
+        ToGate::Recall { kid: KID, floor: Timestamp::from_millis(7), used }
+    }
+
+    #[test]
+    fn messages_to_the_gate_survive() {
+        let secret = ServerSecret::from_bytes([5; 32]);
+        let cloak = Cloak::from_bytes([6; 16]);
+        let settings = GateSettings::default();
+        for message in [
+            ToGate::Serve { secret, cloak, settings },
+            ToGate::Insert { kid: KID, keys: keys() },
+            ToGate::Remove(KID),
+            longest(),
+            ToGate::Listen { port: 62201 },
+            ToGate::Report,
+        ] {
+            let frame = message.encode();
+            assert!(ToGate::decode(&frame).unwrap().encode() == frame);
+        }
+    }
+
+    #[test]
+    fn messages_to_the_warden_survive() {
+        let mut counters = [0; Reason::COUNT];
+        counters[3] = 77;
+        for message in [ToWarden::Listening, ToWarden::Counters(counters)] {
+            let frame = message.encode();
+            assert!(ToWarden::decode(&frame).unwrap().encode() == frame);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let mut frame = longest().encode();
+        frame[25] = 17;
+        assert!(ToGate::decode(&frame).is_none(), "more than the ring holds");
+        let mut frame = ToGate::Listen { port: 1 }.encode();
+        frame[FRAME_LEN - 1] = 1;
+        assert!(ToGate::decode(&frame).is_none(), "something behind the message");
+        for kind in [0, 7, 255] {
+            let mut frame = Frame::new([0; FRAME_LEN]);
+            frame[0] = kind;
+            assert!(ToGate::decode(&frame).is_none() && ToWarden::decode(&frame).is_none());
+        }
+        let mut frame = Frame::new([0; FRAME_LEN]);
+        frame[0] = 2;
+        assert!(ToWarden::decode(&frame).is_none(), "a request between no addresses");
+    }
+}

@@ -1,0 +1,331 @@
+//! Policy: what a verified knock may open. Pure; the warden applies it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use spa_keys::{AddressRule, ClientRecord};
+use spa_proto::{Address, Mode, Reason, Request, Service, ServiceName, Timestamp, VerifiedKnock};
+
+use crate::config::{Config, ServiceConfig};
+use crate::firewall::Element;
+
+/// What a knock was found to deserve. Only [`judge`] makes it.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    grants: Vec<Approved>,
+}
+
+/// One service opened for one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approved {
+    /// Name of the service.
+    pub service: ServiceName,
+    /// What becomes an element of the set.
+    pub element: Element,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+impl Judgement {
+    /// What to grant: at least one service, for one source.
+    #[must_use]
+    pub fn grants(&self) -> &[Approved] {
+        &self.grants
+    }
+}
+
+/// Judges what the client has asked for against its record and the configuration.
+///
+/// `is_own` says whether an address is one of this host's.
+///
+/// # Errors
+/// The [`Reason`] of the first rule that is broken.
+pub fn judge(
+    knock: &VerifiedKnock,
+    record: &ClientRecord,
+    config: &Config,
+    now: Timestamp,
+    is_own: impl FnOnce(IpAddr) -> bool,
+) -> Result<Judgement, Reason> {
+    let left = time_left(record, now)?;
+    let request = knock.request();
+    plain_window(request)?;
+    let source = source(request.address, record, knock.arrival().source)?;
+    grantable(source, is_own)?;
+    let grant = |service| approve(service, record, config, request, source, left);
+    let grants = request.services.iter().map(grant).collect::<Result<_, _>>()?;
+    Ok(Judgement { grants })
+}
+
+/// How long the record is still valid; `None` for ever.
+fn time_left(record: &ClientRecord, now: Timestamp) -> Result<Option<Duration>, Reason> {
+    let Some(expires) = record.expires else { return Ok(None) };
+    if now < expires { Ok(Some(expires.since(now))) } else { Err(Reason::ClientExpired) }
+}
+
+/// Grants are for one address and a window of time; other modes and widths are
+/// in the protocol, and refused.
+fn plain_window(request: &Request) -> Result<(), Reason> {
+    if !matches!(request.mode, Mode::Default | Mode::Window) {
+        return Err(Reason::ModeNotAllowed);
+    }
+    if request.width.is_some() { Err(Reason::WidthNotAllowed) } else { Ok(()) }
+}
+
+/// For which address: the one named, or the one seen, as far as the record allows.
+fn source(asked: Address, record: &ClientRecord, seen: IpAddr) -> Result<IpAddr, Reason> {
+    let explicit = matches!(asked, Address::Explicit(_));
+    let allowed = match record.address {
+        AddressRule::This => explicit,
+        AddressRule::Seen => !explicit,
+        AddressRule::Both => true,
+    };
+    let source = match asked {
+        _ if !allowed => return Err(Reason::AddressKind),
+        Address::Explicit(address) => address,
+        Address::Seen => seen,
+        Address::SeenWithin(prefix) if prefix.contains(seen) => seen,
+        Address::SeenWithin(_) => return Err(Reason::OutsidePrefix),
+    };
+    let known = record.sources.is_empty() || record.sources.iter().any(|net| net.contains(source));
+    if known { Ok(source) } else { Err(Reason::SourceNotAllowed) }
+}
+
+/// Refuses what is never one distant host's address.
+fn grantable(source: IpAddr, is_own: impl FnOnce(IpAddr) -> bool) -> Result<(), Reason> {
+    let special = match source {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local() || v4.octets()[0] == 0,
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    let never = special || source.is_unspecified() || source.is_multicast() || source.is_loopback();
+    if never || is_own(source) { Err(Reason::NotGrantable) } else { Ok(()) }
+}
+
+fn approve(
+    asked: Service,
+    record: &ClientRecord,
+    config: &Config,
+    request: &Request,
+    source: IpAddr,
+    left: Option<Duration>,
+) -> Result<Approved, Reason> {
+    let (name, service) = config.service(asked).ok_or(Reason::UnknownService)?;
+    if !record.services.contains(&name) {
+        return Err(Reason::ServiceNotAllowed);
+    }
+    let asked = request.seconds.map(|seconds| Duration::from_secs(u32::from(seconds).into()));
+    let lasts = lasts(asked, record, &service);
+    let element = Element { source, protocol: service.protocol, port: service.port };
+    Ok(Approved { service: name, element, lasts: left.map_or(lasts, |left| lasts.min(left)) })
+}
+
+/// Asked for, else the record's default, else the service's; never beyond
+/// either's maximum: asking for more gets the most there is.
+fn lasts(asked: Option<Duration>, record: &ClientRecord, service: &ServiceConfig) -> Duration {
+    let most = record.max_ttl.map_or(service.max_ttl, |most| most.min(service.max_ttl));
+    asked.or(record.ttl).unwrap_or(service.ttl).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_keys::ClientName;
+    use spa_proto::{
+        Arrival, ClientKeys, Cloak, Credentials, Entropy, Gate, GateSettings, Kid, Kind, Monotonic,
+        Prefix, Psk, ServerSecret, Services, SigningKey, Tolerance, Verifier, seal,
+    };
+    use std::num::NonZeroU32;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const SEEN: &str = "198.51.100.7";
+
+    fn config() -> Config {
+        let text = "[service.ssh]\nport = 22\nttl = \"30s\"\nmax-ttl = \"5m\"\n\
+                    [service.web]\nport = 443\nttl = \"10s\"\nmax-ttl = \"20s\"\n[service.db]\nport = 5432\n";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        Config::load(file.path()).unwrap()
+    }
+
+    fn record() -> ClientRecord {
+        ClientRecord {
+            name: "alice".parse::<ClientName>().unwrap(),
+            kid: Kid::from_bytes([1; 16]),
+            psk: Psk::from_bytes([2; 32]),
+            verifier: Verifier::Bound(SigningKey::from_seed(&[3; 32]).verifying_key()),
+            knocked: true,
+            created: Timestamp::ZERO,
+            expires: None,
+            services: vec!["ssh".parse().unwrap(), "web".parse().unwrap()],
+            ttl: None,
+            max_ttl: None,
+            sources: Vec::new(),
+            address: AddressRule::Both,
+        }
+    }
+
+    fn request(services: &[&str]) -> Request {
+        Request {
+            kind: Kind::Knock,
+            mode: Mode::Default,
+            address: Address::Seen,
+            width: None,
+            seconds: None,
+            services: Services::new(services.iter().map(|text| text.parse().unwrap())).unwrap(),
+        }
+    }
+
+    /// The only way to a verified knock: seal it, pass the gate, verify it.
+    fn verified(request: &Request, seen: IpAddr) -> VerifiedKnock {
+        let secret = ServerSecret::from_bytes([4; 32]);
+        let (server, cloak, record) = (secret.public(), Cloak::from_bytes([5; 16]), record());
+        let keys = ClientKeys::derive(&record.psk, &server, &record.kid);
+        let signing = SigningKey::from_seed(&[3; 32]);
+        let credentials = Credentials {
+            server,
+            kid: record.kid,
+            cloak: cloak.clone(),
+            keys: keys.clone(),
+            signing,
+        };
+        let datagram = seal(&credentials, request, NOW, &Entropy::from_bytes([6; 32])).unwrap();
+        let clock = Monotonic::new(Duration::ZERO);
+        let mut gate = Gate::new(secret, cloak, GateSettings::default(), clock);
+        gate.insert(record.kid, keys, clock);
+        let destination = if seen.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+        let arrival = Arrival { source: seen, destination: destination.parse().unwrap() };
+        let signed = gate.admit(&datagram, arrival, NOW, clock).unwrap();
+        signed.verify(&server, &record.verifier, NOW, Tolerance::DEFAULT).ok().unwrap()
+    }
+
+    fn judged(request: &Request, record: &ClientRecord) -> Result<Vec<Approved>, Reason> {
+        let knock = verified(request, SEEN.parse().unwrap());
+        let own = |address: IpAddr| address.to_string() == "192.0.2.1";
+        judge(&knock, record, &config(), NOW, own).map(|judgement| judgement.grants().to_vec())
+    }
+
+    fn asking_for(address: &str) -> Request {
+        Request { address: Address::Explicit(address.parse().unwrap()), ..request(&["ssh"]) }
+    }
+
+    fn seconds(approved: Result<Vec<Approved>, Reason>) -> u64 {
+        approved.unwrap()[0].lasts.as_secs()
+    }
+
+    #[test]
+    fn opens_what_is_asked_for_and_nothing_else() {
+        let both = judged(&request(&["web", "tcp/22"]), &record()).unwrap();
+        let opened: Vec<_> =
+            both.iter().map(|one| (one.service.to_string(), one.element.port)).collect();
+        assert_eq!(opened, [("ssh".into(), 22), ("web".into(), 443)]);
+        assert!(both.iter().all(|one| one.element.source.to_string() == SEEN));
+    }
+
+    #[test]
+    fn one_service_too_many_refuses_the_knock() {
+        assert_eq!(judged(&request(&["ssh", "db"]), &record()), Err(Reason::ServiceNotAllowed));
+        assert_eq!(judged(&request(&["tcp/5432"]), &record()), Err(Reason::ServiceNotAllowed));
+        assert_eq!(judged(&request(&["ftp"]), &record()), Err(Reason::UnknownService));
+        assert_eq!(judged(&request(&["udp/22"]), &record()), Err(Reason::UnknownService));
+    }
+
+    #[test]
+    fn durations_stay_within_record_and_service() {
+        let asking = |asked| Request { seconds: NonZeroU32::new(asked), ..request(&["ssh"]) };
+        let with = |ttl: Option<u64>, most: Option<u64>| {
+            let duration = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+            ClientRecord { ttl: duration(ttl), max_ttl: duration(most), ..record() }
+        };
+        for (asked, ttl, most, given) in [
+            (0, None, None, 30),
+            (45, None, None, 45),
+            (u32::MAX, None, None, 300),
+            (0, Some(60), None, 60),
+            (0, Some(900), None, 300),
+            (0, None, Some(10), 10),
+            (200, Some(60), Some(100), 100),
+            (200, None, Some(900), 200),
+        ] {
+            assert_eq!(
+                seconds(judged(&asking(asked), &with(ttl, most))),
+                given,
+                "{asked} {ttl:?} {most:?}"
+            );
+        }
+        let ending = |millis| ClientRecord {
+            expires: Some(NOW.plus(Duration::from_millis(millis))),
+            ..record()
+        };
+        assert_eq!(seconds(judged(&asking(0), &ending(7000))), 7, "not beyond the record");
+        assert_eq!(judged(&asking(0), &ending(0)), Err(Reason::ClientExpired));
+    }
+
+    #[test]
+    fn the_record_says_which_addresses() {
+        let rule = |address| ClientRecord { address, ..record() };
+        let explicit = asking_for("203.0.113.5");
+        assert!(judged(&explicit, &rule(AddressRule::This)).is_ok());
+        assert_eq!(judged(&explicit, &rule(AddressRule::Seen)), Err(Reason::AddressKind));
+        assert_eq!(judged(&request(&["ssh"]), &rule(AddressRule::This)), Err(Reason::AddressKind));
+        assert!(judged(&request(&["ssh"]), &rule(AddressRule::Seen)).is_ok());
+        let from = |net: &str| ClientRecord {
+            sources: vec![spa_keys::cidr::parse(net).unwrap()],
+            ..record()
+        };
+        assert!(judged(&request(&["ssh"]), &from("198.51.100.0/24")).is_ok());
+        assert_eq!(
+            judged(&request(&["ssh"]), &from("203.0.113.0/24")),
+            Err(Reason::SourceNotAllowed)
+        );
+        assert_eq!(judged(&explicit, &from("198.51.100.0/24")), Err(Reason::SourceNotAllowed));
+    }
+
+    #[test]
+    fn a_prefix_that_the_client_named_must_hold() {
+        let within = |net: &str, len| {
+            let prefix = Prefix::new(net.parse().unwrap(), len).unwrap();
+            judged(
+                &Request { address: Address::SeenWithin(prefix), ..request(&["ssh"]) },
+                &record(),
+            )
+        };
+        assert!(within("198.51.100.0", 24).is_ok());
+        assert_eq!(within("203.0.113.0", 24), Err(Reason::OutsidePrefix));
+        assert_eq!(within("2001:db8::", 32), Err(Reason::OutsidePrefix));
+    }
+
+    #[test]
+    fn some_addresses_are_never_granted() {
+        for never in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "192.0.2.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:198.51.100.7",
+        ] {
+            assert_eq!(judged(&asking_for(never), &record()), Err(Reason::NotGrantable), "{never}");
+        }
+        let link_local = verified(&request(&["ssh"]), "fe80::7".parse().unwrap());
+        let judgement = judge(&link_local, &record(), &config(), NOW, |_| false);
+        assert_eq!(judgement.err(), Some(Reason::NotGrantable), "seen");
+    }
+
+    #[test]
+    fn modes_and_widths_of_later_versions_are_refused() {
+        let mode = |mode| judged(&Request { mode, ..request(&["ssh"]) }, &record()).map(|_| ());
+        assert_eq!(mode(Mode::Window), Ok(()));
+        assert_eq!(mode(Mode::Once), Err(Reason::ModeNotAllowed));
+        assert_eq!(mode(Mode::Bound { source_port: 5 }), Err(Reason::ModeNotAllowed));
+        let wide = Request { width: Some(24), ..request(&["ssh"]) };
+        assert_eq!(judged(&wide, &record()).map(|_| ()), Err(Reason::WidthNotAllowed));
+    }
+}

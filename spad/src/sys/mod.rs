@@ -1,0 +1,7 @@
+//! The only unsafe code of the daemon, one small file for each system interface.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod nft;
+pub mod packet;
+pub mod ready;

@@ -1,0 +1,97 @@
+//! What `nftnl` has no safe interface for: expressions that it does not know,
+//! and messages that were serialised elsewhere.
+
+use nftnl::expr::Expression;
+use nftnl::{MsgType, NlMsg, Rule, nft_nlmsg_maxsize, nftnl_sys as sys};
+use std::ffi::{CStr, CString, c_void};
+use std::ptr::{self, NonNull};
+
+/// Where a netlink message header keeps the sequence number.
+const SEQUENCE: std::ops::Range<usize> = 8..12;
+const HEADER_LEN: usize = 16;
+
+/// An expression of nftables' virtual machine, by its kernel name and its
+/// attributes (`NFTNL_EXPR_*`).
+pub(crate) struct Instruction {
+    name: &'static CStr,
+    attributes: Vec<(u32, Value)>,
+}
+
+/// The value of an attribute.
+pub(crate) enum Value {
+    /// A number, in host byte order.
+    U32(u32),
+    /// A name.
+    Text(CString),
+}
+
+impl Instruction {
+    /// An expression without attributes yet.
+    pub(crate) fn new(name: &'static CStr) -> Self {
+        Self { name, attributes: Vec::new() }
+    }
+
+    /// With this number as attribute `kind`.
+    pub(crate) fn number(mut self, kind: u32, value: u32) -> Self {
+        self.attributes.push((kind, Value::U32(value)));
+        self
+    }
+
+    /// With this name as attribute `kind`.
+    pub(crate) fn text(mut self, kind: u32, value: CString) -> Self {
+        self.attributes.push((kind, Value::Text(value)));
+        self
+    }
+}
+
+impl Expression for Instruction {
+    fn to_expr(&self, _rule: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
+        // SAFETY: the name ends with NUL; libnftnl only reads it.
+        let expr = unsafe { sys::nftnl_expr_alloc(self.name.as_ptr()) };
+        let Some(expr) = NonNull::new(expr) else {
+            // Out of memory, or a libnftnl that does not know the expression:
+            // as `nftnl` does, because a rule without it would mean another thing.
+            std::process::abort()
+        };
+        for (kind, value) in &self.attributes {
+            set(expr, *kind, value);
+        }
+        expr
+    }
+}
+
+fn set(expr: NonNull<sys::nftnl_expr>, kind: u32, value: &Value) {
+    let kind = u16::try_from(kind).unwrap_or(u16::MAX);
+    match value {
+        // SAFETY: `expr` is a live expression; libnftnl ignores kinds it does not know.
+        Value::U32(number) => unsafe { sys::nftnl_expr_set_u32(expr.as_ptr(), kind, *number) },
+        // SAFETY: as above; the text ends with NUL and is copied before this returns.
+        Value::Text(text) => unsafe {
+            sys::nftnl_expr_set_str(expr.as_ptr(), kind, text.as_ptr());
+        },
+    }
+}
+
+/// A netlink message from elsewhere, to be put into a batch.
+pub(crate) struct Serialised(Vec<u8>);
+
+impl Serialised {
+    /// Takes a whole message, header included; `None` if it is shorter than a
+    /// header or longer than a batch has room for.
+    pub(crate) fn new(message: Vec<u8>) -> Option<Self> {
+        let room = usize::try_from(nft_nlmsg_maxsize()).unwrap_or(usize::MAX);
+        (HEADER_LEN..=room).contains(&message.len()).then_some(Self(message))
+    }
+}
+
+// SAFETY: `write` writes no more than `nft_nlmsg_maxsize()` bytes, which `new`
+// has made sure of.
+unsafe impl NlMsg for Serialised {
+    unsafe fn write(&self, buf: *mut c_void, seq: u32, _msg_type: MsgType) {
+        let mut message = self.0.clone();
+        message[SEQUENCE].copy_from_slice(&seq.to_ne_bytes());
+        // SAFETY: the caller gives room for `nft_nlmsg_maxsize()` bytes, and the
+        // message has no more; a fresh copy does not overlap it.
+        unsafe { ptr::copy_nonoverlapping(message.as_ptr(), buf.cast::<u8>(), message.len()) };
+    }
+}

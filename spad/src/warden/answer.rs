@@ -1,0 +1,183 @@
+//! What an administrator asks of the running daemon.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Warden, upkeep};
+use crate::clock::{self, Reading};
+use crate::config::{Config, Interfaces};
+use crate::control::{Answer, Request, report};
+use crate::firewall::Element;
+use crate::ipc::ToGate;
+
+/// How long the gatekeeper may take to say its counters.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Warden {
+    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
+        let answer = match request {
+            Request::Status => return self.ask_gatekeeper(reply),
+            Request::Grants => Answer::Grants(self.grants()),
+            Request::Revoke { client } => self.revoke(&client),
+            Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
+        };
+        // Whoever has hung up does not want it any more.
+        let _ = reply.send(answer);
+    }
+
+    /// The counters of junk are the gatekeeper's; the answer waits for them.
+    fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Answer>) {
+        self.waiting.push(reply);
+        match &self.keeper {
+            Some(keeper) => {
+                keeper.tell(&ToGate::Report, Vec::new());
+                self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
+            }
+            None => self.answer_waiting(),
+        }
+    }
+
+    pub(super) fn answer_waiting(&mut self) {
+        self.answer_by = None;
+        for reply in std::mem::take(&mut self.waiting) {
+            let _ = reply.send(Answer::Status(Box::new(self.status())));
+        }
+    }
+
+    fn revoke(&mut self, client: &str) -> Answer {
+        let Ok(name) = client.parse() else {
+            return Answer::Failed(format!("{client:?} is no name of a client"));
+        };
+        if self.clients.kid_of(&name).is_none() {
+            return Answer::Failed(format!("there is no client {name}"));
+        }
+        Answer::Revoked(
+            self.end_grants("revoked by the administrator", |grant| grant.client == name),
+        )
+    }
+
+    /// Reads the configuration again. What is broken, or needs a restart,
+    /// leaves everything as it was.
+    pub(super) fn reload(&mut self) -> Result<(), String> {
+        let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
+        fixed(&self.config, &config)?;
+        let ruleset = config.ruleset();
+        self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
+        (self.config, self.ruleset) = (config, ruleset);
+        self.memory.set_tolerance(self.config.tolerance);
+        self.present = self.host.present(&self.config.interfaces);
+        let services = self.config.services.clone();
+        self.end_grants("service changed", |grant| {
+            let kept = services.get(&grant.service);
+            kept.is_none_or(|kept| {
+                (kept.protocol, kept.port) != (grant.element.protocol, grant.element.port)
+            })
+        });
+        self.align_elements(clock::monotonic()).map_err(|error| error.to_string())?;
+        self.provision();
+        Ok(())
+    }
+
+    /// The grants in force: those that the kernel has, with the names that the
+    /// ledger has.
+    fn grants(&mut self) -> Vec<report::Grant> {
+        let now = clock::monotonic();
+        self.ledger.expire(now);
+        let elements: HashMap<Element, Duration> =
+            self.firewall.elements().unwrap_or_default().into_iter().collect();
+        let held =
+            self.ledger.iter().filter_map(|grant| Some((grant, elements.get(&grant.element)?)));
+        held.map(|(grant, left)| report::Grant {
+            id: grant.id,
+            client: grant.client.to_string(),
+            service: grant.service.to_string(),
+            source: grant.element.source.to_string(),
+            protocol: grant.element.protocol.to_string(),
+            port: grant.element.port,
+            mode: "window".into(),
+            expires_in_ms: millis(grant.ends.since(now).min(*left)),
+        })
+        .collect()
+    }
+
+    fn status(&mut self) -> report::Status {
+        let now = Reading::now();
+        report::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: "guard".into(),
+            capture: self.capture(),
+            ruleset: self.ruleset_report(),
+            grants: self.grants(),
+            clients: self.clients.len(),
+            broken_records: self.clients.broken(),
+            counters: self
+                .counters()
+                .map(|(reason, count)| (reason.name().into(), count))
+                .collect(),
+            journal: self.memory.report(now),
+            clock: report::Clock {
+                unix_ms: now.wall.as_millis(),
+                tolerance_ms: millis(self.config.tolerance.as_duration()),
+            },
+            processes: self.processes(),
+        }
+    }
+
+    fn capture(&self) -> report::Capture {
+        let interfaces = match &self.config.interfaces {
+            Interfaces::Any => vec!["any".into()],
+            Interfaces::Named(names) => names.clone(),
+        };
+        let somewhere = self.present.missing.len() < interfaces.len();
+        report::Capture {
+            in_force: self.listening && somewhere,
+            port: self.config.listen_port,
+            interfaces,
+            missing: self.present.missing.clone(),
+        }
+    }
+
+    fn ruleset_report(&mut self) -> report::Ruleset {
+        let fault = self.firewall.verify().err().map(|drift| drift.to_string());
+        let upkeep::Tables { repairs, .. } = self.tables;
+        report::Ruleset { in_force: fault.is_none(), owned: self.firewall.owned(), fault, repairs }
+    }
+
+    fn processes(&self) -> Vec<report::Process> {
+        let own = rustix::process::getuid().as_raw();
+        let warden = report::Process {
+            role: "warden".into(),
+            pid: std::process::id(),
+            uid: own,
+            restarts: 0,
+        };
+        let keeper = self.keeper.as_ref().map(|keeper| report::Process {
+            role: "gatekeeper".into(),
+            pid: keeper.pid(),
+            uid: self.identity.map_or(own, |identity| identity.uid),
+            restarts: self.restarts,
+        });
+        std::iter::once(warden).chain(keeper).collect()
+    }
+}
+
+/// What cannot change while running.
+fn fixed(old: &Config, new: &Config) -> Result<(), String> {
+    let changed = [
+        ("keys-dir", old.keys_dir != new.keys_dir),
+        ("state-dir", old.state_dir != new.state_dir),
+        ("run-dir", old.run_dir != new.run_dir),
+        ("user", old.user != new.user),
+    ];
+    match changed.iter().find(|(_, changed)| *changed) {
+        Some((key, _)) => Err(format!("{key} cannot change while spad runs: restart it instead")),
+        None => Ok(()),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

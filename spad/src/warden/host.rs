@@ -1,0 +1,108 @@
+//! What the warden knows of this host: its addresses, and the indices of the
+//! interfaces where knocks are heard.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::ifaddrs::getifaddrs;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::config::Interfaces;
+use crate::sys::ready;
+
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of
+/// `linux/rtnetlink.h`.
+const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
+
+/// Addresses and interfaces, as the kernel tells of their changes.
+pub(super) struct Host {
+    news: AsyncFd<OwnedFd>,
+    addresses: Option<HashSet<IpAddr>>,
+}
+
+/// Which of the configured interfaces are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Present {
+    /// Indices of those that are; `None` where all are listened on.
+    pub(super) indices: Option<Vec<u32>>,
+    /// Names of those that are not.
+    pub(super) missing: Vec<String>,
+}
+
+impl Host {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        // Protocol 0 of netlink is rtnetlink.
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        bind(&socket, &SocketAddrNetlink::new(0, LINKS_AND_ADDRESSES))?;
+        Ok(Self { news: ready::register(socket, Interest::READABLE)?, addresses: None })
+    }
+
+    /// Waits until an interface or an address has changed.
+    pub(super) async fn changed(&mut self) -> io::Result<()> {
+        self.news.async_io(Interest::READABLE, |socket| drain(socket).and_then(heard)).await?;
+        self.addresses = None;
+        Ok(())
+    }
+
+    /// Whether this is an address of this host, or a broadcast address of one
+    /// of its networks. Where that cannot be found out, it is.
+    pub(super) fn is_own(&mut self, address: IpAddr) -> bool {
+        // Changes that came but were not waited for yet.
+        if drain(self.news.get_ref()).unwrap_or(true) {
+            self.addresses = None;
+        }
+        if self.addresses.is_none() {
+            self.addresses = addresses().ok();
+        }
+        self.addresses.as_ref().is_none_or(|own| own.contains(&address))
+    }
+
+    pub(super) fn present(&self, interfaces: &Interfaces) -> Present {
+        let Interfaces::Named(names) = interfaces else { return Present::default() };
+        let mut present = Present { indices: Some(Vec::new()), missing: Vec::new() };
+        for name in names {
+            // Any socket will do to ask with.
+            match netdevice_index(self.news.get_ref(), name) {
+                Some(index) => present.indices.get_or_insert_default().push(index),
+                None => present.missing.push(name.clone()),
+            }
+        }
+        present
+    }
+}
+
+fn netdevice_index(socket: impl AsFd, name: &str) -> Option<u32> {
+    rustix::net::netdevice::name_to_index(socket, name).ok()
+}
+
+fn addresses() -> nix::Result<HashSet<IpAddr>> {
+    let ip = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    };
+    let both = getifaddrs()?.flat_map(|interface| [interface.address, interface.broadcast]);
+    Ok(both.flatten().filter_map(ip).collect())
+}
+
+/// Reads all there is; whether there was any.
+fn drain(socket: &OwnedFd) -> io::Result<bool> {
+    let mut any = false;
+    loop {
+        match recv(socket, &mut [0; 8192], RecvFlags::DONTWAIT) {
+            Ok(_) | Err(rustix::io::Errno::NOBUFS) => any = true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(any),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn heard(any: bool) -> io::Result<()> {
+    if any { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+}

@@ -1,0 +1,202 @@
+//! What must not be forgotten, put together: the replay rules, the journal
+//! behind them and the lease behind that (protocol §7).
+
+use spa_keys::ClientRecord;
+use spa_proto::{
+    Floor, History, Lease, Monotonic, Reason, Replay, ServerPublic, Timestamp, Tolerance,
+    VerifiedKnock,
+};
+use tracing::{info, warn};
+
+use crate::clock::Reading;
+use crate::config::Config;
+use crate::control::report;
+use crate::grants::{Grant, Ledger};
+use crate::journal::{BootId, Found, Journal, JournalError, LeaseFile, Record, Snapshot};
+
+/// The memory of a running daemon.
+pub(super) struct Memory {
+    replay: Replay,
+    journal: Journal,
+    lease: Lease,
+    /// `None` while a renewal is on its way to the disk.
+    file: Option<LeaseFile>,
+    /// Why the lease could not be written last time.
+    fault: Option<String>,
+    tolerance: Tolerance,
+    last: Reading,
+}
+
+impl Memory {
+    /// Opens journal and lease. Also returns the grants that the journal knows.
+    pub(super) fn open(
+        config: &Config,
+        server: ServerPublic,
+        now: Reading,
+    ) -> Result<(Self, Vec<Record>), JournalError> {
+        let (journal, found) = Journal::open(&config.run_dir, server, BootId::current()?)?;
+        let (file, horizon) = LeaseFile::open(&config.state_dir, server)?;
+        let (replay, grants) = match found {
+            Some(Found { replay, grants }) => (replay, grants.into_values().collect()),
+            None => (Replay::new(another_start(horizon, config.tolerance, now)), Vec::new()),
+        };
+        if !journal.is_on_tmpfs() {
+            warn!(run_dir = %config.run_dir.display(), "the run directory is not on a tmpfs: if its file \
+                system is rolled back while the machine runs, knocks from before could be used again");
+        }
+        let lease = Lease::found(horizon, now.clock);
+        let tolerance = config.tolerance;
+        let memory =
+            Self { replay, journal, lease, file: Some(file), fault: None, tolerance, last: now };
+        Ok((memory, grants))
+    }
+
+    /// Writes a new journal of what is known, and tries the lease: a disk that
+    /// does not take it is told now, not at the first knock.
+    pub(super) fn begin(&mut self, ledger: &Ledger, now: Reading) -> Result<(), JournalError> {
+        self.rewrite(ledger)?;
+        self.write_lease(self.lease.horizon(), now.clock);
+        Ok(())
+    }
+
+    pub(super) fn set_tolerance(&mut self, tolerance: Tolerance) {
+        self.tolerance = tolerance;
+    }
+
+    /// The histories, for a gatekeeper that has just started.
+    pub(super) fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
+    /// Steps 11: test and set. Whether the knock may be used, and from now on
+    /// it is used, whatever becomes of it.
+    pub(super) fn use_up(
+        &mut self,
+        knock: &VerifiedKnock,
+        record: &ClientRecord,
+        ledger: &Ledger,
+        now: Reading,
+    ) -> Result<(), Reason> {
+        self.look_at_clocks(ledger, now);
+        let (kid, time, nonce) = (knock.kid(), knock.time(), knock.nonce());
+        let first = !record.knocked;
+        self.replay.judge(&kid, time, nonce, first, now.clock)?;
+        self.cover(time, now)?;
+        if first && self.replay.history(&kid).is_none() {
+            self.append(&Record::History { kid, floor: Timestamp::ZERO, complete: true }, ledger)?;
+            self.replay.restore(kid, History::complete());
+        }
+        self.append(&Record::Used { kid, time, nonce }, ledger)?;
+        self.replay.record(kid, time, nonce);
+        Ok(())
+    }
+
+    /// Writes down that a grant is in force until its end.
+    pub(super) fn note_grant(&mut self, grant: &Grant, ledger: &Ledger) -> Result<(), Reason> {
+        self.append(&entry(grant), ledger)
+    }
+
+    /// Writes down that grants were ended early. A failure only means that a
+    /// restart looks for elements which are not there any more.
+    pub(super) fn note_ended(&mut self, grants: &[Grant], ledger: &Ledger) {
+        for grant in grants {
+            let _ = self.append(&Record::Ended { id: grant.id }, ledger);
+        }
+    }
+
+    fn append(&mut self, record: &Record, ledger: &Ledger) -> Result<(), Reason> {
+        let full = self.journal.is_full();
+        let written = if full { self.rewrite(ledger) } else { Ok(()) };
+        written.and_then(|()| self.journal.append(record)).map_err(|error| {
+            warn!(%error, "knock not granted: it could not be remembered");
+            Reason::NotDurable
+        })
+    }
+
+    fn rewrite(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
+        self.journal
+            .begin(&Snapshot { replay: &self.replay, grants: ledger.iter().map(entry).collect() })
+    }
+
+    /// Sees to it that the lease on disk reaches to `time`. Beyond it, the
+    /// knock waits for the disk once.
+    fn cover(&mut self, time: Timestamp, now: Reading) -> Result<(), Reason> {
+        if self.fault.is_some() || !self.lease.covers(time) {
+            self.write_lease(self.lease.stretched(time, self.tolerance), now.clock);
+        }
+        let covered = self.fault.is_none() && self.lease.covers(time);
+        if covered { Ok(()) } else { Err(Reason::NotDurable) }
+    }
+
+    fn write_lease(&mut self, horizon: Timestamp, clock: Monotonic) {
+        let Some(mut file) = self.file.take() else { return };
+        let written = file.write(horizon);
+        self.lease_written(file, horizon, written, clock);
+    }
+
+    /// A renewal to be written off the path of knocks: afterwards
+    /// [`Self::lease_written`] must be called. `None` while one is on its way.
+    pub(super) fn renewal(&mut self, now: Reading) -> Option<(LeaseFile, Timestamp)> {
+        let horizon = self.lease.next(now.wall, now.clock, self.tolerance);
+        Some((self.file.take()?, horizon))
+    }
+
+    /// Takes the lease file back, with what became of the write.
+    pub(super) fn lease_written(
+        &mut self,
+        file: LeaseFile,
+        horizon: Timestamp,
+        written: Result<(), JournalError>,
+        clock: Monotonic,
+    ) {
+        self.file = Some(file);
+        match written {
+            Ok(()) => {
+                self.lease.renewed(horizon, clock);
+                if self.fault.take().is_some() {
+                    info!("the lease can be written again: knocks are granted");
+                }
+            }
+            Err(error) => {
+                if self.fault.replace(error.to_string()).is_none() {
+                    warn!(%error, "no knock is granted until the lease can be written: make room, or make it writable");
+                }
+            }
+        }
+    }
+
+    /// Rule R5: a wall clock that moved against monotonic time while the
+    /// machine was suspended may mean that the machine was rolled back.
+    pub(super) fn look_at_clocks(&mut self, ledger: &Ledger, now: Reading) {
+        let moved = now.jumped_in_suspend(&self.last);
+        self.last = now;
+        if moved {
+            warn!(
+                "the clock jumped while the machine was suspended: treated as a start without journal"
+            );
+            self.replay.set_floor(another_start(self.lease.horizon(), self.tolerance, now));
+            if let Err(error) = self.rewrite(ledger) {
+                warn!(%error, "the floor holds until the next start only");
+            }
+        }
+    }
+
+    pub(super) fn report(&self, now: Reading) -> report::Journal {
+        let ahead = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        report::Journal {
+            durable: self.fault.is_none(),
+            on_tmpfs: self.journal.is_on_tmpfs(),
+            lease_ms: ahead(self.lease.horizon()).saturating_sub(ahead(now.wall)),
+            fault: self.fault.clone(),
+        }
+    }
+}
+
+fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor {
+    Floor::at_start(lease, now.wall, now.clock, tolerance)
+}
+
+fn entry(grant: &Grant) -> Record {
+    let &Grant { id, kid, service, element, ends, .. } = grant;
+    Record::Grant { id, kid, service, element, ends }
+}

@@ -1,0 +1,156 @@
+//! The warden: the process that holds the firewall. It never reads a network
+//! byte; what it gets are fixed-size requests, each of which it verifies itself.
+//!
+//! `start` brings everything up, `knock` is the way of one request, `upkeep`
+//! is what happens meanwhile, `answer` is the administrator's side.
+
+mod answer;
+mod clients;
+mod host;
+mod keeper;
+mod knock;
+mod memory;
+mod start;
+mod upkeep;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use spa_keys::ServerIdentity;
+use spa_proto::{Reason, ServerPublic};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tracing::{info, warn};
+
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::control::Answer;
+use crate::control::server::Call;
+use crate::firewall::{Firewall, Ruleset};
+use crate::gatekeeper::privileges::Identity;
+use crate::grants::Ledger;
+
+pub use start::StartError;
+
+/// How often the lease is renewed (protocol §7, rule R3).
+const RENEWAL: Duration = Duration::from_secs(20);
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// [`StartError`], where it could not come up: nothing is open then that was
+/// not open before.
+pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
+    let mut signals = Signals::new().map_err(StartError::system("listen for signals"))?;
+    let (mut warden, mut calls) = Warden::start(config_path)?;
+    info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
+    let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while warden.turn(&mut signals, &mut calls, &mut renewal).await {}
+    info!("ended: protected services stay closed, grants end in their time");
+    Ok(())
+}
+
+/// Everything that the daemon holds.
+struct Warden {
+    config_path: PathBuf,
+    config: Config,
+    server: ServerIdentity,
+    public: ServerPublic,
+    clients: clients::Clients,
+    /// `None` while their directory cannot be watched.
+    records: Option<clients::Watch>,
+    host: host::Host,
+    present: host::Present,
+    memory: memory::Memory,
+    renewing: Option<upkeep::Renewing>,
+    ledger: Ledger,
+    firewall: Firewall,
+    ruleset: Ruleset,
+    tables: upkeep::Tables,
+    audit: Audit,
+    keeper: Option<keeper::Keeper>,
+    identity: Option<Identity>,
+    /// Whether the gatekeeper has said that it listens.
+    listening: bool,
+    restarts: u64,
+    start_again: Option<Instant>,
+    counters: Counters,
+    waiting: Vec<oneshot::Sender<Answer>>,
+    answer_by: Option<Instant>,
+}
+
+/// How often each reason was given.
+struct Counters {
+    /// By the warden itself.
+    warden: [u64; Reason::COUNT],
+    /// By gatekeepers that have ended.
+    former: [u64; Reason::COUNT],
+    /// By the one that runs, when last asked.
+    gate: [u64; Reason::COUNT],
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Warden {
+    /// Waits for the next thing that happens, and deals with it; false at the end.
+    async fn turn(
+        &mut self,
+        signals: &mut Signals,
+        calls: &mut mpsc::Receiver<Call>,
+        renewal: &mut tokio::time::Interval,
+    ) -> bool {
+        tokio::select! {
+            biased;
+            _ = signals.terminate.recv() => return false,
+            _ = signals.interrupt.recv() => return false,
+            message = keeper_next(self.keeper.as_ref()) => self.heard(message),
+            changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
+            events = self.tables.changed() => self.tables_changed(events),
+            changed = self.host.changed() => self.host_changed(&changed),
+            written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),
+            _ = renewal.tick() => self.tick(),
+            () = at(self.start_again) => self.start_keeper(),
+            () = at(self.answer_by) => self.answer_waiting(),
+            _ = signals.reload.recv() => self.reload_by_signal(),
+            Some((request, reply)) = calls.recv() => self.answer(request, reply),
+        }
+        true
+    }
+
+    fn reload_by_signal(&mut self) {
+        match self.reload() {
+            Ok(()) => info!("configuration read again"),
+            Err(error) => warn!(%error, "the configuration stays as it was"),
+        }
+    }
+}
+
+async fn keeper_next(keeper: Option<&keeper::Keeper>) -> std::io::Result<crate::ipc::ToWarden> {
+    match keeper {
+        Some(keeper) => keeper.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,169 @@
+//! Bringing the daemon up: closed first, then listening.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use spa_keys::{ServerIdentity, Store, StoreError, files};
+use tokio::sync::mpsc;
+use tracing::info;
+
+use super::clients::{self, Clients};
+use super::host::Host;
+use super::memory::Memory;
+use super::upkeep::Tables;
+use super::{Counters, Warden, keeper};
+use crate::audit::Audit;
+use crate::clock::Reading;
+use crate::config::{Config, ConfigError};
+use crate::control::server::Call;
+use crate::control::{self, server};
+use crate::firewall::{Firewall, FirewallError};
+use crate::grants::{Grant, Ledger};
+use crate::journal::{JournalError, Record};
+use spa_proto::Reason;
+
+/// Why the daemon did not come up.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration.
+    Config(ConfigError),
+    /// The server key or the directory of records.
+    Keys(StoreError),
+    /// A directory of its own.
+    Directory(files::FileError),
+    /// The journal or the lease.
+    Journal(JournalError),
+    /// The firewall.
+    Firewall(FirewallError),
+    /// Something else that the system refused.
+    System(&'static str, io::Error),
+}
+
+impl StartError {
+    pub(super) fn system(doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::System(doing, error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
+            Self::Directory(error) => error.fmt(f),
+            Self::Journal(error) => error.fmt(f),
+            Self::Firewall(error) => error.fmt(f),
+            Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Warden {
+    pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
+        let config = Config::load(&config_path).map_err(StartError::Config)?;
+        let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
+        let public = server.secret.public();
+        make_directories(&config)?;
+        let now = Reading::now();
+        let (memory, remembered) =
+            Memory::open(&config, public, now).map_err(StartError::Journal)?;
+        let ruleset = config.ruleset();
+        let (firewall, tables) = close(&ruleset)?;
+        let store = Store::open(&config.keys_dir);
+        let records =
+            clients::Watch::new(&store).map_err(StartError::system("watch the records"))?;
+        let clients = Clients::load(store);
+        let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
+        let listener = server::bind(&control::socket_path(&config.run_dir))
+            .map_err(StartError::system("make the control socket in run-dir"))?;
+        let (caller, calls) = mpsc::channel(16);
+        tokio::spawn(server::serve(listener, caller));
+        let identity = keeper::identity(&config.user);
+        let mut warden = Self {
+            config_path,
+            present: host.present(&config.interfaces),
+            config,
+            server,
+            public,
+            clients,
+            records: Some(records),
+            host,
+            memory,
+            renewing: None,
+            ledger: Ledger::default(),
+            firewall,
+            ruleset,
+            tables,
+            audit: Audit::default(),
+            keeper: None,
+            identity,
+            listening: false,
+            restarts: 0,
+            start_again: None,
+            counters: Counters {
+                warden: [0; Reason::COUNT],
+                former: [0; Reason::COUNT],
+                gate: [0; Reason::COUNT],
+            },
+            waiting: Vec::new(),
+            answer_by: None,
+        };
+        warden.restore(remembered, now)?;
+        warden.start_keeper();
+        Ok((warden, calls))
+    }
+
+    /// Takes over the grants that the journal and the kernel both know; an
+    /// element that the journal does not know goes.
+    fn restore(&mut self, remembered: Vec<Record>, now: Reading) -> Result<(), StartError> {
+        let elements = self.firewall.elements().map_err(StartError::Firewall)?;
+        for record in remembered {
+            let grant = self.grant_of(record).filter(|grant| {
+                grant.ends > now.clock
+                    && elements.iter().any(|(element, _)| *element == grant.element)
+            });
+            if let Some(grant) = grant {
+                self.ledger.put(grant);
+            }
+        }
+        self.align_elements(now.clock).map_err(StartError::Firewall)?;
+        info!(grants = self.ledger.iter().count(), "grants taken over");
+        self.memory.begin(&self.ledger, now).map_err(StartError::Journal)
+    }
+
+    /// The grant of an entry; `None` if its client is not there any more.
+    fn grant_of(&self, record: Record) -> Option<Grant> {
+        let Record::Grant { id, kid, service, element, ends } = record else { return None };
+        let client = self.clients.get(&kid)?.name.clone();
+        Some(Grant { id, client, kid, service, element, ends })
+    }
+}
+
+fn make_directories(config: &Config) -> Result<(), StartError> {
+    let clients = Store::open(&config.keys_dir).clients_dir();
+    for dir in [&config.state_dir, &config.run_dir, &clients] {
+        match files::make_private_dir(dir) {
+            // A state directory that cannot be made leaves spad closed, not dead.
+            Err(error) if dir == &config.state_dir && !dir.exists() => {
+                tracing::warn!(%error, "no knock is granted until the state directory can be made");
+            }
+            made => made.map_err(StartError::Directory)?,
+        }
+    }
+    Ok(())
+}
+
+/// Puts the ruleset in force, before anything listens.
+fn close(ruleset: &crate::firewall::Ruleset) -> Result<(Firewall, Tables), StartError> {
+    let mut firewall = Firewall::open().map_err(StartError::Firewall)?;
+    let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
+    let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
+    for warning in installed.warnings {
+        tracing::warn!(warning, "firewall");
+    }
+    info!(origin = ?installed.origin, existing = installed.existing, owned = firewall.owned(), "ruleset in force");
+    Ok((firewall, tables))
+}

@@ -1,0 +1,296 @@
+//! Hosts for the firewall's tests: each is a network namespace that lives as
+//! long as its value, and threads that go there.
+
+#![allow(dead_code, unreachable_pub)]
+
+use nix::sched::{CloneFlags, setns, unshare};
+use serde_json::Value;
+use spad::firewall::{
+    Element, Firewall, FirewallError, GuardInput, Installed, Network, Options, PortRange,
+    Protected, Protocol, Ruleset, guard,
+};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+pub mod raw;
+
+/// Long enough for a packet on a busy machine, short enough to wait for in vain.
+pub const SOON: Duration = Duration::from_millis(400);
+pub const KNOCK_PORT: u16 = 62201;
+pub const LABEL_BIT: u8 = 103;
+
+/// Runs a test's body where it may make network namespaces: here for root, else
+/// in a copy of the test program inside a user namespace.
+pub fn isolated(test: &str, body: impl FnOnce()) {
+    if nix::unistd::geteuid().is_root() {
+        return body();
+    }
+    let program = std::env::current_exe().expect("own path");
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .arg(program)
+        .args(["--exact", test, "--nocapture"])
+        .status()
+        .expect("unshare, of the Debian package util-linux");
+    assert!(status.success(), "{test} failed in its user namespace");
+}
+
+/// A host: a network namespace.
+pub struct Host(File);
+
+impl Host {
+    /// A host with nothing but its loopback interface.
+    pub fn new() -> Self {
+        let namespace = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            sh("ip link set lo up; sysctl -qw net.ipv6.conf.default.accept_dad=0");
+            File::open("/proc/thread-self/ns/net").expect("its file")
+        });
+        Self(namespace.join().expect("a host"))
+    }
+
+    /// Runs `work` on this host and returns what it returns.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).expect("going to the host");
+                work()
+            });
+            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs `work` on this host, and does not wait for it.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let namespace = self.0.try_clone().expect("the host's file");
+        thread::spawn(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).expect("going to the host");
+            work()
+        })
+    }
+
+    /// A firewall here, with this ruleset in force.
+    pub fn firewall(&self, options: Options, ruleset: &Ruleset) -> (Firewall, Installed) {
+        let installed = self.run(|| {
+            let mut firewall = Firewall::open_with(options)?;
+            let installed = firewall.install(ruleset)?;
+            Ok((firewall, installed))
+        });
+        installed.unwrap_or_else(|e: FirewallError| panic!("{e}"))
+    }
+
+    /// A firewall that shuts ssh here.
+    pub fn guarded(&self) -> Firewall {
+        self.firewall(Options::default(), &ssh_only()).0
+    }
+
+    /// Runs shell commands, which have to succeed; returns what they print.
+    pub fn sh(&self, commands: &str) -> String {
+        self.run(|| sh(commands))
+    }
+
+    /// Runs shell commands; returns what they complain of if they fail.
+    pub fn try_sh(&self, commands: &str) -> Result<String, String> {
+        self.run(|| try_sh(commands, ""))
+    }
+
+    /// Loads a ruleset as somebody else would.
+    pub fn nft(&self, ruleset: &str) {
+        self.run(|| try_sh("nft -f -", ruleset)).unwrap_or_else(|e| panic!("{e}\n{ruleset}"));
+    }
+
+    /// A table as `nft` lists it, without what it has counted, and without the
+    /// table's own flags and owner, of which nft 1.0.6 does not know all.
+    pub fn listed(&self, table: &str) -> Vec<String> {
+        let text = self.sh(&format!("nft -s list table {table}"));
+        let line = |line: &str| line.split(" # ").next().unwrap_or_default().to_owned();
+        text.lines().map(line).filter(|l| !l.is_empty() && !l.starts_with("\tflags ")).collect()
+    }
+
+    /// Packets that the rule with this comment has counted.
+    pub fn counted(&self, table: &str, comment: &str) -> u64 {
+        let text = self.sh(&format!("nft -j list table {table}"));
+        let all: Value = serde_json::from_str(&text).expect("JSON of nft");
+        let rules = all["nftables"].as_array().expect("objects").iter().map(|o| &o["rule"]);
+        let rules: Vec<_> = rules.filter(|r| r["comment"] == comment).collect();
+        assert_eq!(rules.len(), 1, "one rule {comment} in {text}");
+        let counters = rules[0]["expr"].as_array().expect("statements").iter();
+        counters.filter_map(|s| s["counter"]["packets"].as_u64()).sum()
+    }
+
+    /// Serves every port with an echo, TCP and UDP, IPv4 and IPv6.
+    pub fn echo(&self, ports: &[u16]) {
+        for &port in ports {
+            let listener = self.run(|| TcpListener::bind(("::", port)).expect("a port"));
+            thread::spawn(move || listener.incoming().flatten().for_each(serve));
+            let socket = self.run(|| UdpSocket::bind(("::", port)).expect("a port"));
+            thread::spawn(move || serve_udp(&socket));
+        }
+    }
+
+    /// Connects, and returns the connection if an echo comes back.
+    pub fn connect(&self, to: SocketAddr) -> Option<TcpStream> {
+        self.run(|| {
+            let stream = TcpStream::connect_timeout(&to, SOON).ok()?;
+            alive(&stream).then_some(stream)
+        })
+    }
+
+    /// Whether an echo comes back from a UDP port.
+    pub fn udp_echo(&self, from_port: u16, to: SocketAddr) -> bool {
+        self.run(|| {
+            let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+            let socket = UdpSocket::bind((any, from_port)).expect("a port");
+            socket.set_read_timeout(Some(SOON)).expect("a timeout");
+            let sent = socket.send_to(b"hello", to);
+            sent.is_ok() && socket.recv_from(&mut [0; 16]).is_ok()
+        })
+    }
+}
+
+/// Joins two hosts by a cable; each end has the name and the addresses given.
+pub fn cable(a: (&Host, &str, &str), b: (&Host, &str, &str)) {
+    let there = format!("/proc/{}/fd/{}", std::process::id(), b.0.0.as_raw_fd());
+    a.0.sh(&format!("ip link add {} type veth peer name {} netns {there}", a.1, b.1));
+    for (host, device, addresses) in [a, b] {
+        host.sh(&format!("ip link set {device} up"));
+        for address in addresses.split(' ') {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            host.sh(&format!("ip addr add {address} dev {device} {nodad}"));
+        }
+    }
+}
+
+/// A server with echoes on some ports, a client and a stranger, all on one
+/// cable each: 10.0.N.1 and 2001:db8:N::1 is the server, .2 and ::2 the other.
+pub struct Net {
+    pub server: Host,
+    pub client: Host,
+    pub stranger: Host,
+}
+
+impl Net {
+    pub fn new() -> Self {
+        let net = Self { server: Host::new(), client: Host::new(), stranger: Host::new() };
+        for (n, host) in [(1, &net.client), (2, &net.stranger)] {
+            let ours =
+                (&net.server, &*format!("s{n}"), &*format!("10.0.{n}.1/24 2001:db8:{n}::1/64"));
+            cable(ours, (host, "c0", &format!("10.0.{n}.2/24 2001:db8:{n}::2/64")));
+            host.sh(&format!(
+                "ip route add default via 10.0.{n}.1; ip -6 route add default via 2001:db8:{n}::1"
+            ));
+        }
+        net.server.echo(&[22, 80, 2222]);
+        net
+    }
+}
+
+/// How many packets for these ports reach the server's sockets, whatever comes
+/// before. Counts behind everybody else's input chains.
+pub struct Probe<'a>(&'a Host);
+
+impl<'a> Probe<'a> {
+    pub fn on(host: &'a Host) -> Self {
+        host.nft(
+            "table inet probe { chain input { type filter hook input priority 300; \n\
+             iif lo accept\n\
+             tcp dport 22 counter comment \"tcp\"\n\
+             udp dport { 22, 500, 62201 } counter comment \"udp\"\n\
+             ip protocol icmp counter comment \"icmp\"\n }\n\
+             chain output { type filter hook output priority 300; \n\
+             icmp type destination-unreachable counter comment \"unreachable4\"\n\
+             icmpv6 type destination-unreachable counter comment \"unreachable6\"\n }\n }\n",
+        );
+        Self(host)
+    }
+
+    pub fn count(&self, what: &str) -> u64 {
+        self.0.counted("inet probe", what)
+    }
+}
+
+pub fn guard_input() -> GuardInput {
+    GuardInput {
+        knock_port: KNOCK_PORT,
+        services: vec![service("ssh", Protocol::Tcp, &[(22, 22)])],
+        trusted: Vec::new(),
+        label_bit: LABEL_BIT,
+        set_size: 65536,
+    }
+}
+
+pub fn ssh_only() -> Ruleset {
+    guard::ruleset(&guard_input())
+}
+
+pub fn service(name: &str, protocol: Protocol, ports: &[(u16, u16)]) -> Protected {
+    let ports = ports.iter().map(|(a, b)| PortRange::new(*a, *b).expect("a range")).collect();
+    Protected { name: name.to_owned(), protocol, ports }
+}
+
+pub fn network(address: &str, prefix: u8) -> Network {
+    Network::containing(address.parse().expect("an address"), prefix).expect("a network")
+}
+
+pub fn element(source: &str) -> Element {
+    let source: IpAddr = source.parse().expect("an address");
+    Element { source, protocol: Protocol::Tcp, port: 22 }
+}
+
+pub fn unowned() -> Options {
+    Options { own: false }
+}
+
+pub fn at(address: &str) -> SocketAddr {
+    address.parse().expect("an address and port")
+}
+
+/// Whether what is sent comes back.
+pub fn alive(stream: &TcpStream) -> bool {
+    let mut stream = stream;
+    stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    stream.write_all(b"hello").is_ok() && stream.read_exact(&mut [0; 5]).is_ok()
+}
+
+fn serve(mut stream: TcpStream) {
+    thread::spawn(move || {
+        let mut reading = stream.try_clone().expect("a second handle");
+        std::io::copy(&mut reading, &mut stream)
+    });
+}
+
+fn serve_udp(socket: &UdpSocket) {
+    let mut buffer = [0; 2048];
+    while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+        let _ = socket.send_to(&buffer[..len], from);
+    }
+}
+
+fn sh(commands: &str) -> String {
+    try_sh(commands, "").unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn try_sh(commands: &str, input: &str) -> Result<String, String> {
+    let mut child = Command::new("sh")
+        .args(["-ec", commands])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("writing");
+    let output = child.wait_with_output().expect("its end");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(output.stdout));
+    }
+    Err(format!("{commands}: {}", text(output.stderr)))
+}

@@ -1,0 +1,106 @@
+"""Tokens and public key lines: docs/protocol.md, sections 8 and 9."""
+
+import base64
+import hashlib
+import re
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from spa_protocol import signature_holds, u64, usable
+
+TOKEN = "spa1."
+KEY_LINE = "spa1-key."
+HOST = re.compile(r"[A-Za-z0-9:%_][A-Za-z0-9:%_.-]{0,252}")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+
+
+class Damaged(Exception):
+    """Not a line that the protocol knows."""
+
+
+def armour(prefix: str, payload: bytes) -> str:
+    whole = payload + checksum(prefix, payload)
+    return prefix + base64.urlsafe_b64encode(whole).decode().rstrip("=")
+
+
+def unarmour(prefix: str, line: str) -> bytes:
+    text = line.strip()
+    check(text.startswith(prefix), "another kind of line")
+    text = text.removeprefix(prefix)
+    check(re.fullmatch(r"[A-Za-z0-9_-]+", text) and len(text) % 4 != 1, "not base64url")
+    payload = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[:-6]
+    check(armour(prefix, payload) == prefix + text, "damaged")
+    return payload
+
+
+def checksum(prefix: str, payload: bytes) -> bytes:
+    return hashlib.sha256(prefix.encode() + payload).digest()[:6]
+
+
+def encode_token(fields: dict[str, str]) -> str:
+    """`fields` as in a file of section 14: secret and expires, or key."""
+    key, expires = fields.get("key"), int(fields.get("expires", "0"))
+    names = ["S", "cloak", "kid", "psk"]
+    payload = bytes([key is not None]) + int(fields["port"]).to_bytes(2, "big")
+    payload += b"".join(bytes.fromhex(fields[name]) for name in names)
+    payload += bytes.fromhex(key or fields["secret"]) + u64(expires) + text(fields["host"])
+    services = fields["services"].split()
+    return armour(TOKEN, payload + bytes([len(services)]) + b"".join(map(text, services)))
+
+
+def decode_token(line: str) -> dict[str, str]:
+    payload = unarmour(TOKEN, line)
+    check(len(payload) >= 140 and payload[0] <= 1, "not a token's payload")
+    kind, port, expires = payload[0], number(payload[1:3]), number(payload[131:139])
+    places = {"S": (3, 35), "cloak": (35, 51), "kid": (51, 67), "psk": (67, 99)}
+    fields = {name: payload[start:end].hex() for name, (start, end) in places.items()}
+    host, rest = take_text(payload[139:])
+    services = take_services(rest)
+    check(HOST.fullmatch(host) and port != 0, "host or port")
+    fields |= {"host": host, "port": str(port), "services": " ".join(services)}
+    if kind == 0:
+        return fields | {"secret": payload[99:131].hex(), "expires": str(expires)}
+    check(expires == 0 and usable(payload[99:131]), "not a key")
+    return fields | {"key": payload[99:131].hex()}
+
+
+def take_services(rest: bytes) -> list[str]:
+    check(rest, "cut")
+    count, rest, services = rest[0], rest[1:], []
+    for _ in range(count):
+        name, rest = take_text(rest)
+        check(NAME.fullmatch(name) and name not in services, "services")
+        services.append(name)
+    check(services and not rest, "services")
+    return services
+
+
+def number(octets: bytes) -> int:
+    return int.from_bytes(octets, "big")
+
+
+def text(value: str) -> bytes:
+    return bytes([len(value)]) + value.encode()
+
+
+def take_text(rest: bytes) -> tuple[str, bytes]:
+    check(rest and len(rest) > rest[0] and rest[1 : 1 + rest[0]].isascii(), "cut")
+    return rest[1 : 1 + rest[0]].decode(), rest[1 + rest[0] :]
+
+
+def encode_key_line(seed: bytes) -> str:
+    signing = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    key = signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return armour(KEY_LINE, key + signing.sign(b"spa1 request\0" + key))
+
+
+def decode_key_line(line: str) -> bytes:
+    payload = unarmour(KEY_LINE, line)
+    key, signature = payload[:32], payload[32:]
+    check(len(payload) == 96 and signature_holds(key, b"spa1 request\0" + key, signature), "proof")
+    return key
+
+
+def check(holds: object, what: str) -> None:
+    if not holds:
+        raise Damaged(what)

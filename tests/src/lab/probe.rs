@@ -1,0 +1,119 @@
+//! Whether a port can be reached: asked once, asked without pause, and by a connection that stays.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::error::{Doing, Result};
+use super::host::Host;
+use super::process::Running;
+
+/// How long an attempt waits for an answer. In a lab one comes within a millisecond.
+const PATIENCE: &str = "700";
+
+/// What came of an attempt to reach a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// A connection, or an answer.
+    Open,
+    /// No answer at all.
+    Filtered,
+    /// A clear refusal.
+    Refused,
+    /// Something else, such as no route.
+    Unreachable(String),
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Filtered => f.write_str("filtered"),
+            Self::Refused => f.write_str("refused"),
+            Self::Unreachable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<&str> for Reach {
+    fn from(text: &str) -> Self {
+        match text {
+            "open" => Self::Open,
+            "filtered" => Self::Filtered,
+            "refused" => Self::Refused,
+            why => Self::Unreachable(why.to_owned()),
+        }
+    }
+}
+
+/// A connection to an echo service that stays open.
+pub struct Hold(Running);
+
+impl Hold {
+    /// Sends a word and says whether it came back in time.
+    pub fn is_alive(&mut self, word: &str) -> bool {
+        self.0.write_line(word).is_ok() && self.0.wait_for(word, Duration::from_secs(3)).is_ok()
+    }
+}
+
+/// Attempts to connect, one after the other without pause.
+pub struct Prober(Running);
+
+impl Prober {
+    /// Ends it and gives how many attempts were made, and what those that came through printed.
+    pub fn finish(mut self) -> Result<(u64, Vec<String>)> {
+        self.0.close_input();
+        self.0.wait_for("tries ", Duration::from_secs(5))?;
+        self.0.wait(Duration::from_secs(5))?;
+        let text = self.0.stdout();
+        let tries = text.lines().find_map(|line| line.strip_prefix("tries "));
+        let open = text.lines().filter(|line| line.starts_with("open")).map(str::to_owned);
+        Ok((tries.unwrap_or_default().parse().doing("number of tries")?, open.collect()))
+    }
+}
+
+impl Host {
+    /// Tries to connect by TCP.
+    pub fn reach(&self, to: impl Into<SocketAddr>) -> Result<Reach> {
+        self.ask(&["connect", &to.into().to_string(), PATIENCE])
+    }
+
+    /// Whether a TCP connection can be made.
+    pub fn connects(&self, to: impl Into<SocketAddr>) -> Result<bool> {
+        Ok(self.reach(to)? == Reach::Open)
+    }
+
+    /// Sends a datagram to an echo service and waits for the answer.
+    pub fn reach_udp(&self, to: impl Into<SocketAddr>) -> Result<Reach> {
+        self.ask(&["ask-udp", &to.into().to_string(), PATIENCE, "0"])
+    }
+
+    /// As [`Host::reach_udp`], from this local port.
+    pub fn reach_udp_from(&self, port: u16, to: SocketAddr) -> Result<Reach> {
+        self.ask(&["ask-udp", &to.to_string(), PATIENCE, &port.to_string()])
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<Reach> {
+        Ok(self.helper(words, "")?.text().into())
+    }
+
+    /// Starts a TCP service that gives back what it gets.
+    pub fn echo_tcp(&self, port: u16) -> Result<Running> {
+        self.start_helper(&["listen", "tcp", &port.to_string()], "ready")
+    }
+
+    /// Starts a UDP service that gives back what it gets.
+    pub fn echo_udp(&self, port: u16) -> Result<Running> {
+        self.start_helper(&["listen", "udp", &port.to_string()], "ready")
+    }
+
+    /// Connects to an echo service and stays.
+    pub fn hold(&self, to: impl Into<SocketAddr>) -> Result<Hold> {
+        Ok(Hold(self.start_helper(&["hold", &to.into().to_string()], "connected")?))
+    }
+
+    /// Starts to connect without pause.
+    pub fn prober(&self, to: impl Into<SocketAddr>) -> Result<Prober> {
+        Ok(Prober(self.start_helper(&["hammer", &to.into().to_string()], "ready")?))
+    }
+}

@@ -1,0 +1,17 @@
+//! The real programs on hosts of the lab: the daemon and its keys, and clients.
+//!
+//! [`Site`] is what most scenarios start from: a server with something on port 22, a client and a
+//! stranger on one network.
+
+mod client;
+mod server;
+mod settings;
+mod site;
+
+pub use client::Client;
+pub use server::{Grant, Server};
+pub use settings::{Service, Settings};
+pub use site::{SERVER_NAME, Site};
+
+/// UDP port of the knocks unless a setting says otherwise.
+pub const KNOCK_PORT: u16 = 62201;

@@ -1,0 +1,95 @@
+//! `spad check` and what it says of configurations.
+
+use spa_tests::Result;
+use spa_tests::product::{SERVER_NAME, Server, Service, Settings, Site};
+
+fn site_and_settings() -> Result<(Site, Settings)> {
+    Ok((Site::new()?, Settings::default()))
+}
+
+#[test]
+fn what_check_prints_nft_accepts() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let web = Service { name: "web", port: 8080, ..Service::SSH };
+    let dns = Service { name: "dns", port: 53, protocol: "udp", ..Service::SSH };
+    let trusted = vec!["192.0.2.0/24".to_owned(), "2001:db8:7::/48".to_owned()];
+    let services = vec![Service::SSH, web, dns];
+    let server =
+        Server::new(&site.server, SERVER_NAME, &Settings { trusted, services, ..settings })?;
+    let text = server.spad(&["check"])?.ok()?.stdout;
+    assert!(text.contains("table inet spad"), "{text}");
+    site.server.run_with_input(["nft", "-c", "-f", "-"], &text)?.ok()?;
+    let ruleset = site.server.run(["nft", "list", "ruleset"])?.ok()?;
+    assert_eq!(ruleset.text(), "", "check changes nothing");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    server.write_config(&server.config().replace("listen-port", "listen-prot"))?;
+    let said = server.spad(&["check"])?;
+    assert!(!said.success(), "{said}");
+    for word in ["listen-prot", "listen-port", "spad.toml:2"] {
+        assert!(said.stderr.contains(word), "{word} in {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    for (right, wrong) in [
+        ("listen-port = 62201", "listen-port = 99999"),
+        ("tolerance = \"30s\"", "tolerance = \"soon\""),
+        ("port = 22\n", "port = \"ssh\"\n"),
+        ("protocol = \"tcp\"", "protocol = \"icmp\""),
+        ("trusted = []", "trusted = [\"192.0.2.0/33\"]"),
+    ] {
+        let text = server.config().replacen(right, wrong, 1);
+        assert_ne!(text, server.config(), "{right} is in the configuration");
+        let line = text.lines().position(|line| line == wrong.trim_end()).map_or(0, |at| at + 1);
+        server.write_config(&text)?;
+        let said = server.spad(&["check"])?;
+        assert!(!said.success(), "{wrong}: {said}");
+        assert!(said.stderr.contains(&format!("spad.toml:{line}")), "line {line} in {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_configuration_without_services_is_refused() -> Result {
+    let (site, _) = site_and_settings()?;
+    let settings = Settings::with_services(&[]);
+    let server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    let said = server.spad(&["check"])?;
+    assert!(!said.success() && said.stderr.contains("service"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn the_daemon_does_not_start_with_a_broken_configuration() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    server.write_config("[service.ssh\n")?;
+    server.launch()?;
+    assert!(!server.wait()?.success());
+    assert!(server.log().contains("spad.toml"), "{}", server.log());
+    Ok(())
+}
+
+#[test]
+fn the_daemon_starts_without_clients_and_makes_its_directories() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    server.start()?;
+    for dir in [server.dir().join("state"), server.dir().join("keys")] {
+        let shown = site.server.run(["stat", "-c", "%a", &dir.to_string_lossy()])?.ok()?;
+        assert_eq!(shown.text(), "700", "{}", dir.display());
+    }
+    let shown = site.server.run(["stat", "-c", "%a", "/run/spad"])?.ok()?;
+    assert_eq!(shown.text(), "700");
+    Ok(())
+}
