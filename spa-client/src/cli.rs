@@ -159,6 +159,11 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+    #[test]
+    fn man_page_is_current() {
+        assert_eq!(spa_man::check(Cli::command()), Ok(()));
+    }
+
     fn knock(arguments: &[&str]) -> Result<KnockOptions, clap::Error> {
         let words = ["spa", "knock", "fw"].iter().chain(arguments);
         match Cli::try_parse_from(words)?.command {
