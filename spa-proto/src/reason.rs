@@ -39,8 +39,6 @@ pub enum Reason {
     NoRecord,
     /// The client has not enrolled yet and this is no enrolment.
     NotEnrolled,
-    /// The verifying key in the enrolment is weak.
-    WeakKey,
     /// The signature does not verify.
     BadSignature,
     /// The enrolment's secret is not the token's.
@@ -81,7 +79,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 33] = [
         Self::Granted,
         Self::Length,
         Self::Addressing,
@@ -97,7 +95,6 @@ impl Reason {
         Self::NotCanonical,
         Self::NoRecord,
         Self::NotEnrolled,
-        Self::WeakKey,
         Self::BadSignature,
         Self::BadEnrolSecret,
         Self::EnrolExpired,
@@ -146,7 +143,6 @@ impl Reason {
             Self::NotCanonical => "not-canonical",
             Self::NoRecord => "no-record",
             Self::NotEnrolled => "not-enrolled",
-            Self::WeakKey => "weak-key",
             Self::BadSignature => "bad-signature",
             Self::BadEnrolSecret => "bad-enrol-secret",
             Self::EnrolExpired => "enrol-expired",

@@ -122,7 +122,13 @@ impl Replay {
 
     /// Raises the floor while running (rule R5).
     pub fn set_floor(&mut self, floor: Floor) {
-        self.floor = Floor { hard: self.floor.hard.max(floor.hard), soft: floor.soft };
+        let soft = match (self.floor.soft, floor.soft) {
+            (Some((one, lapses)), Some((other, later))) => {
+                Some((one.max(other), lapses.max(later)))
+            }
+            (one, other) => one.or(other),
+        };
+        self.floor = Floor { hard: self.floor.hard.max(floor.hard), soft };
         // A history that was complete may have been rolled back with the machine.
         self.histories.values_mut().for_each(|history| history.complete = false);
     }

@@ -25,6 +25,8 @@ pub(super) struct Memory {
     fault: Option<String>,
     tolerance: Tolerance,
     last: Reading,
+    /// Whether a floor was raised that the journal does not know yet.
+    outdated: bool,
 }
 
 impl Memory {
@@ -46,8 +48,16 @@ impl Memory {
         }
         let lease = Lease::found(horizon, now.clock);
         let tolerance = config.tolerance;
-        let memory =
-            Self { replay, journal, lease, file: Some(file), fault: None, tolerance, last: now };
+        let memory = Self {
+            replay,
+            journal,
+            lease,
+            file: Some(file),
+            fault: None,
+            tolerance,
+            last: now,
+            outdated: false,
+        };
         Ok((memory, grants))
     }
 
@@ -77,7 +87,7 @@ impl Memory {
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
-        self.look_at_clocks(ledger, now);
+        self.look_at_clocks(now);
         let (kid, time, nonce) = (knock.kid(), knock.time(), knock.nonce());
         let first = !record.knocked;
         self.replay.judge(&kid, time, nonce, first, now.clock)?;
@@ -104,18 +114,22 @@ impl Memory {
         }
     }
 
+    /// Adds an entry to the journal. One that is full, or does not know of a
+    /// raised floor, is written anew first: where that fails, nothing is granted.
     fn append(&mut self, record: &Record, ledger: &Ledger) -> Result<(), Reason> {
-        let full = self.journal.is_full();
-        let written = if full { self.rewrite(ledger) } else { Ok(()) };
-        written.and_then(|()| self.journal.append(record)).map_err(|error| {
+        let anew = self.outdated || self.journal.is_full();
+        let ready = if anew { self.rewrite(ledger) } else { Ok(()) };
+        ready.and_then(|()| self.journal.append(record)).map_err(|error| {
             warn!(%error, "knock not granted: it could not be remembered");
             Reason::NotDurable
         })
     }
 
     fn rewrite(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
-        self.journal
-            .begin(&Snapshot { replay: &self.replay, grants: ledger.iter().map(entry).collect() })
+        let grants = ledger.iter().map(entry).collect();
+        self.journal.begin(&Snapshot { replay: &self.replay, grants })?;
+        self.outdated = false;
+        Ok(())
     }
 
     /// Sees to it that the lease on disk reaches to `time`. Beyond it, the
@@ -167,7 +181,7 @@ impl Memory {
 
     /// Rule R5: a wall clock that moved against monotonic time while the
     /// machine was suspended may mean that the machine was rolled back.
-    pub(super) fn look_at_clocks(&mut self, ledger: &Ledger, now: Reading) {
+    pub(super) fn look_at_clocks(&mut self, now: Reading) {
         let moved = now.jumped_in_suspend(&self.last);
         self.last = now;
         if moved {
@@ -175,9 +189,9 @@ impl Memory {
                 "the clock jumped while the machine was suspended: treated as a start without journal"
             );
             self.replay.set_floor(another_start(self.lease.horizon(), self.tolerance, now));
-            if let Err(error) = self.rewrite(ledger) {
-                warn!(%error, "the floor holds until the next start only");
-            }
+            // The journal must know before anything more is granted: the next
+            // entry sees to it.
+            self.outdated = true;
         }
     }
 

@@ -277,7 +277,7 @@ impl Warden {
         let now = Reading::now();
         self.ledger.expire(now.clock);
         self.audit.tidy(now.clock);
-        self.memory.look_at_clocks(&self.ledger, now);
+        self.memory.look_at_clocks(now);
         if self.records.is_none() {
             self.watch_again();
         }
