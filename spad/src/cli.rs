@@ -11,6 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::config::Config;
 use crate::control::{Answer, Request, client};
 use crate::gatekeeper::privileges::{self, Identity};
+use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::{check, gatekeeper, show, warden};
 
@@ -140,6 +141,7 @@ fn keep_gate(identity: Option<(u32, u32)>) -> Result<ExitCode, Failure> {
     let identity = identity.map(|(uid, gid)| Identity { uid, gid });
     privileges::drop_all(identity).map_err(|error| failed(format!("privileges stay: {error}")))?;
     let channel: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    sandbox::enter().map_err(|error| failed(format!("sandbox: {error}")))?;
     gatekeeper::run(Channel::from_fd(channel))
         .map_err(|error| failed(format!("gatekeeper: {error}")))?;
     Ok(ExitCode::SUCCESS)

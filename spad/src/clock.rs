@@ -36,7 +36,6 @@ pub struct Reading {
 
 impl Reading {
     /// Now.
-    #[must_use]
     pub fn now() -> Self {
         Self { wall: wall(), clock: monotonic(), awake: read(ClockId::Monotonic) }
     }

@@ -5,6 +5,7 @@
 //! gate goes to the warden as one fixed-size message; all else is counted.
 
 pub mod privileges;
+pub mod sandbox;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -42,12 +42,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts one: this same program, with the channel as its standard input
-    /// and an empty environment.
+    /// Starts one: this same program, with the channel as its standard input.
     pub(super) fn start(identity: Option<Identity>) -> io::Result<Self> {
         let (ours, theirs) = Channel::pair()?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("gatekeeper").env_clear().stdin(theirs.into_fd()).stdout(Stdio::null());
+        command.arg("gatekeeper").stdin(theirs.into_fd()).stdout(Stdio::null());
         if let Some(Identity { uid, gid }) = identity {
             command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
         }
