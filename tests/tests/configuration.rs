@@ -1,6 +1,7 @@
 //! `spad check` and what it says of configurations.
 
 use spa_tests::Result;
+use spa_tests::lab::program;
 use spa_tests::product::{SERVER_NAME, Server, Service, Settings, Site};
 
 fn site_and_settings() -> Result<(Site, Settings)> {
@@ -91,5 +92,18 @@ fn the_daemon_starts_without_clients_and_makes_its_directories() -> Result {
     }
     let shown = site.server.run(["stat", "-c", "%a", "/run/spad"])?.ok()?;
     assert_eq!(shown.text(), "700");
+    Ok(())
+}
+
+#[test]
+fn without_the_right_to_change_the_firewall_it_says_which_is_missing() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    let (spad, config) = (program("spad")?, server.config_path());
+    let less = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    let run = [&*spad.to_string_lossy(), "run", "--config", &*config.to_string_lossy()];
+    let said = site.server.run(less.into_iter().chain(run))?;
+    assert!(!said.success() && said.code() != Some(124), "{said}");
+    assert!(said.stderr.contains("CAP_NET_ADMIN"), "{said}");
     Ok(())
 }

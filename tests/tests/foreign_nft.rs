@@ -83,6 +83,35 @@ fn rules_of_others_open_nothing_while_the_daemon_is_dead() -> Result {
     site.assert_shut(&server, &site.stranger, "started beside the rules of others")
 }
 
+/// As a container's published port: what comes in for port 22 of the server is sent to a host
+/// behind it.
+#[test]
+fn a_port_that_others_forward_inwards_is_shut_as_well() -> Result {
+    let site = Site::new()?;
+    let inner = site.lab.host("inner")?;
+    site.lab.lan(&[&site.server, &inner])?;
+    let _echo = inner.echo_tcp(22)?;
+    let inward = site.server.interfaces()[1].clone();
+    inner.route_via(&inward.addresses().next().unwrap_or(site.address()))?;
+    site.server.forward()?;
+    site.server
+        .nft(&format!(
+            "add table ip docker\n\
+             add chain ip docker pre {{ type nat hook prerouting priority -100; }}\n\
+             add rule ip docker pre iifname eth0 tcp dport 22 dnat to {}\n",
+            inner.v4()?
+        ))?
+        .ok()?;
+    assert!(site.reaches(&site.stranger, 22)?, "control: forwarded without spad");
+
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    assert!(!site.reaches(&site.stranger, 22)?, "shut with spad");
+    site.open(&server, &alice, &[])?;
+    assert!(!site.reaches(&site.stranger, 22)?, "open for the client alone");
+    Ok(())
+}
+
 /// A table without a living owner goes with everything else when somebody flushes everything: the
 /// kernel has no word against it. The next start shuts the port again.
 #[test]

@@ -34,6 +34,10 @@ fn an_interface_that_comes_later_is_heard() -> Result {
         spad.launch()?;
         until("the ruleset is in force", SOON, || Ok(spad.kernel_table().is_ok()))?;
 
+        if interface == "eth0" {
+            assert!(!spad.spad(&["status"])?.success(), "nothing is heard yet");
+        }
+
         lan.attach_as(&server, "eth0")?;
         assert!(!client.connects((server.v4()?, 22))?, "protected from the first moment");
         client.set_name(SERVER_NAME, &[server.v4()?])?;

@@ -128,6 +128,46 @@ fn a_record_says_which_kind_of_address_may_be_opened() -> Result {
 }
 
 #[test]
+fn every_address_of_the_server_is_shut_except_to_itself() -> Result {
+    let site = Site::new()?;
+    let _server = site.spad()?;
+    let link_local = site.server.interfaces()[0].link_local(&site.server)?;
+    // Interface 2 is eth0: the first after lo.
+    let link_local = std::net::SocketAddrV6::new(link_local, 22, 0, 2);
+    assert!(
+        site.client.reach_udp(std::net::SocketAddrV6::new(*link_local.ip(), 9, 0, 2))?
+            == Reach::Refused
+    );
+    for target in
+        [(site.server.v4()?, 22).into(), (site.server.v6()?, 22).into(), link_local.into()]
+    {
+        let target: std::net::SocketAddr = target;
+        assert_eq!(site.client.reach(target)?, Reach::Filtered, "{target}");
+    }
+    for own in ["127.0.0.1", "::1", &site.server.v4()?.to_string()] {
+        let own: std::net::IpAddr = own.parse()?;
+        assert!(site.server.connects((own, 22))?, "{own} from the server itself");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_server_forwards_is_none_of_its_business() -> Result {
+    let site = Site::new()?;
+    let inner = site.lab.host("inner")?;
+    site.lab.lan(&[&site.server, &inner])?;
+    let _echo = inner.echo_tcp(22)?;
+    site.server.forward()?;
+    site.client.route_via(&site.server.v4()?)?;
+    let inward = site.server.interfaces()[1].addresses().next();
+    inner.route_via(&inward.unwrap_or(site.address()))?;
+    let _server = site.spad()?;
+    assert!(site.client.connects((inner.v4()?, 22))?, "somebody else's port 22");
+    assert!(!site.reaches(&site.client, 22)?, "the server's own");
+    Ok(())
+}
+
+#[test]
 fn trusted_networks_need_no_knock() -> Result {
     let site = Site::new()?;
     let trusted = vec![format!("{}/32", site.client.v4()?)];

@@ -115,6 +115,21 @@ fn a_copy_opens_nothing_after_the_run_directory_is_lost() -> Result {
 }
 
 #[test]
+fn thousands_of_copies_take_nothing_from_their_owner() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let used = used_knock(&site, &server, &alice)?;
+    let copies = vec![used; 5000];
+    site.stranger.send_udp(&copies)?;
+    site.open(&server, &alice, &[])?;
+    println!("of 5000 copies {} were counted", server.counter("duplicate")?);
+    assert_eq!(server.counter("granted")?, 2);
+    assert_eq!(server.counter("over-budget")?, 0, "copies are free");
+    Ok(())
+}
+
+#[test]
 fn a_knock_that_names_its_address_is_of_no_use_to_who_sends_it_first() -> Result {
     let site = Site::with(Addressing::GLOBAL)?;
     let server = site.spad()?;

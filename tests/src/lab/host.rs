@@ -29,13 +29,13 @@ const SCRIPT: &str = r#"
         [ ! -e /etc/$file ] || mount --bind "$ETC/$file" /etc/$file
     done
     ip link set lo up
-    cd /proc/sys/net
-    echo 0 > ipv4/ip_unprivileged_port_start
-    echo 0 > ipv4/icmp_ratelimit
-    echo 0 > ipv6/icmp/ratelimit
+    put() { echo 0 > /proc/sys/net/$1 || true; } # read-only in some containers
+    put ipv4/ip_unprivileged_port_start
+    put ipv4/icmp_ratelimit
+    put ipv6/icmp/ratelimit
     for scope in all default; do
-        echo 0 > ipv6/conf/$scope/accept_dad
-        echo 0 > ipv6/conf/$scope/router_solicitations
+        put ipv6/conf/$scope/accept_dad
+        put ipv6/conf/$scope/router_solicitations
     done
     echo $$
     exec cat"#;

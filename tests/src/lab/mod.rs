@@ -49,8 +49,9 @@ use namespace::Holder;
 /// the orphans of the lab.
 const SCRIPT: &str = r#"
     set -e
-    mount -t proc proc /proc || true # masked in some containers: the outer one does as well
-    echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+    # In some containers /proc is masked: then the outer one does as well, but settings stay.
+    mount -t proc proc /proc || true
+    echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6 || true
     echo $$
     exec env --ignore-signal=CHLD "$KEEPER" keep "$DIR""#;
 

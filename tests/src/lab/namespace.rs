@@ -24,13 +24,12 @@ pub enum Privilege {
 }
 
 impl Privilege {
-    /// That of the caller. `SPA_LAB_USERNS=1` makes root behave as anybody else.
+    /// That of the caller. `SPA_LAB_USERNS=1` makes root behave as anybody else, and so does a
+    /// container that gives its root too little.
     pub fn of_caller() -> Self {
-        if Uid::effective().is_root() && std::env::var_os("SPA_LAB_USERNS").is_none() {
-            Self::Root
-        } else {
-            Self::UserNamespace
-        }
+        let asked = std::env::var_os("SPA_LAB_USERNS").is_some();
+        let root = Uid::effective().is_root() && may_make_namespaces();
+        if root && !asked { Self::Root } else { Self::UserNamespace }
     }
 
     fn unshare_options(self) -> &'static [&'static str] {
@@ -46,6 +45,15 @@ impl Privilege {
             Self::UserNamespace => &["--user", "--preserve-credentials"],
         }
     }
+}
+
+/// Whether CAP_SYS_ADMIN and CAP_NET_ADMIN are in force.
+fn may_make_namespaces() -> bool {
+    const NEEDED: u64 = 1 << 21 | 1 << 12;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    effective.is_some_and(|effective| effective & NEEDED == NEEDED)
 }
 
 /// The way into a set of namespaces.

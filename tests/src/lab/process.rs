@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +16,9 @@ use crate::wait;
 
 /// How long a program may take to start or to die.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long after a program's end its output is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a finished program left.
 #[derive(Clone)]
@@ -100,8 +103,17 @@ impl Running {
         Ok(self.entered.try_wait()?.is_none())
     }
 
-    /// Waits for its end; an error after `limit`.
+    /// Waits for its end, and for what it printed last; an error after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let status = self.end(limit)?;
+        // Error: a child of the program lives on and may still print.
+        let _ = wait::until("its output ends", LAST_WORDS, || {
+            Ok(self.stdout.is_complete() && self.stderr.is_complete())
+        });
+        Ok(status)
+    }
+
+    fn end(&mut self, limit: Duration) -> Result<ExitStatus> {
         let what = format!("`{}` ends", self.command);
         wait::until_some(&what, limit, || Ok(self.entered.try_wait()?))
     }
@@ -110,7 +122,7 @@ impl Running {
     pub fn kill(&mut self) -> Result {
         if self.is_running()? {
             self.signal(Signal::SIGKILL)?;
-            self.wait(GRACE)?;
+            self.end(GRACE)?;
         }
         Ok(())
     }
@@ -172,20 +184,25 @@ fn program_of(entered: &mut Child) -> Result<Pid> {
 }
 
 /// A stream read to its end by a thread of its own, so that the program never blocks on it.
-struct Collected(Arc<Mutex<Vec<u8>>>);
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
 
 impl Collected {
     fn from(stream: Option<impl Read + Send + 'static>) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
-        if let Some(stream) = stream {
-            let sink = Arc::clone(&bytes);
-            thread::spawn(move || drain(stream, &sink));
-        }
-        Self(bytes)
+        let sink = Arc::clone(&bytes);
+        let reader = stream.map(|stream| thread::spawn(move || drain(stream, &sink)));
+        Self { bytes, reader }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }

@@ -72,8 +72,8 @@ impl Narrator {
 
     /// Whether it came out as it should.
     pub(crate) fn check(&mut self, holds: bool, expected: &str) {
-        let (word, style) = if holds { ("ok", Style::Good) } else { ("FAILED", Style::Bad) };
-        println!("{INDENT}{:<6} {expected}", self.paint(word, style));
+        let (word, style) = if holds { ("ok    ", Style::Good) } else { ("FAILED", Style::Bad) };
+        println!("{INDENT}{} {expected}", self.paint(word, style));
         self.failed += usize::from(!holds);
     }
 

@@ -33,8 +33,7 @@ pub(crate) fn play(told: &mut Narrator, addressing: Addressing) -> Result {
     a_copy_from_the_same_address_opens_nothing(&mut scene, &knock)?;
     a_copy_from_another_address_opens_nothing(&mut scene, &knock)?;
     status_shows_it_all(&mut scene)?;
-    say_what_is_not_shown(&scene);
-    Ok(())
+    two_users_share_the_work(&mut scene)
 }
 
 fn introduce(told: &Narrator, site: &Site) {
@@ -180,11 +179,19 @@ fn status_shows_it_all(scene: &mut Scene) -> Result {
     Ok(())
 }
 
-fn say_what_is_not_shown(scene: &Scene) {
+/// With root the daemon is two processes of two users; in a user namespace there is only one.
+fn two_users_share_the_work(scene: &mut Scene) -> Result {
     if scene.site.lab.privilege() == Privilege::UserNamespace {
         scene.told.say(
             "\nNot shown, for want of root: that the half of spad which reads packets runs as a\n\
              user of its own. In a user namespace there is only one.",
         );
+        return Ok(());
     }
+    let status = scene.server.status()?;
+    let processes = status["processes"].as_array().cloned().unwrap_or_default();
+    let root = processes.iter().filter(|process| process["uid"] == 0).count();
+    let expected = "the half that reads packets is not root";
+    scene.told.check(processes.len() == 2 && root == 1, expected);
+    Ok(())
 }
