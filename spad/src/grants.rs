@@ -13,7 +13,7 @@ use crate::firewall::Element;
 /// One client's grant for one service from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Number of the grant; never used again within one boot.
+    /// Number of the grant; no other in force has it.
     pub id: u64,
     /// Name of the client when it was made.
     pub client: ClientName,
@@ -103,7 +103,8 @@ impl Ledger {
         elements.sort_unstable();
         elements.dedup();
         let change = |element: Element| match self.remaining(&element, now) {
-            Duration::ZERO => Change::Withdraw(element),
+            // The kernel counts in milliseconds.
+            left if left.as_millis() == 0 => Change::Withdraw(element),
             left => Change::Shorten(element, left),
         };
         let changes = elements.into_iter().map(change).collect();

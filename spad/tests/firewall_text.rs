@@ -1,5 +1,7 @@
 //! The ruleset as text: what it is, and that it means what is sent.
 
+#![allow(clippy::expect_used)]
+
 mod firewall_lab;
 
 use firewall_lab::{Host, guard_input, isolated, network, service};

@@ -1,6 +1,8 @@
 //! The gatekeeper's sandbox: what it forbids ends the process. Each attempt is
 //! made in a copy of this test program.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -28,6 +30,7 @@ fn signal_after(attempt: &str) -> Option<i32> {
 #[ignore = "run by the other tests, in a child"]
 fn attempt() {
     let Ok(attempt) = std::env::var(ATTEMPT) else { return };
+    let descriptor = std::fs::File::open("/dev/null").unwrap();
     privileges::drop_all(None).unwrap();
     sandbox::enter().unwrap();
     std::io::stderr().write_all(b"shut in\n").unwrap();
@@ -44,6 +47,7 @@ fn attempt() {
             rustix::process::Signal::USR1,
         )),
         "memory" => drop(std::hint::black_box(vec![1_u8; 8 << 20])),
+        "close" => drop(descriptor),
         "clock" => drop(spad::clock::Reading::now()),
         other => panic!("no such attempt: {other}"),
     }
@@ -61,7 +65,7 @@ fn what_a_gatekeeper_does_not_need_ends_it() {
 
 #[test]
 fn what_it_needs_it_has() {
-    for attempt in ["memory", "clock"] {
+    for attempt in ["memory", "clock", "close"] {
         assert_eq!(signal_after(attempt), None, "{attempt}");
     }
 }

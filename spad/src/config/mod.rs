@@ -8,7 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::firewall::{GuardInput, Network, PortRange, Protected, Ruleset, guard};
+use crate::firewall::{Element, GuardInput, Network, PortRange, Protected, Ruleset, guard};
+use crate::grants::Grant;
 use spa_proto::{Prefix, Protocol, Service, ServiceName, Tolerance};
 
 /// Bit of the conntrack label that marks connections made through a grant.
@@ -110,6 +111,14 @@ impl Config {
             label_bit: LABEL_BIT,
             set_size: SET_SIZE,
         })
+    }
+
+    /// Whether a grant is still for what its service is here.
+    #[must_use]
+    pub fn offers(&self, grant: &Grant) -> bool {
+        let here = self.services.get(&grant.service);
+        let Element { protocol, port, .. } = grant.element;
+        here.is_some_and(|here| (here.protocol, here.port) == (protocol, port))
     }
 
     /// The service that a knock names, by name or by protocol and port.

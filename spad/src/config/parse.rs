@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::known;
 use super::{Config, Interfaces, ServiceConfig};
+use crate::capture::filter::MAX_INTERFACES;
 
 const RUN_DIR: &str = "/run/spad";
 
@@ -129,6 +130,10 @@ fn apart_from_knocks(config: &Config, top: &DeTable<'_>) -> Result<(), Fault> {
 fn interfaces(value: &Value<'_>) -> Result<Interfaces, Fault> {
     let names = each(value, interface)?;
     let any = names.iter().any(|name| name == "any");
+    if names.len() > MAX_INTERFACES {
+        let what = format!("more than {MAX_INTERFACES} interfaces: write [\"any\"]");
+        return Err(Fault::at(value.span(), what));
+    }
     match names.len() {
         1 if any => Ok(Interfaces::Any),
         0 => Err(Fault::at(

@@ -3,15 +3,17 @@
 use super::error::FirewallError;
 use super::guard::{GRANTS4, GRANTS6};
 use super::netlink::Channel;
-use super::requests;
+use super::requests::{self, KeyWithTimeout};
 use super::wire::{self, Message};
-use netlink_packet_netfilter::nftables::{
-    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
-};
-use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use spa_proto::Protocol;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+// linux/netfilter/nf_tables.h
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 
 /// Who may connect to what: one element of a grant set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,40 +81,33 @@ pub(crate) fn grants(channel: &Channel) -> Result<Vec<(Element, Duration)>, Fire
 }
 
 /// The keys of a set, with the time each has left.
-pub(crate) fn list(
-    channel: &Channel,
-    set: &str,
-) -> Result<Vec<requests::KeyWithTimeout>, FirewallError> {
+pub(crate) fn list(channel: &Channel, set: &str) -> Result<Vec<KeyWithTimeout>, FirewallError> {
     let request = requests::list_elements(set);
-    let lists = channel.list(NetfilterProtoFamily::Inet, request, |m| elements(m).map(Some))?;
+    let lists = channel.list(NetfilterProtoFamily::Inet, request, |m| Ok(Some(elements(&m))))?;
     Ok(lists.into_iter().flatten().collect())
 }
 
-fn elements(message: Message<'_>) -> Result<Vec<requests::KeyWithTimeout>, FirewallError> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) =
-        wire::parse(message)?
-    else {
-        return Ok(Vec::new());
-    };
-    let lists = message.attributes.iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    Ok(lists.flatten().filter_map(element).collect())
+/// The elements in one message of a list. Read by hand: lists are long, and the
+/// parser of `netlink-packet-netfilter` formats all that remains for each of them.
+fn elements(message: &Message<'_>) -> Vec<KeyWithTimeout> {
+    wire::attributes(message)
+        .filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS)
+        .flat_map(|(_, list)| wire::nested(list))
+        .filter_map(|(_, element)| key_with_timeout(element))
+        .collect()
 }
 
-fn element(entry: &ListAttribute<SetElementAttribute>) -> Option<requests::KeyWithTimeout> {
-    let ListAttribute::Element(attributes) = entry else { return None };
+fn key_with_timeout(element: &[u8]) -> Option<KeyWithTimeout> {
     let mut key = None;
     let mut left = None;
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(value)) => key = Some(value.clone()),
-            SetElementAttribute::Expiration(ms) => left = Some(Duration::from_millis(*ms)),
+    for (kind, value) in wire::nested(element) {
+        match kind {
+            NFTA_SET_ELEM_KEY => key = wire::nested(value).next().map(|(_, key)| key.to_vec()),
+            NFTA_SET_ELEM_EXPIRATION => left = value.try_into().ok().map(u64::from_be_bytes),
             _ => {}
         }
     }
-    key.map(|key| (key, left))
+    Some((key?, left.map(Duration::from_millis)))
 }
 
 fn address(address: IpAddr) -> Vec<u8> {

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 // linux/netfilter/nf_tables.h, linux/rtnetlink.h, linux/netfilter/nf_conntrack_common.h
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+const NFTA_FIB_F_SADDR: u32 = 1 << 0;
 const NFTA_FIB_F_DADDR: u32 = 1 << 1;
 const NFTA_FIB_F_IIF: u32 = 1 << 3;
 const NFT_DYNSET_OP_UPDATE: u32 = 1;
@@ -21,6 +22,7 @@ const NFT_CT_DIRECTION: u32 = 1;
 const NFT_CT_STATUS: u32 = 2;
 const NFT_CT_LABELS: u32 = 13;
 const NFT_META_L4PROTO: u32 = 16;
+const NFT_META_IIFKIND: u32 = 26;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 const IPS_SRC_NAT: u32 = 1 << 4;
@@ -73,15 +75,17 @@ struct Encoder<'a> {
 impl Encoder<'_> {
     fn statement(&mut self, statement: &Statement) -> Result<(), FirewallError> {
         match statement {
-            Statement::FromLoopback => self.interface(&Meta::Iif, CmpOp::Eq),
-            Statement::ToOutside => self.interface(&Meta::Oif, CmpOp::Neq),
+            Statement::FromLoopback => self.loopback(&Meta::Iif),
+            Statement::FromBridge => self.through_bridge(),
+            Statement::NoTrack => self.rule.add_expr(&Instruction::new(c"notrack")),
+            Statement::ToLoopback => self.loopback(&Meta::Oif),
             Statement::Protocol(protocol) => self.require_protocol(*protocol),
             Statement::Port(protocol, side, ports) => self.port(*protocol, *side, *ports),
             Statement::TcpFlags { mask, set } => self.tcp_flags(*mask, *set),
             Statement::Within(side, network) => self.within(*side, network),
-            Statement::Destination(kind) => self.address_type(*kind, NFTA_FIB_F_DADDR),
-            Statement::DestinationHere(kind) => {
-                self.address_type(*kind, NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF);
+            Statement::Routed(side, kind) => self.address_type(*kind, fib_flag(*side)),
+            Statement::RoutedHere(side, kind) => {
+                self.address_type(*kind, fib_flag(*side) | NFTA_FIB_F_IIF);
             }
             Statement::Labelled(bit) => self.labelled(*bit),
             Statement::Direction(direction) => self.direction(*direction),
@@ -106,9 +110,17 @@ impl Encoder<'_> {
         self.rule.add_expr(&Bitwise::new(mask, vec![0_u8; mask.len()].as_slice()));
     }
 
-    fn interface(&mut self, which: &Meta, op: CmpOp) {
-        self.rule.add_expr(which);
-        self.compare(op, &LOOPBACK.to_ne_bytes());
+    fn loopback(&mut self, interface: &Meta) {
+        self.rule.add_expr(interface);
+        self.compare(CmpOp::Eq, &LOOPBACK.to_ne_bytes());
+    }
+
+    fn through_bridge(&mut self) {
+        let meta = Instruction::new(c"meta")
+            .number(sys::NFTNL_EXPR_META_KEY, NFT_META_IIFKIND)
+            .number(sys::NFTNL_EXPR_META_DREG, register(0));
+        self.rule.add_expr(&meta);
+        self.compare(CmpOp::Eq, b"bridge\0\0\0\0\0\0\0\0\0\0");
     }
 
     fn require_family(&mut self, family: i32) {
@@ -283,6 +295,10 @@ impl Side {
 /// the kernel reports it, the old names where there are such.
 fn register(word: u32) -> u32 {
     if word.is_multiple_of(4) { 1 + word / 4 } else { 8 + word }
+}
+
+fn fib_flag(side: Side) -> u32 {
+    side.of(NFTA_FIB_F_SADDR, NFTA_FIB_F_DADDR)
 }
 
 fn route_type(kind: AddressType) -> u32 {

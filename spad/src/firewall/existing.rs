@@ -1,25 +1,19 @@
-//! Finds the connections to protected ports that are there before the first
-//! ruleset, so that they can live on: in conntrack, where there is one, and
-//! among this host's own sockets.
+//! What is there before the first ruleset: TCP connections to protected ports
+//! live on, wherever they are found, in conntrack or among this host's own
+//! sockets; UDP flows begin anew.
 
+use super::conntrack;
 use super::element::Connection;
 use super::error::FirewallError;
 use super::netlink::Channel;
 use super::ruleset::PortRange;
-use super::wire::{self, Message};
-use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Protocol,
-    Tuple,
-};
-use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use spa_proto::Protocol;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 const IPV4_SOCKETS: &str = "/proc/thread-self/net/tcp";
 const IPV6_SOCKETS: &str = "/proc/thread-self/net/tcp6";
-/// `TCP_CONNTRACK_ESTABLISHED`.
-const CONNTRACK_ESTABLISHED: u8 = 3;
 /// ESTABLISHED, FIN_WAIT1, FIN_WAIT2 and CLOSE_WAIT: one side at least still talks.
 const TALKING: [&str; 4] = ["01", "04", "05", "08"];
 
@@ -28,13 +22,11 @@ pub(crate) fn connections(
     channel: &Channel,
     ports: &[PortRange],
 ) -> (BTreeSet<Connection>, Vec<String>) {
-    let mut found = BTreeSet::new();
     let mut warnings = Vec::new();
-    for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
-        match tracked(channel, family) {
-            Ok(connections) => found.extend(connections),
-            Err(e) => warnings.push(format!("connections in conntrack were not looked at: {e}")),
-        }
+    let mut found = BTreeSet::new();
+    match conntrack::flows(channel, |flow| flow.established) {
+        Ok(flows) => found.extend(flows.into_iter().map(|flow| flow.ends)),
+        Err(e) => warnings.push(format!("connections in conntrack were not looked at: {e}")),
     }
     for path in [IPV4_SOCKETS, IPV6_SOCKETS] {
         match fs::read_to_string(path) {
@@ -42,77 +34,21 @@ pub(crate) fn connections(
             Err(e) => warnings.push(format!("connections in {path} were not looked at: {e}")),
         }
     }
-    found.retain(|c| ports.iter().any(|range| range.contains(c.destination.port())));
+    found.retain(|connection| is_to(connection, ports));
     (found, warnings)
 }
 
-fn tracked(
-    channel: &Channel,
-    family: NetfilterProtoFamily,
-) -> Result<Vec<Connection>, FirewallError> {
-    channel.list(family, ConntrackMessage::Get(Vec::new()), established)
+/// Makes conntrack forget the UDP flows to these ports. It cannot put a label on
+/// an entry that was made before labels were in use, so that such a flow would
+/// end with its grant.
+pub(crate) fn forget_udp(channel: &Channel, ports: &[PortRange]) -> Result<(), FirewallError> {
+    let udp = Protocol::Udp.number();
+    let flows = conntrack::flows(channel, |f| f.protocol == udp && is_to(&f.ends, ports))?;
+    flows.into_iter().try_for_each(|flow| conntrack::forget(channel, flow))
 }
 
-fn established(message: Message<'_>) -> Result<Option<Connection>, FirewallError> {
-    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = wire::parse(message)?
-    else {
-        return Ok(None);
-    };
-    let mut connection = None;
-    let mut open = false;
-    for attribute in &attributes {
-        match attribute {
-            ConntrackAttribute::CtaTupleOrig(tuple) => connection = tcp(tuple),
-            ConntrackAttribute::CtaProtoInfo(info) => open = is_established(info),
-            _ => {}
-        }
-    }
-    Ok(connection.filter(|_| open))
-}
-
-fn is_established(info: &[ProtoInfo]) -> bool {
-    let established = |tcp: &ProtoInfoTCP| *tcp == ProtoInfoTCP::State(CONNTRACK_ESTABLISHED);
-    info.iter().any(|info| matches!(info, ProtoInfo::TCP(tcp) if tcp.iter().any(established)))
-}
-
-fn tcp(tuple: &[Tuple]) -> Option<Connection> {
-    let (mut source, mut destination, mut ports) = (None, None, None);
-    for part in tuple {
-        match part {
-            Tuple::Ip(addresses) => {
-                source = addresses.iter().find_map(source_address);
-                destination = addresses.iter().find_map(destination_address);
-            }
-            Tuple::Proto(parts) => ports = tcp_ports(parts),
-            _ => {}
-        }
-    }
-    let (from, to) = ports?;
-    Some(Connection {
-        source: SocketAddr::new(source?, from),
-        destination: SocketAddr::new(destination?, to),
-    })
-}
-
-fn source_address(part: &IPTuple) -> Option<IpAddr> {
-    if let IPTuple::SourceAddress(address) = part { Some(*address) } else { None }
-}
-
-fn destination_address(part: &IPTuple) -> Option<IpAddr> {
-    if let IPTuple::DestinationAddress(address) = part { Some(*address) } else { None }
-}
-
-fn tcp_ports(parts: &[ProtoTuple]) -> Option<(u16, u16)> {
-    let (mut is_tcp, mut source, mut destination) = (false, None, None);
-    for part in parts {
-        match part {
-            ProtoTuple::Protocol(protocol) => is_tcp = *protocol == Protocol::Tcp,
-            ProtoTuple::SourcePort(port) => source = Some(*port),
-            ProtoTuple::DestinationPort(port) => destination = Some(*port),
-            _ => {}
-        }
-    }
-    source.zip(destination).filter(|_| is_tcp)
+fn is_to(connection: &Connection, ports: &[PortRange]) -> bool {
+    ports.iter().any(|range| range.contains(connection.destination.port()))
 }
 
 /// A line of /proc/net/tcp: number, local end, remote end, state, …
@@ -143,7 +79,7 @@ fn end(text: &str) -> Option<SocketAddr> {
 }
 
 fn word(digits: &[u8]) -> Option<[u8; 4]> {
-    let digits = std::str::from_utf8(digits).ok()?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 8)?;
     u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
 }
 

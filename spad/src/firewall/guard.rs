@@ -79,7 +79,8 @@ pub fn ruleset(input: &GuardInput) -> Ruleset {
         sets: sets(input.set_size),
         chains: chains(input),
         existing: Some(Existing {
-            ports: tcp_ports(&input.services),
+            tcp: ports(&input.services, Protocol::Tcp),
+            udp: ports(&input.services, Protocol::Udp),
             set4: EXISTING4.to_owned(),
             set6: EXISTING6.to_owned(),
         }),
@@ -109,15 +110,18 @@ fn sets(grants: u32) -> Vec<Set> {
 
 fn chains(input: &GuardInput) -> Vec<Chain> {
     vec![
-        base("knock_prerouting", Stage::Prerouting, RAW, vec![to_knock_port(input, "knock_here")]),
+        base("knock_prerouting", Stage::Prerouting, RAW, knock_prerouting(input.knock_port)),
         regular("knock_here", knock_here()),
-        base("guard_prerouting", Stage::Prerouting, GUARD, to_services(input, "guard_here")),
+        regular("knock_bridged", knock_bridged()),
+        base("guard_prerouting", Stage::Prerouting, GUARD, guard_prerouting(&input.services)),
         regular("guard_here", guard_here()),
         base("guard_input", Stage::Input, GUARD, guard_input(input)),
         regular("guard", guard(input)),
         regular("guard_granted", granted(input.label_bit)),
+        regular("guard_spoofed", spoofed()),
         regular("knock_input", knock_input()),
-        base("knock_output", Stage::Output, LAST, own_flow(input.knock_port)),
+        base("guard_output", Stage::Output, GUARD, own_connections(input)),
+        base("knock_output", Stage::Output, LAST, own_knock_flow(input.knock_port)),
         base("knock_postrouting", Stage::Postrouting, LAST, translated_flow(input.knock_port)),
         regular("knock_peer", remember_peer()),
     ]
@@ -125,9 +129,11 @@ fn chains(input: &GuardInput) -> Vec<Chain> {
 
 /// A base chain that leaves loopback traffic alone.
 fn base(name: &str, stage: Stage, priority: i32, mut rules: Vec<Rule>) -> Chain {
-    if matches!(stage, Stage::Prerouting | Stage::Input) {
-        rules.insert(0, rule([Statement::FromLoopback, Statement::Accept]));
-    }
+    let loopback = match stage {
+        Stage::Prerouting | Stage::Input => Statement::FromLoopback,
+        Stage::Output | Stage::Postrouting => Statement::ToLoopback,
+    };
+    rules.insert(0, rule([loopback, Statement::Accept]));
     Chain { hook: Some(Hook { stage, priority }), ..regular(name, rules) }
 }
 
@@ -151,20 +157,27 @@ fn drop() -> Rule {
     rule([Statement::Counter, Statement::Drop])
 }
 
-fn to_knock_port(input: &GuardInput, chain: &str) -> Rule {
-    let port = PortRange::single(input.knock_port);
-    rule([Statement::Port(Protocol::Udp, Side::Destination, port), jump(chain)])
+/// A UDP packet with the knock port at this end.
+fn knock_port(port: u16, side: Side) -> Statement {
+    Statement::Port(Protocol::Udp, side, PortRange::single(port))
 }
 
-fn to_services(input: &GuardInput, chain: &str) -> Vec<Rule> {
-    input.services.iter().flat_map(|service| to_service(service, chain)).collect()
-}
-
-fn to_service<'a>(service: &'a Protected, chain: &'a str) -> impl Iterator<Item = Rule> + 'a {
-    service.ports.iter().map(move |ports| Rule {
+/// One rule for each range of ports of the services: the ports, then the rest.
+fn each_service<'a>(
+    services: impl IntoIterator<Item = &'a Protected>,
+    side: Side,
+    then: &[Statement],
+) -> Vec<Rule> {
+    let rule = |service: &Protected, ports: &PortRange| Rule {
         comment: printable(&service.name),
-        ..rule([Statement::Port(service.protocol, Side::Destination, *ports), jump(chain)])
-    })
+        ..rule([&[Statement::Port(service.protocol, side, *ports)], then].concat())
+    };
+    let services = services.into_iter();
+    services.flat_map(|s| s.ports.iter().map(move |ports| rule(s, ports))).collect()
+}
+
+fn of(services: &[Protected], protocol: Protocol) -> impl Iterator<Item = &Protected> {
+    services.iter().filter(move |service| service.protocol == protocol)
 }
 
 /// A comment that nft reads back whatever the name is.
@@ -173,20 +186,59 @@ fn printable(name: &str) -> String {
     name.chars().filter(allowed).take(64).collect()
 }
 
-/// Before conntrack: no entry, no answer, unless a flow of ours uses the port.
+/// Before conntrack, so that a knock leaves no entry there.
+fn knock_prerouting(port: u16) -> Vec<Rule> {
+    vec![
+        rule([knock_port(port, Side::Source), jump("guard_spoofed")]),
+        rule([knock_port(port, Side::Destination), jump("knock_here")]),
+    ]
+}
+
+/// No answer either, unless a flow of ours uses the port.
 fn knock_here() -> Vec<Rule> {
     let peer = |address: Field, set: &str| {
         let key = vec![address, Field::Port(Side::Source)];
         rule([Statement::InSet(key, set.to_owned()), Statement::Accept])
     };
-    let mut rules =
-        vec![peer(Field::Ipv4(Side::Source), PEERS4), peer(Field::Ipv6(Side::Source), PEERS6)];
+    let mut rules = vec![
+        peer(Field::Ipv4(Side::Source), PEERS4),
+        peer(Field::Ipv6(Side::Source), PEERS6),
+        rule([Statement::FromBridge, goto("knock_bridged")]),
+    ];
     rules.extend(addressed_to_us(&[Statement::Counter, Statement::Drop]));
     rules
 }
 
+/// With `br_netfilter` packets pass here before they reach the bridge, where
+/// nobody has heard them yet: they are dropped at input instead.
+fn knock_bridged() -> Vec<Rule> {
+    addressed_to_us(&[Statement::NoTrack, Statement::Accept])
+}
+
+fn guard_prerouting(services: &[Protected]) -> Vec<Rule> {
+    let udp = of(services, Protocol::Udp);
+    let mut rules = each_service(udp, Side::Source, &[jump("guard_spoofed")]);
+    rules.extend(each_service(services, Side::Destination, &[jump("guard_here")]));
+    rules
+}
+
 fn guard_here() -> Vec<Rule> {
-    addressed_to_us(&[goto("guard")])
+    // An answer to a flow that source NAT has put on the port: it goes on to
+    // whom the flow belongs to. If that is this host, the second net sees it.
+    let translated = [Statement::Direction(Direction::Reply), Statement::SourceTranslated];
+    let mut rules = vec![rule(translated.into_iter().chain([Statement::Accept]))];
+    rules.extend(addressed_to_us(&[goto("guard")]));
+    rules
+}
+
+/// Packets from outside in our own name. Where they are forwarded, conntrack
+/// would take the receiver's packets to our ports for answers to a flow of ours.
+fn spoofed() -> Vec<Rule> {
+    let ways = [
+        Statement::Routed(Side::Source, AddressType::Local),
+        Statement::RoutedHere(Side::Source, AddressType::Local),
+    ];
+    ways.map(|way| rule([way, Statement::Counter, Statement::Drop])).into()
 }
 
 /// One rule for each way in which a packet can be for this host. Everything
@@ -194,12 +246,12 @@ fn guard_here() -> Vec<Rule> {
 fn addressed_to_us(then: &[Statement]) -> Vec<Rule> {
     use AddressType::{Anycast, Broadcast, Local, Multicast};
     let ways = [
-        Statement::Destination(Local),
-        Statement::Destination(Broadcast),
-        Statement::Destination(Anycast),
-        Statement::Destination(Multicast),
+        Statement::Routed(Side::Destination, Local),
+        Statement::Routed(Side::Destination, Broadcast),
+        Statement::Routed(Side::Destination, Anycast),
+        Statement::Routed(Side::Destination, Multicast),
         // Finds the addresses of a VRF, of which the main tables know nothing.
-        Statement::DestinationHere(Local),
+        Statement::RoutedHere(Side::Destination, Local),
     ];
     // Link-local addresses are never routed, and kernels differ in what they
     // call them without an interface.
@@ -209,8 +261,8 @@ fn addressed_to_us(then: &[Statement]) -> Vec<Rule> {
 }
 
 fn guard_input(input: &GuardInput) -> Vec<Rule> {
-    let mut rules = to_services(input, "guard");
-    rules.push(to_knock_port(input, "knock_input"));
+    let mut rules = each_service(&input.services, Side::Destination, &[jump("guard")]);
+    rules.push(rule([knock_port(input.knock_port, Side::Destination), jump("knock_input")]));
     rules
 }
 
@@ -221,14 +273,19 @@ fn knock_input() -> Vec<Rule> {
 
 /// Who may talk to a protected service.
 fn guard(input: &GuardInput) -> Vec<Rule> {
-    let opening = Statement::TcpFlags { mask: FIN_SYN_RST_ACK, set: SYN };
     let mut rules = vec![
         rule([Statement::Labelled(input.label_bit), Statement::Accept]),
-        // An answer to a flow that this host began from the service's port.
-        rule([Statement::Direction(Direction::Reply), Statement::Accept]),
+        // An answer to a datagram that this host sent from the service's port.
+        // Not so for TCP: after its entry is gone, one more segment of the
+        // server's would make a connection that was cut look like one of ours.
+        rule([
+            Statement::Protocol(Protocol::Udp),
+            Statement::Direction(Direction::Reply),
+            Statement::Accept,
+        ]),
     ];
     rules.extend(input.trusted.iter().map(trusted));
-    rules.push(rule([opening, goto("guard_granted")]));
+    rules.push(rule([opening_segment(), goto("guard_granted")]));
     rules.push(rule([Statement::Protocol(Protocol::Udp), goto("guard_granted")]));
     rules.push(existing(Field::Ipv4, EXISTING4));
     rules.push(existing(Field::Ipv6, EXISTING6));
@@ -266,26 +323,30 @@ fn granted(label_bit: u8) -> Vec<Rule> {
     vec![from(Field::Ipv4(Side::Source), GRANTS4), from(Field::Ipv6(Side::Source), GRANTS6), drop()]
 }
 
+/// The segment that opens a TCP connection.
+fn opening_segment() -> Statement {
+    Statement::TcpFlags { mask: FIN_SYN_RST_ACK, set: SYN }
+}
+
+/// Connections that this host itself begins from a protected port pass as if
+/// through a grant.
+fn own_connections(input: &GuardInput) -> Vec<Rule> {
+    let tcp = of(&input.services, Protocol::Tcp);
+    each_service(tcp, Side::Source, &[opening_segment(), Statement::Label(input.label_bit)])
+}
+
 /// Flows of this host's own programs that use the knock port. What it forwards
 /// does not pass here: nobody else can add a peer by writing our port.
-fn own_flow(knock_port: u16) -> Vec<Rule> {
-    vec![rule([
-        Statement::ToOutside,
-        Statement::Port(Protocol::Udp, Side::Source, PortRange::single(knock_port)),
-        Statement::Direction(Direction::Original),
-        jump("knock_peer"),
-    ])]
+fn own_knock_flow(port: u16) -> Vec<Rule> {
+    let original = Statement::Direction(Direction::Original);
+    vec![rule([knock_port(port, Side::Source), original, jump("knock_peer")])]
 }
 
 /// Flows of others that this host's source NAT has put on the knock port.
-fn translated_flow(knock_port: u16) -> Vec<Rule> {
-    vec![rule([
-        Statement::ToOutside,
-        Statement::Port(Protocol::Udp, Side::Source, PortRange::single(knock_port)),
-        Statement::Direction(Direction::Original),
-        Statement::SourceTranslated,
-        jump("knock_peer"),
-    ])]
+fn translated_flow(port: u16) -> Vec<Rule> {
+    let original = Statement::Direction(Direction::Original);
+    let translated = Statement::SourceTranslated;
+    vec![rule([knock_port(port, Side::Source), original, translated, jump("knock_peer")])]
 }
 
 fn remember_peer() -> Vec<Rule> {
@@ -299,7 +360,6 @@ fn remember_peer() -> Vec<Rule> {
     ]
 }
 
-fn tcp_ports(services: &[Protected]) -> Vec<PortRange> {
-    let tcp = services.iter().filter(|s| s.protocol == Protocol::Tcp);
-    tcp.flat_map(|s| s.ports.iter().copied()).collect()
+fn ports(services: &[Protected], protocol: Protocol) -> Vec<PortRange> {
+    of(services, protocol).flat_map(|service| service.ports.iter().copied()).collect()
 }

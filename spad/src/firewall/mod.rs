@@ -10,6 +10,7 @@
 //! and removes grants; [`Watch`] tells when somebody else has been at it.
 
 mod apply;
+mod conntrack;
 mod element;
 mod encode;
 mod error;
@@ -21,6 +22,7 @@ mod replacement;
 mod requests;
 pub mod ruleset;
 mod snapshot;
+mod state;
 mod text;
 mod transaction;
 mod watch;

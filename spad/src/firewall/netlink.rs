@@ -11,7 +11,7 @@ use super::wire::{self, Answer, Message};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR};
 use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-use nix::libc::{EAGAIN, EINTR, EINVAL, ENFILE, ENOBUFS, EPERM, MSG_DONTWAIT};
+use nix::libc::{EAGAIN, EINTR, EINVAL, ENFILE, ENOBUFS, ENOENT, EPERM, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::HashSet;
 use std::io;
@@ -47,10 +47,20 @@ impl Channel {
 
     /// Does all of the transaction or nothing of it.
     pub(crate) fn commit(&self, transaction: Transaction) -> Result<(), FirewallError> {
-        let (bytes, parts) = transaction.finish();
+        let (bytes, parts) = transaction.finish()?;
         self.answers()?;
         self.send(&bytes)?;
         check(&parts, self.answers()?)
+    }
+
+    /// Asks for one thing outside of a transaction; that it is not there is no error.
+    pub(crate) fn request(&self, message: &[u8]) -> Result<(), FirewallError> {
+        self.answers()?;
+        self.send(message)?;
+        match self.answers()?.into_iter().find_map(|answer| answer.error) {
+            Some(e) if e.raw_os_error() != Some(ENOENT) => Err(failed("a request")(e)),
+            _ => Ok(()),
+        }
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), FirewallError> {

@@ -9,7 +9,8 @@ use super::error::FirewallError;
 use super::netlink::Channel;
 use super::requests::{self, KeyWithTimeout};
 use super::ruleset::Ruleset;
-use super::snapshot::{SetState, Snapshot};
+use super::snapshot::Snapshot;
+use super::state::SetState;
 use super::transaction::{Subject, Transaction};
 
 const NFT_TABLE_F_PERSIST: u32 = 4;

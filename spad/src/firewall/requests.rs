@@ -3,7 +3,7 @@
 
 use super::ruleset::{Datatype, Set, TABLE};
 use super::wire;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
@@ -73,9 +73,10 @@ pub(crate) fn delete_set(name: &str) -> Vec<u8> {
     change(NfTablesMessage::DeleteSet(SetMessage { attributes }), 0)
 }
 
-/// Adds up to [`ELEMENTS_PER_MESSAGE`] elements, none of which may be there.
+/// Adds up to [`ELEMENTS_PER_MESSAGE`] elements. Of one that is there already,
+/// newer kernels change the remaining time and older ones nothing.
 pub(crate) fn add_elements(set: &str, elements: &[KeyWithTimeout]) -> Vec<u8> {
-    change(NfTablesMessage::NewSetElement(element_list(set, elements)), NLM_F_CREATE | NLM_F_EXCL)
+    change(NfTablesMessage::NewSetElement(element_list(set, elements)), NLM_F_CREATE)
 }
 
 /// Deletes up to [`ELEMENTS_PER_MESSAGE`] elements, all of which must be there.

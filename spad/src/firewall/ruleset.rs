@@ -26,7 +26,9 @@ pub struct Ruleset {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Existing {
     /// TCP ports whose connections are looked for.
-    pub ports: Vec<PortRange>,
+    pub tcp: Vec<PortRange>,
+    /// UDP ports whose flows conntrack has to forget, so that they can be labelled.
+    pub udp: Vec<PortRange>,
     /// The set that takes the IPv4 ones, keyed by source, source port,
     /// destination, destination port.
     pub set4: String,
@@ -111,8 +113,10 @@ pub struct Rule {
 pub enum Statement {
     /// The packet came in through the loopback interface.
     FromLoopback,
-    /// The packet leaves through another interface than loopback.
-    ToOutside,
+    /// The packet came in through a bridge, or is about to.
+    FromBridge,
+    /// The packet leaves through the loopback interface.
+    ToLoopback,
     /// The transport protocol.
     Protocol(Protocol),
     /// The transport protocol and one of its two ports.
@@ -126,10 +130,10 @@ pub enum Statement {
     },
     /// One of the two addresses lies in this network.
     Within(Side, Network),
-    /// What the routing tables call the destination address.
-    Destination(AddressType),
+    /// What the routing tables call one of the two addresses.
+    Routed(Side, AddressType),
     /// The same, as seen from the interface that the packet came in by.
-    DestinationHere(AddressType),
+    RoutedHere(Side, AddressType),
     /// The connection carries this label bit.
     Labelled(u8),
     /// The packet goes the way of its connection's first one, or the other.
@@ -142,6 +146,8 @@ pub enum Statement {
     Update(Vec<Field>, String),
     /// Gives the connection this label bit.
     Label(u8),
+    /// Keeps the packet out of connection tracking.
+    NoTrack,
     /// Counts packets and bytes.
     Counter,
     /// Ends the base chain: the packet passes.

@@ -82,7 +82,9 @@ impl Display for Statement {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::FromLoopback => f.write_str("iif \"lo\""),
-            Self::ToOutside => f.write_str("oif != \"lo\""),
+            Self::FromBridge => f.write_str("meta iifkind \"bridge\""),
+            Self::NoTrack => f.write_str("notrack"),
+            Self::ToLoopback => f.write_str("oif \"lo\""),
             Self::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
             Self::Port(protocol, side, ports) => {
                 write!(f, "{protocol} {}port {ports}", side.letter())
@@ -94,8 +96,10 @@ impl Display for Statement {
                 let family = if matches!(network.address(), IpAddr::V4(_)) { "ip" } else { "ip6" };
                 write!(f, "{family} {}addr {network}", side.letter())
             }
-            Self::Destination(kind) => write!(f, "fib daddr type {kind}"),
-            Self::DestinationHere(kind) => write!(f, "fib daddr . iif type {kind}"),
+            Self::Routed(side, kind) => write!(f, "fib {}addr type {kind}", side.letter()),
+            Self::RoutedHere(side, kind) => {
+                write!(f, "fib {}addr . iif type {kind}", side.letter())
+            }
             Self::Labelled(bit) => write!(f, "ct label {bit}"),
             Self::Direction(Direction::Original) => f.write_str("ct direction original"),
             Self::Direction(Direction::Reply) => f.write_str("ct direction reply"),

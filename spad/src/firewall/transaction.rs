@@ -10,8 +10,9 @@ use netlink_packet_core::NLM_F_ACK;
 use nftnl::{Batch, ChainType, MsgType, NlMsg, Policy, ProtoFamily, Table};
 use std::fmt;
 
-/// Small transactions are the frequent ones; a large one gets more pages.
-const PAGE: u32 = 16 * 1024;
+/// libnftnl silently loses a message that is longer than a page.
+const PAGE: u32 = 64 * 1024;
+const BEGIN_AND_END: usize = 2;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 
@@ -88,7 +89,8 @@ impl Transaction {
     }
 
     /// The bytes to send, and what each message in them is about.
-    pub(crate) fn finish(self) -> (Vec<u8>, Vec<Part>) {
+    pub(crate) fn finish(self) -> Result<(Vec<u8>, Vec<Part>), FirewallError> {
+        let added = self.subjects.len();
         let batch = self.batch.finalize();
         // One datagram, whatever pages libnftnl has used: only then is it one transaction.
         let bytes: Vec<u8> = batch.iter().flatten().copied().collect();
@@ -101,8 +103,11 @@ impl Transaction {
                 _ => subjects.next().unwrap_or(Subject::Whole),
             },
         };
-        let parts = wire::messages(&bytes).map(part).collect();
-        (bytes, parts)
+        let parts: Vec<Part> = wire::messages(&bytes).map(part).collect();
+        if parts.len() != added + BEGIN_AND_END {
+            return Err(FirewallError::BadName("a message was lost: too long".to_owned()));
+        }
+        Ok((bytes, parts))
     }
 }
 

@@ -3,8 +3,8 @@
 use super::error::FirewallError;
 use super::ruleset::TABLE;
 use netlink_packet_core::{
-    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NlasIterator,
+    NLA_HEADER_SIZE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
@@ -65,13 +65,23 @@ pub(crate) fn answer(message: &Message<'_>) -> Option<Answer> {
 
 /// Whether this is a message of nftables about our table.
 pub(crate) fn is_about_us(message: &Message<'_>) -> bool {
-    let attributes = message.payload().get(NETFILTER_HEADER..).unwrap_or_default();
     let ours = |name: &[u8]| name.strip_suffix(&[0]) == Some(TABLE.as_bytes());
     message.message_type() >> 8 == NFNL_SUBSYS_NFTABLES
         && message.payload().first() == Some(&u8::from(NetfilterProtoFamily::Inet))
-        && NlasIterator::new(attributes)
-            .flatten()
-            .any(|nla| nla.kind() == TABLE_NAME && ours(nla.value()))
+        && attributes(message).any(|(kind, value)| kind == TABLE_NAME && ours(value))
+}
+
+/// The attributes of a message of netfilter, as kind and value.
+pub(crate) fn attributes<'a>(message: &Message<'a>) -> impl Iterator<Item = (u16, &'a [u8])> {
+    nested(message.payload().get(NETFILTER_HEADER..).unwrap_or_default())
+}
+
+/// The attributes in an attribute's value.
+pub(crate) fn nested(value: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(value).map_while(Result::ok).filter_map(|nla| {
+        let (kind, len) = (nla.kind(), usize::from(nla.length()));
+        Some((kind, nla.into_inner().get(NLA_HEADER_SIZE..len)?))
+    })
 }
 
 /// What the message says.

@@ -36,14 +36,16 @@ impl Warden {
                 keeper.tell(&ToGate::Report, Vec::new());
                 self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
             }
-            None => self.answer_waiting(),
+            None => self.answer_waiting(false),
         }
     }
 
-    pub(super) fn answer_waiting(&mut self) {
+    /// `alive` says whether the gatekeeper has answered: one that does not,
+    /// hears nothing either.
+    pub(super) fn answer_waiting(&mut self, alive: bool) {
         self.answer_by = None;
         for reply in std::mem::take(&mut self.waiting) {
-            let _ = reply.send(Answer::Status(Box::new(self.status())));
+            let _ = reply.send(Answer::Status(Box::new(self.status(alive))));
         }
     }
 
@@ -69,15 +71,11 @@ impl Warden {
         (self.config, self.ruleset) = (config, ruleset);
         self.memory.set_tolerance(self.config.tolerance);
         self.present = self.host.present(&self.config.interfaces);
-        let services = self.config.services.clone();
-        self.end_grants("service changed", |grant| {
-            let kept = services.get(&grant.service);
-            kept.is_none_or(|kept| {
-                (kept.protocol, kept.port) != (grant.element.protocol, grant.element.port)
-            })
-        });
-        self.align_elements(clock::monotonic()).map_err(|error| error.to_string())?;
+        self.watch_again();
         self.provision();
+        let config = self.config.clone();
+        self.end_grants("service changed", |grant| !config.offers(grant));
+        self.repair();
         Ok(())
     }
 
@@ -103,12 +101,12 @@ impl Warden {
         .collect()
     }
 
-    fn status(&mut self) -> report::Status {
+    fn status(&mut self, alive: bool) -> report::Status {
         let now = Reading::now();
         report::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             mode: "guard".into(),
-            capture: self.capture(),
+            capture: self.capture(alive),
             ruleset: self.ruleset_report(),
             grants: self.grants(),
             clients: self.clients.len(),
@@ -126,14 +124,14 @@ impl Warden {
         }
     }
 
-    fn capture(&self) -> report::Capture {
+    fn capture(&self, alive: bool) -> report::Capture {
         let interfaces = match &self.config.interfaces {
             Interfaces::Any => vec!["any".into()],
             Interfaces::Named(names) => names.clone(),
         };
         let somewhere = self.present.missing.len() < interfaces.len();
         report::Capture {
-            in_force: self.listening && somewhere,
+            in_force: alive && self.listening && somewhere,
             port: self.config.listen_port,
             interfaces,
             missing: self.present.missing.clone(),
@@ -158,7 +156,7 @@ impl Warden {
             role: "gatekeeper".into(),
             pid: keeper.pid(),
             uid: self.identity.map_or(own, |identity| identity.uid),
-            restarts: self.restarts,
+            restarts: self.restarts.count,
         });
         std::iter::once(warden).chain(keeper).collect()
     }

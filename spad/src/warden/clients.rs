@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use spa_keys::{ClientName, ClientRecord, Listing, Store, StoreError};
@@ -19,7 +20,8 @@ pub(super) struct Clients {
     store: Store,
     by_kid: HashMap<Kid, ClientRecord>,
     kids: BTreeMap<ClientName, Kid>,
-    broken: BTreeMap<String, String>,
+    /// What is wrong with the others.
+    broken: BTreeSet<String>,
 }
 
 /// What a look at the disk has changed.
@@ -32,11 +34,9 @@ pub(super) enum Difference {
 }
 
 impl Clients {
-    pub(super) fn load(store: Store) -> Self {
-        let mut clients =
-            Self { store, by_kid: HashMap::new(), kids: BTreeMap::new(), broken: BTreeMap::new() };
-        clients.reload();
-        clients
+    /// None yet: [`Self::reload`] reads them.
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, by_kid: HashMap::new(), kids: BTreeMap::new(), broken: BTreeSet::new() }
     }
 
     pub(super) fn get(&self, kid: &Kid) -> Option<&ClientRecord> {
@@ -56,7 +56,7 @@ impl Clients {
     }
 
     pub(super) fn broken(&self) -> Vec<String> {
-        self.broken.values().cloned().collect()
+        self.broken.iter().cloned().collect()
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -71,13 +71,17 @@ impl Clients {
     /// Looks at all records again. A directory that cannot be read has no
     /// clients.
     pub(super) fn reload(&mut self) -> Vec<Difference> {
-        self.broken.clear();
         let listing = self
             .store
             .clients()
             .unwrap_or_else(|error| Listing { records: Vec::new(), broken: vec![error] });
+        let told = std::mem::take(&mut self.broken);
         for error in listing.broken {
-            self.complain(error.to_string(), &error);
+            let error = error.to_string();
+            if !told.contains(&error) {
+                warn!(error, "client record not used");
+            }
+            self.broken.insert(error);
         }
         let kept: BTreeSet<_> = listing.records.iter().map(|record| record.name.clone()).collect();
         let gone: Vec<_> = self.kids.keys().filter(|name| !kept.contains(*name)).cloned().collect();
@@ -86,27 +90,38 @@ impl Clients {
         differences
     }
 
-    /// Looks at these records again.
+    /// Looks at these records again; at all of them where some could not be
+    /// used, since one may stand in the way of another.
     pub(super) fn look(&mut self, names: &BTreeSet<ClientName>) -> Vec<Difference> {
-        names.iter().flat_map(|name| self.look_at(name)).collect()
-    }
-
-    fn look_at(&mut self, name: &ClientName) -> Vec<Difference> {
-        self.broken.remove(name.as_str());
-        match self.store.client(name) {
-            Ok(record) => self.put(record),
-            Err(error) => {
-                if !matches!(error, StoreError::Unknown(_) | StoreError::Revoked(_)) {
-                    self.complain(name.as_str().to_owned(), &error);
-                }
-                self.take(name).into_iter().collect()
+        let mut differences = Vec::new();
+        let mut unclear = !self.broken.is_empty();
+        for name in names {
+            match self.look_at(name) {
+                Some(seen) => differences.extend(seen),
+                None => unclear = true,
             }
         }
+        if unclear {
+            differences.extend(self.reload());
+        }
+        differences
     }
 
-    fn complain(&mut self, key: String, error: &StoreError) {
-        warn!(%error, "client record not used");
-        self.broken.insert(key, error.to_string());
+    /// Looks again at records that could not be used: the reason may have passed.
+    pub(super) fn look_at_broken(&mut self) -> Vec<Difference> {
+        if self.broken.is_empty() { Vec::new() } else { self.reload() }
+    }
+
+    /// `None` where one record alone does not say what has changed.
+    fn look_at(&mut self, name: &ClientName) -> Option<Vec<Difference>> {
+        match self.store.client(name) {
+            Ok(record) if self.is_twin(&record) => None,
+            Ok(record) => Some(self.put(record)),
+            Err(StoreError::Unknown(_) | StoreError::Revoked(_)) => {
+                Some(self.take(name).into_iter().collect())
+            }
+            Err(_) => None,
+        }
     }
 
     /// A record of the same name with another key-id is another client. One
@@ -124,6 +139,11 @@ impl Clients {
         went.into_iter().chain((!same).then_some(Difference::Came(kid))).collect()
     }
 
+    /// Whether a client of another name has this key-id already.
+    fn is_twin(&self, record: &ClientRecord) -> bool {
+        self.by_kid.get(&record.kid).is_some_and(|known| known.name != record.name)
+    }
+
     fn take(&mut self, name: &ClientName) -> Option<Difference> {
         let kid = self.kids.remove(name)?;
         self.by_kid.remove(&kid);
@@ -134,6 +154,8 @@ impl Clients {
 /// Says when files of the records' directory change.
 pub(super) struct Watch {
     inotify: AsyncFd<OwnedFd>,
+    /// Which directory that was.
+    watched: (u64, u64),
 }
 
 /// What has changed.
@@ -156,7 +178,12 @@ impl Watch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF;
         inotify::add_watch(&fd, store.clients_dir(), changes | WatchFlags::ONLYDIR)?;
-        Ok(Self { inotify: ready::register(fd, Interest::READABLE)? })
+        Ok(Self { inotify: ready::register(fd, Interest::READABLE)?, watched: identity(store)? })
+    }
+
+    /// Whether another directory is in the place of the one that is watched.
+    pub(super) fn is_stale(&self, store: &Store) -> bool {
+        identity(store).ok() != Some(self.watched)
     }
 
     /// Waits for the next changes; where there is no watch, for ever.
@@ -166,6 +193,12 @@ impl Watch {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Device and number of the directory.
+fn identity(store: &Store) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(store.clients_dir())?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn read(fd: &OwnedFd) -> io::Result<Touched> {
@@ -184,5 +217,102 @@ fn read(fd: &OwnedFd) -> io::Result<Touched> {
         if reader.is_buffer_empty() {
             return Ok(touched);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_keys::{AddressRule, NewClient, ServerIdentity};
+    use spa_proto::Timestamp;
+
+    struct Keys {
+        dir: tempfile::TempDir,
+        clients: Clients,
+    }
+
+    impl Keys {
+        fn with(names: &[&str]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            ServerIdentity::init(dir.path(), "fw.example", 62201).unwrap();
+            let mut keys = Self { clients: Clients::new(Store::open(dir.path())), dir };
+            names.iter().for_each(|name| keys.add(name));
+            keys.clients.reload();
+            keys
+        }
+
+        fn add(&mut self, name: &str) {
+            let client = NewClient {
+                name: name.parse().unwrap(),
+                services: vec!["ssh".parse().unwrap()],
+                ttl: None,
+                max_ttl: None,
+                expires: None,
+                sources: Vec::new(),
+                address: AddressRule::Both,
+                key: None,
+            };
+            self.clients.store.add(client, Timestamp::from_millis(1_800_000_000_000)).unwrap();
+        }
+
+        fn file(&self, name: &str) -> std::path::PathBuf {
+            self.dir.path().join("clients").join(format!("{name}.toml"))
+        }
+
+        fn look(&mut self, names: &[&str]) -> (usize, usize) {
+            let names = names.iter().map(|name| name.parse().unwrap()).collect();
+            let differences = self.clients.look(&names);
+            let came = differences.iter().filter(|one| matches!(one, Difference::Came(_)));
+            (
+                came.count(),
+                differences.iter().filter(|one| matches!(one, Difference::Went(..))).count(),
+            )
+        }
+    }
+
+    #[test]
+    fn records_come_and_go() {
+        let mut keys = Keys::with(&["alice"]);
+        keys.add("bob");
+        assert_eq!(keys.look(&["bob"]), (1, 0));
+        assert_eq!(keys.look(&["bob", "alice"]), (0, 0), "nothing has changed");
+        std::fs::remove_file(keys.file("alice")).unwrap();
+        assert_eq!(keys.look(&["alice"]), (0, 1));
+        assert_eq!(keys.clients.len(), 1);
+    }
+
+    #[test]
+    fn a_renamed_record_is_the_same_client_under_its_new_name() {
+        for (old, new) in [("bob", "alice"), ("bob", "carol")] {
+            let mut keys = Keys::with(&[old]);
+            let text = std::fs::read_to_string(keys.file(old)).unwrap();
+            std::fs::rename(keys.file(old), keys.file(new)).unwrap();
+            std::fs::write(keys.file(new), text.replace(old, new)).unwrap();
+            assert_eq!(keys.look(&[old, new]), (1, 1), "{old} to {new}");
+            assert!(keys.clients.kid_of(&new.parse().unwrap()).is_some());
+            assert_eq!((keys.clients.len(), keys.clients.broken()), (1, vec![]));
+        }
+    }
+
+    #[test]
+    fn a_copied_record_does_not_take_the_place_of_the_first() {
+        let mut keys = Keys::with(&["alice", "zoe"]);
+        let copy = std::fs::read_to_string(keys.file("alice")).unwrap().replace("alice", "bob");
+        spa_keys::files::create_new(&keys.file("bob"), &copy).unwrap();
+        std::fs::remove_file(keys.file("zoe")).unwrap();
+        assert_eq!(keys.look(&["bob", "zoe"]), (0, 1), "and what went meanwhile is told");
+        assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 1));
+        std::fs::remove_file(keys.file("bob")).unwrap();
+        keys.look(&["bob"]);
+        assert_eq!(keys.clients.broken(), Vec::<String>::new(), "mended");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_has_no_clients() {
+        let mut keys = Keys::with(&["alice"]);
+        std::fs::remove_dir_all(keys.dir.path().join("clients")).unwrap();
+        std::fs::write(keys.dir.path().join("clients"), "").unwrap();
+        keys.clients.reload();
+        assert_eq!(keys.clients.len(), 0);
     }
 }

@@ -23,6 +23,8 @@ const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
 pub(super) struct Host {
     news: AsyncFd<OwnedFd>,
     addresses: Option<HashSet<IpAddr>>,
+    /// News that [`Self::is_own`] has read, and [`Self::changed`] has not told yet.
+    unheard: bool,
 }
 
 /// Which of the configured interfaces are there.
@@ -40,12 +42,18 @@ impl Host {
         // Protocol 0 of netlink is rtnetlink.
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         bind(&socket, &SocketAddrNetlink::new(0, LINKS_AND_ADDRESSES))?;
-        Ok(Self { news: ready::register(socket, Interest::READABLE)?, addresses: None })
+        Ok(Self {
+            news: ready::register(socket, Interest::READABLE)?,
+            addresses: None,
+            unheard: false,
+        })
     }
 
     /// Waits until an interface or an address has changed.
     pub(super) async fn changed(&mut self) -> io::Result<()> {
-        self.news.async_io(Interest::READABLE, |socket| drain(socket).and_then(heard)).await?;
+        if !std::mem::take(&mut self.unheard) {
+            self.news.async_io(Interest::READABLE, |socket| drain(socket).and_then(heard)).await?;
+        }
         self.addresses = None;
         Ok(())
     }
@@ -56,6 +64,7 @@ impl Host {
         // Changes that came but were not waited for yet.
         if drain(self.news.get_ref()).unwrap_or(true) {
             self.addresses = None;
+            self.unheard = true;
         }
         if self.addresses.is_none() {
             self.addresses = addresses().ok();

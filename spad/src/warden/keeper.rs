@@ -94,6 +94,8 @@ async fn send(end: Arc<End>, mut messages: mpsc::UnboundedReceiver<(Frame, Vec<O
         let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         let sent = ready.async_io(Interest::WRITABLE, |_| channel.send(&frame, &fds)).await;
         if sent.is_err() {
+            // Told in part, it must not live on: whoever listens to it sees the end.
+            let _ = rustix::net::shutdown(channel, rustix::net::Shutdown::Both);
             return;
         }
     }

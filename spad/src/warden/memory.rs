@@ -1,6 +1,8 @@
 //! What must not be forgotten, put together: the replay rules, the journal
 //! behind them and the lease behind that (protocol §7).
 
+use std::path::Path;
+
 use spa_keys::ClientRecord;
 use spa_proto::{
     Floor, History, Lease, Monotonic, Reason, Replay, ServerPublic, Timestamp, Tolerance,
@@ -192,6 +194,23 @@ impl Memory {
             // The journal must know before anything more is granted: the next
             // entry sees to it.
             self.outdated = true;
+        }
+    }
+
+    /// Writes a raised floor to the journal, if it does not have it yet.
+    pub(super) fn catch_up(&mut self, ledger: &Ledger) {
+        if self.outdated
+            && let Err(error) = self.rewrite(ledger)
+        {
+            warn!(%error, "the journal cannot be written: nothing is granted");
+        }
+    }
+
+    /// Opens the lease anew after its renewal was lost.
+    pub(super) fn lease_lost(&mut self, state_dir: &Path, server: ServerPublic) {
+        match LeaseFile::open(state_dir, server) {
+            Ok((file, _)) => self.file = Some(file),
+            Err(error) => self.fault = Some(error.to_string()),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod clients;
+mod gatehouse;
 mod host;
 mod keeper;
 mod knock;
@@ -74,8 +75,9 @@ struct Warden {
     identity: Option<Identity>,
     /// Whether the gatekeeper has said that it listens.
     listening: bool,
-    restarts: u64,
-    start_again: Option<Instant>,
+    restarts: gatehouse::Restarts,
+    /// When a repair of the firewall that has failed is tried again.
+    repair_at: Option<Instant>,
     counters: Counters,
     waiting: Vec<oneshot::Sender<Answer>>,
     answer_by: Option<Instant>,
@@ -119,16 +121,19 @@ impl Warden {
             biased;
             _ = signals.terminate.recv() => return false,
             _ = signals.interrupt.recv() => return false,
-            message = keeper_next(self.keeper.as_ref()) => self.heard(message),
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
             changed = self.host.changed() => self.host_changed(&changed),
             written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),
             _ = renewal.tick() => self.tick(),
-            () = at(self.start_again) => self.start_keeper(),
-            () = at(self.answer_by) => self.answer_waiting(),
+            () = at(self.restarts.next) => self.start_keeper(),
+            () = at(self.repair_at) => self.repair(),
+            () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             Some((request, reply)) = calls.recv() => self.answer(request, reply),
+            // Last, since it alone is fed from outside: however many requests come,
+            // a revocation does not wait for them.
+            message = keeper_next(self.keeper.as_ref()) => self.heard(message),
         }
         true
     }

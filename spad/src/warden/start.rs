@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use spa_keys::{ServerIdentity, Store, StoreError, files};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::clients::{self, Clients};
+use super::clients::Clients;
+use super::gatehouse::Restarts;
 use super::host::Host;
 use super::memory::Memory;
 use super::upkeep::Tables;
@@ -18,7 +19,7 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError};
+use crate::firewall::{Firewall, FirewallError, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use spa_proto::Reason;
@@ -64,18 +65,27 @@ impl std::error::Error for StartError {}
 impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
+        let ruleset = config.ruleset();
+        let (firewall, tables) = close(&ruleset)?;
+        Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
+            warn!("the protected services are shut all the same; nft delete table inet spad opens them");
+        })
+    }
+
+    /// Whatever fails from here on leaves everything shut.
+    fn start_closed(
+        config_path: PathBuf,
+        config: Config,
+        (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
+    ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
         let public = server.secret.public();
         make_directories(&config)?;
         let now = Reading::now();
         let (memory, remembered) =
             Memory::open(&config, public, now).map_err(StartError::Journal)?;
-        let ruleset = config.ruleset();
-        let (firewall, tables) = close(&ruleset)?;
         let store = Store::open(&config.keys_dir);
-        let records =
-            clients::Watch::new(&store).map_err(StartError::system("watch the records"))?;
-        let clients = Clients::load(store);
+        let clients = Clients::new(store);
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
         let listener = server::bind(&control::socket_path(&config.run_dir))
             .map_err(StartError::system("make the control socket in run-dir"))?;
@@ -89,7 +99,8 @@ impl Warden {
             server,
             public,
             clients,
-            records: Some(records),
+            records: None,
+            repair_at: None,
             host,
             memory,
             renewing: None,
@@ -101,8 +112,7 @@ impl Warden {
             keeper: None,
             identity,
             listening: false,
-            restarts: 0,
-            start_again: None,
+            restarts: Restarts::new(),
             counters: Counters {
                 warden: [0; Reason::COUNT],
                 former: [0; Reason::COUNT],
@@ -111,6 +121,7 @@ impl Warden {
             waiting: Vec::new(),
             answer_by: None,
         };
+        warden.watch_again();
         warden.restore(remembered, now)?;
         warden.start_keeper();
         Ok((warden, calls))
@@ -123,6 +134,7 @@ impl Warden {
         for record in remembered {
             let grant = self.grant_of(record).filter(|grant| {
                 grant.ends > now.clock
+                    && self.config.offers(grant)
                     && elements.iter().any(|(element, _)| *element == grant.element)
             });
             if let Some(grant) = grant {
@@ -148,7 +160,7 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
         match files::make_private_dir(dir) {
             // A state directory that cannot be made leaves spad closed, not dead.
             Err(error) if dir == &config.state_dir && !dir.exists() => {
-                tracing::warn!(%error, "no knock is granted until the state directory can be made");
+                warn!(%error, "no knock is granted until the state directory can be made");
             }
             made => made.map_err(StartError::Directory)?,
         }
@@ -157,12 +169,12 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 }
 
 /// Puts the ruleset in force, before anything listens.
-fn close(ruleset: &crate::firewall::Ruleset) -> Result<(Firewall, Tables), StartError> {
+fn close(ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
     let mut firewall = Firewall::open().map_err(StartError::Firewall)?;
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
     for warning in installed.warnings {
-        tracing::warn!(warning, "firewall");
+        warn!(warning, "firewall");
     }
     info!(origin = ?installed.origin, existing = installed.existing, owned = firewall.owned(), "ruleset in force");
     Ok((firewall, tables))

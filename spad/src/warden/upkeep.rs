@@ -1,31 +1,31 @@
 //! What happens between knocks: records change, interfaces come and go,
-//! somebody touches the table, the lease is renewed, the gatekeeper dies.
+//! somebody touches the table, the lease is renewed.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spa_proto::{ClientKeys, GateSettings, Kid, Monotonic, Reason, Timestamp};
+use spa_proto::{Monotonic, Timestamp};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::Warden;
 use super::clients::{Difference, Touched};
-use super::{Warden, keeper};
-use crate::capture::{Family, socket};
 use crate::clock::{self, Reading};
 use crate::firewall::{Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
-use crate::ipc::{ToGate, ToWarden};
+use crate::ipc::ToGate;
 use crate::journal::{JournalError, LeaseFile};
 use crate::sys::ready;
 
-/// How long a dead gatekeeper's successor waits, so that one that dies at once
-/// does not keep the machine busy.
+/// How long after a failed repair the next is tried.
 const PAUSE: Duration = Duration::from_millis(200);
+/// By how much an element may outlast its grants before it is set right.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// A renewal of the lease on its way to the disk.
 pub(super) type Renewing = JoinHandle<Renewed>;
@@ -67,89 +67,6 @@ impl Tables {
 }
 
 impl Warden {
-    pub(super) fn start_keeper(&mut self) {
-        self.start_again = None;
-        match keeper::Keeper::start(self.identity) {
-            Ok(keeper) => {
-                self.keeper = Some(keeper);
-                self.provision();
-            }
-            Err(error) => {
-                error!(%error, "the gatekeeper cannot be started: no knock is heard");
-                self.start_again = Some(Instant::now() + PAUSE * 10);
-            }
-        }
-    }
-
-    /// Tells the gatekeeper all it needs to know, from the start.
-    pub(super) fn provision(&mut self) {
-        let settings = GateSettings { tolerance: self.config.tolerance, ..GateSettings::default() };
-        let (secret, cloak) = (self.server.secret.clone(), self.server.cloak.clone());
-        self.tell(&ToGate::Serve { secret, cloak, settings });
-        let kids: Vec<_> = self.clients.iter().map(|record| record.kid).collect();
-        kids.iter().for_each(|kid| self.introduce(kid));
-        self.listen();
-    }
-
-    /// Tells the gatekeeper of one client, and what it has used already.
-    fn introduce(&self, kid: &Kid) {
-        let Some(record) = self.clients.get(kid) else { return };
-        let keys = ClientKeys::derive(&record.psk, &self.public, kid);
-        self.tell(&ToGate::Insert { kid: *kid, keys });
-        if let Some(history) = self.memory.replay().history(kid) {
-            let (floor, used) = (history.floor(), history.used().to_vec());
-            self.tell(&ToGate::Recall { kid: *kid, floor, used });
-        }
-    }
-
-    fn tell(&self, message: &ToGate) {
-        if let Some(keeper) = &self.keeper {
-            keeper.tell(message, Vec::new());
-        }
-    }
-
-    /// Gives the gatekeeper new sockets, and keeps none.
-    fn listen(&mut self) {
-        self.listening = false;
-        let port = self.config.listen_port;
-        let indices = self.present.indices.as_deref();
-        let sockets: io::Result<Vec<_>> =
-            Family::BOTH.into_iter().map(|family| socket::open(family, port, indices)).collect();
-        match (sockets, &self.keeper) {
-            (Ok(sockets), Some(keeper)) => keeper.tell(&ToGate::Listen { port }, sockets),
-            (Ok(_), None) => {}
-            (Err(error), _) => {
-                error!(%error, "no packet socket: no knock is heard; CAP_NET_RAW is needed")
-            }
-        }
-        for name in &self.present.missing {
-            warn!(interface = %name, "not there yet: knocks are heard on it as soon as it comes");
-        }
-    }
-
-    pub(super) fn heard(&mut self, message: io::Result<ToWarden>) {
-        match message {
-            Ok(ToWarden::Request(request)) => self.knock(&request),
-            Ok(ToWarden::Listening) => self.listening = true,
-            Ok(ToWarden::Counters(counters)) => {
-                self.counters.gate = counters;
-                self.answer_waiting();
-            }
-            Err(error) => self.bury_keeper(&error),
-        }
-    }
-
-    fn bury_keeper(&mut self, why: &io::Error) {
-        warn!(error = %why, "the gatekeeper has ended: starting another");
-        self.keeper = None;
-        self.listening = false;
-        self.restarts += 1;
-        for (former, gate) in self.counters.former.iter_mut().zip(&mut self.counters.gate) {
-            *former += std::mem::take(gate);
-        }
-        self.start_again = Some(Instant::now() + PAUSE);
-    }
-
     pub(super) fn records_changed(&mut self, touched: io::Result<Touched>) {
         match touched {
             Ok(Touched { names, all: false }) => {
@@ -162,14 +79,12 @@ impl Warden {
     }
 
     /// Watches the records' directory as it is now, and looks at all of it.
-    fn watch_again(&mut self) {
-        match super::clients::Watch::new(self.clients.store()) {
-            Ok(watch) => self.records = Some(watch),
-            Err(error) => {
+    pub(super) fn watch_again(&mut self) {
+        self.records = super::clients::Watch::new(self.clients.store())
+            .inspect_err(|error| {
                 error!(%error, "the client records cannot be watched: looked at every 20 s");
-                self.records = None;
-            }
-        }
+            })
+            .ok();
         let differences = self.clients.reload();
         self.follow(differences);
     }
@@ -192,16 +107,18 @@ impl Warden {
         let now = clock::monotonic();
         self.ledger.expire(now);
         let (ended, changes) = self.ledger.end(now, which);
+        // Written down first: a restart must not take them over again.
+        self.memory.note_ended(&ended, &self.ledger);
         for change in changes {
             let told = match change {
                 Change::Withdraw(element) => self.firewall.withdraw(&[element]),
                 Change::Shorten(element, left) => self.firewall.grant(&element, left),
             };
             if let Err(error) = told {
-                error!(%error, "a grant could not be taken back; it ends in its time");
+                error!(%error, "a grant could not be taken back: tried again");
+                self.repair_at = Some(Instant::now() + PAUSE);
             }
         }
-        self.memory.note_ended(&ended, &self.ledger);
         ended.iter().for_each(|grant| self.audit.ended(grant, why));
         ended.len()
     }
@@ -235,8 +152,9 @@ impl Warden {
             Err(drift) => self.reinstall(&drift),
         };
         let repaired = repaired.and_then(|()| self.align_elements(clock::monotonic()));
+        self.repair_at = repaired.is_err().then(|| Instant::now() + PAUSE);
         if let Err(error) = repaired {
-            error!(%error, "the firewall could not be put right");
+            error!(%error, "the firewall could not be put right: tried again");
         }
     }
 
@@ -248,27 +166,27 @@ impl Warden {
 
     /// Makes the kernel's elements and the ledger say the same: what the ledger
     /// does not know goes, what the kernel has lost comes back for the time it
-    /// has left.
+    /// has left, and what would last too long is shortened.
     pub(super) fn align_elements(&mut self, now: Monotonic) -> Result<(), FirewallError> {
         self.ledger.expire(now);
         let found = self.firewall.elements()?;
-        let mut wanted: HashMap<Element, Duration> = self
-            .ledger
-            .iter()
-            .map(|grant| (grant.element, self.ledger.remaining(&grant.element, now)))
-            .collect();
-        let strange: Vec<_> = found
-            .iter()
-            .map(|(element, _)| *element)
-            .filter(|element| !wanted.contains_key(element))
-            .collect();
+        let mut wanted: HashMap<Element, Duration> = HashMap::new();
+        for grant in self.ledger.iter() {
+            let left = wanted.entry(grant.element).or_default();
+            *left = (*left).max(grant.ends.since(now));
+        }
+        let strange = found.iter().map(|(element, _)| *element);
+        let strange: Vec<_> = strange.filter(|element| !wanted.contains_key(element)).collect();
         if !strange.is_empty() {
             warn!(elements = strange.len(), "grants that spad did not make: taken out");
             self.firewall.withdraw(&strange)?;
         }
-        for (element, _) in &found {
-            wanted.remove(element);
+        for (element, lasts) in &found {
+            if wanted.get(element).is_some_and(|left| *lasts <= *left + SLACK) {
+                wanted.remove(element);
+            }
         }
+        wanted.retain(|_, left| left.as_millis() > 0);
         wanted.iter().try_for_each(|(element, left)| self.firewall.grant(element, *left))
     }
 
@@ -278,8 +196,14 @@ impl Warden {
         self.ledger.expire(now.clock);
         self.audit.tidy(now.clock);
         self.memory.look_at_clocks(now);
-        if self.records.is_none() {
+        self.memory.catch_up(&self.ledger);
+        if self.records.as_ref().is_none_or(|watch| watch.is_stale(self.clients.store())) {
             self.watch_again();
+        }
+        let differences = self.clients.look_at_broken();
+        self.follow(differences);
+        if self.keeper.is_some() && !self.listening {
+            self.provision();
         }
         if let Some((mut file, horizon)) = self.memory.renewal(now) {
             self.renewing = Some(tokio::task::spawn_blocking(move || {
@@ -290,17 +214,11 @@ impl Warden {
     }
 
     pub(super) fn lease_written(&mut self, written: Option<Renewed>) {
-        if let Some((file, horizon, written)) = written {
-            self.memory.lease_written(file, horizon, written, clock::monotonic());
+        match written {
+            Some((file, horizon, written)) => {
+                self.memory.lease_written(file, horizon, written, clock::monotonic());
+            }
+            None => self.memory.lease_lost(&self.config.state_dir, self.public),
         }
-    }
-
-    /// Counters of both processes, by reason.
-    pub(super) fn counters(&self) -> impl Iterator<Item = (Reason, u64)> {
-        let sum = |reason: Reason| {
-            let all = [&self.counters.warden, &self.counters.former, &self.counters.gate];
-            all.iter().filter_map(|counters| counters.get(reason.index())).sum()
-        };
-        Reason::ALL.into_iter().map(move |reason| (reason, sum(reason)))
     }
 }

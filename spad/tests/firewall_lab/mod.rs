@@ -1,9 +1,13 @@
 //! Hosts for the firewall's tests: each is a network namespace that lives as
 //! long as its value, and threads that go there.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 use spad::firewall::{
     Element, Firewall, FirewallError, GuardInput, Installed, Network, Options, PortRange,
@@ -15,12 +19,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub mod raw;
 
-/// Long enough for a packet on a busy machine, short enough to wait for in vain.
+/// How long to wait for what ought not to come.
 pub const SOON: Duration = Duration::from_millis(400);
+/// How long to wait for what ought to come, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const KNOCK_PORT: u16 = 62201;
 pub const LABEL_BIT: u8 = 103;
 
@@ -136,20 +142,47 @@ impl Host {
         }
     }
 
-    /// Connects, and returns the connection if an echo comes back.
+    /// Connects; an echo has come back.
     pub fn connect(&self, to: SocketAddr) -> Option<TcpStream> {
         self.run(|| {
-            let stream = TcpStream::connect_timeout(&to, SOON).ok()?;
+            let stream = TcpStream::connect_timeout(&to, PATIENCE).ok()?;
             alive(&stream).then_some(stream)
         })
     }
 
-    /// Whether an echo comes back from a UDP port.
-    pub fn udp_echo(&self, from_port: u16, to: SocketAddr) -> bool {
+    /// Whether there is an answer to an attempt to connect.
+    pub fn reaches(&self, to: SocketAddr) -> bool {
+        self.connect(to).is_some()
+    }
+
+    /// Whether there is none.
+    pub fn shut_out(&self, to: SocketAddr) -> bool {
+        self.run(|| TcpStream::connect_timeout(&to, SOON).is_err())
+    }
+
+    /// Connects from a port of one's own choice.
+    pub fn connect_from(&self, port: u16, to: SocketAddr) -> Option<TcpStream> {
+        self.run(|| {
+            let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            let fd =
+                socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+            let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+            setsockopt(&fd, sockopt::ReuseAddr, &true).expect("a port of before");
+            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(10)).expect("a timeout");
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))
+                .expect("the port");
+            connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
+            let stream = TcpStream::from(fd);
+            alive(&stream).then_some(stream)
+        })
+    }
+
+    /// Whether an echo comes back from a UDP port within this time.
+    pub fn udp_echo(&self, from_port: u16, to: SocketAddr, within: Duration) -> bool {
         self.run(|| {
             let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
             let socket = UdpSocket::bind((any, from_port)).expect("a port");
-            socket.set_read_timeout(Some(SOON)).expect("a timeout");
+            socket.set_read_timeout(Some(within)).expect("a timeout");
             let sent = socket.send_to(b"hello", to);
             sent.is_ok() && socket.recv_from(&mut [0; 16]).is_ok()
         })
@@ -191,6 +224,20 @@ impl Net {
         net.server.echo(&[22, 80, 2222]);
         net
     }
+
+    /// Sends packets from one of the other hosts to the server, and waits until
+    /// the server has seen the last.
+    pub fn send(&self, probe: &Probe<'_>, from: &Host, packets: &[Vec<u8>]) {
+        let near = if std::ptr::eq(from, &self.client) { [10, 0, 1, 1] } else { [10, 0, 2, 1] };
+        let seen = || probe.count("ping");
+        let before = seen();
+        let ping = raw::ip([0; 4].into(), near.into(), raw::ICMP, &raw::icmp_echo());
+        raw::send(from, &[packets, &[ping]].concat());
+        let began = Instant::now();
+        while seen() == before {
+            assert!(began.elapsed() < PATIENCE, "no ping has come");
+        }
+    }
 }
 
 /// How many packets for these ports reach the server's sockets, whatever comes
@@ -204,7 +251,8 @@ impl<'a> Probe<'a> {
              iif lo accept\n\
              tcp dport 22 counter comment \"tcp\"\n\
              udp dport { 22, 500, 62201 } counter comment \"udp\"\n\
-             ip protocol icmp counter comment \"icmp\"\n }\n\
+             icmp type echo-request counter comment \"ping\"\n\
+             icmp type destination-unreachable counter comment \"icmp\"\n }\n\
              chain output { type filter hook output priority 300; \n\
              icmp type destination-unreachable counter comment \"unreachable4\"\n\
              icmpv6 type destination-unreachable counter comment \"unreachable6\"\n }\n }\n",
@@ -256,7 +304,7 @@ pub fn at(address: &str) -> SocketAddr {
 /// Whether what is sent comes back.
 pub fn alive(stream: &TcpStream) -> bool {
     let mut stream = stream;
-    stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.write_all(b"hello").is_ok() && stream.read_exact(&mut [0; 5]).is_ok()
 }
 

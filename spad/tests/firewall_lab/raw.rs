@@ -1,12 +1,15 @@
 //! Packets that no honest program sends, made byte by byte.
 
 use super::Host;
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto,
-    socket,
+    setsockopt, socket, sockopt,
 };
+use nix::unistd::Pid;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -18,29 +21,63 @@ pub const UDP: u8 = 17;
 pub const HOP_BY_HOP: u8 = 0;
 pub const FRAGMENT: u8 = 44;
 pub const DESTINATION_OPTIONS: u8 = 60;
-/// Six bytes of padding; the first byte, the next header, is filled in.
-pub const PADDING: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
 
-/// Sends IP packets, headers included, from a host.
+pub const ICMP: u8 = 1;
+
+/// Sends IP packets, headers included, from a host. They arrive in this order.
 pub fn send(host: &Host, packets: &[Vec<u8>]) {
-    host.run(|| packets.iter().for_each(|packet| send_here(packet)));
+    host.run(|| {
+        let mut one = CpuSet::new();
+        one.set(0).and_then(|()| sched_setaffinity(Pid::from_raw(0), &one)).expect("a processor");
+        for packet in packets {
+            Sender::new(packet[0] >> 4 == 4).send(packet);
+        }
+    });
 }
 
-fn send_here(packet: &[u8]) {
-    let four = packet[0] >> 4 == 4;
-    let family = if four { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw);
-    let fd = fd.expect("a raw socket");
-    let sent = if four {
-        let to: [u8; 4] = packet[16..20].try_into().expect("an address");
-        let to = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::from(to), 0));
-        sendto(fd.as_raw_fd(), packet, &to, MsgFlags::empty())
-    } else {
-        let to: [u8; 16] = packet[24..40].try_into().expect("an address");
-        let to = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::from(to), 0, 0, 0));
-        sendto(fd.as_raw_fd(), packet, &to, MsgFlags::empty())
-    };
-    assert_eq!(sent, Ok(packet.len()));
+/// Sends packets of one family from the host that it was made on.
+pub struct Sender(OwnedFd);
+
+impl Sender {
+    pub fn new(ipv4: bool) -> Self {
+        let family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw);
+        let fd = fd.expect("a raw socket");
+        setsockopt(&fd, sockopt::Broadcast, &true).expect("broadcast");
+        Self(fd)
+    }
+
+    pub fn send(&self, packet: &[u8]) {
+        let sent = if packet[0] >> 4 == 4 {
+            let to: [u8; 4] = packet[16..20].try_into().expect("an address");
+            let to = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::from(to), 0));
+            sendto(self.0.as_raw_fd(), packet, &to, MsgFlags::empty())
+        } else {
+            let to: [u8; 16] = packet[24..40].try_into().expect("an address");
+            let link = if to[0] >= 0xfe { if_nametoindex("c0").expect("the cable") } else { 0 };
+            let to = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::from(to), 0, 0, link));
+            sendto(self.0.as_raw_fd(), packet, &to, MsgFlags::empty())
+        };
+        assert_eq!(sent, Ok(packet.len()));
+    }
+}
+
+/// An ICMP echo request.
+pub fn icmp_echo() -> Vec<u8> {
+    let mut message = vec![8, 0, 0, 0, 0, 1, 0, 1];
+    let sum = checksum(&message).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    message
+}
+
+/// An ICMP message that the quoted packet was too big.
+pub fn icmp_too_big(quoted: &[u8], mtu: u16) -> Vec<u8> {
+    let mut message = vec![3, 4, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(&quoted[..28]);
+    let sum = checksum(&message).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    message
 }
 
 /// A TCP segment without data, for the packet of these addresses.

@@ -1,0 +1,140 @@
+//! The gatekeeper, as the warden keeps it: started, told what it needs to know,
+//! listened to, and replaced when it dies.
+
+use std::io;
+use std::time::Duration;
+
+use spa_proto::{ClientKeys, GateSettings, Kid, Reason};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::{Warden, keeper};
+use crate::capture::{Family, socket};
+use crate::ipc::{ToGate, ToWarden};
+
+/// How long a dead gatekeeper's successor waits. The pause doubles with each
+/// that does not live for [`LONG`], so that one that dies at once does not keep
+/// the machine busy.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
+
+/// When gatekeepers were started, and the next one is to be.
+pub(super) struct Restarts {
+    pub(super) count: u64,
+    pub(super) next: Option<Instant>,
+    started: Instant,
+    pause: Duration,
+}
+
+impl Restarts {
+    pub(super) fn new() -> Self {
+        Self { count: 0, next: None, started: Instant::now(), pause: PAUSE }
+    }
+
+    fn begin(&mut self) {
+        self.next = None;
+        self.started = Instant::now();
+    }
+
+    fn plan(&mut self) {
+        let lived = self.started.elapsed() > LONG;
+        self.pause = if lived { PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        self.count += 1;
+        self.next = Some(Instant::now() + self.pause);
+    }
+}
+
+impl Warden {
+    pub(super) fn start_keeper(&mut self) {
+        self.restarts.begin();
+        match keeper::Keeper::start(self.identity) {
+            Ok(keeper) => {
+                self.keeper = Some(keeper);
+                self.provision();
+            }
+            Err(error) => {
+                error!(%error, "the gatekeeper cannot be started: no knock is heard");
+                self.restarts.plan();
+            }
+        }
+    }
+
+    /// Tells the gatekeeper all it needs to know, from the start.
+    pub(super) fn provision(&mut self) {
+        let settings = GateSettings { tolerance: self.config.tolerance, ..GateSettings::default() };
+        let (secret, cloak) = (self.server.secret.clone(), self.server.cloak.clone());
+        self.tell(&ToGate::Serve { secret, cloak, settings });
+        let kids: Vec<_> = self.clients.iter().map(|record| record.kid).collect();
+        kids.iter().for_each(|kid| self.introduce(kid));
+        self.listen();
+    }
+
+    /// Tells the gatekeeper of one client, and what it has used already.
+    pub(super) fn introduce(&self, kid: &Kid) {
+        let Some(record) = self.clients.get(kid) else { return };
+        let keys = ClientKeys::derive(&record.psk, &self.public, kid);
+        self.tell(&ToGate::Insert { kid: *kid, keys });
+        if let Some(history) = self.memory.replay().history(kid) {
+            let (floor, used) = (history.floor(), history.used().to_vec());
+            self.tell(&ToGate::Recall { kid: *kid, floor, used });
+        }
+    }
+
+    pub(super) fn tell(&self, message: &ToGate) {
+        if let Some(keeper) = &self.keeper {
+            keeper.tell(message, Vec::new());
+        }
+    }
+
+    /// Gives the gatekeeper new sockets, and keeps none.
+    pub(super) fn listen(&mut self) {
+        self.listening = false;
+        let port = self.config.listen_port;
+        let indices = self.present.indices.as_deref();
+        let sockets: io::Result<Vec<_>> =
+            Family::BOTH.into_iter().map(|family| socket::open(family, port, indices)).collect();
+        match (sockets, &self.keeper) {
+            (Ok(sockets), Some(keeper)) => keeper.tell(&ToGate::Listen { port }, sockets),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                error!(%error, "no packet socket: no knock is heard; CAP_NET_RAW is needed");
+            }
+        }
+        for name in &self.present.missing {
+            warn!(interface = %name, "not there yet: knocks are heard on it as soon as it comes");
+        }
+    }
+
+    pub(super) fn heard(&mut self, message: io::Result<ToWarden>) {
+        match message {
+            Ok(ToWarden::Request(request)) => self.knock(&request),
+            Ok(ToWarden::Listening) => self.listening = true,
+            Ok(ToWarden::Counters(counters)) => {
+                self.counters.gate = counters;
+                self.answer_waiting(true);
+            }
+            Err(error) => self.bury_keeper(&error),
+        }
+    }
+
+    fn bury_keeper(&mut self, why: &io::Error) {
+        warn!(error = %why, "the gatekeeper has ended: starting another");
+        self.keeper = None;
+        self.listening = false;
+        for (former, gate) in self.counters.former.iter_mut().zip(&mut self.counters.gate) {
+            *former = former.saturating_add(std::mem::take(gate));
+        }
+        self.restarts.plan();
+    }
+
+    /// Counters of both processes, by reason.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let sum = |reason: Reason| {
+            let all = [&self.counters.warden, &self.counters.former, &self.counters.gate];
+            let counts = all.iter().filter_map(|counters| counters.get(reason.index()));
+            counts.fold(0_u64, |sum, count| sum.saturating_add(*count))
+        };
+        Reason::ALL.into_iter().map(move |reason| (reason, sum(reason)))
+    }
+}
