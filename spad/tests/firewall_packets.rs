@@ -77,6 +77,36 @@ fn grant_is_for_its_port_and_protocol_only() {
     });
 }
 
+/// Conntrack cannot label an entry from before labels were in use.
+#[test]
+fn flow_from_before_can_be_granted_like_any_other() {
+    isolated("flow_from_before_can_be_granted_like_any_other", || {
+        let net = Net::new();
+        net.server.nft("table inet theirs { chain pre { type filter hook prerouting priority 0; ct state new counter\n }\n }\n");
+        let vpn = vec![service("vpn", Protocol::Udp, &[(22, 22)])];
+        let ruleset = guard::ruleset(&GuardInput { services: vpn, ..guard_input() });
+        for (to, source) in SERVER.into_iter().zip(CLIENT) {
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} without a firewall");
+            assert!(net.client.udp_echo(7000, at(&to.replace(":22", ":80")), PATIENCE));
+            let (mut firewall, installed) = net.server.firewall(Options::default(), &ruleset);
+            assert_eq!(installed.warnings, Vec::<String>::new());
+            assert!(!net.client.udp_echo(7000, at(to), SOON), "{to} is shut");
+            let granted = Element { protocol: Protocol::Udp, ..element(source) };
+            firewall.grant(&granted, MINUTE).expect("a grant");
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} is open");
+            firewall.withdraw(&[granted]).expect("the end of the grant");
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to}: the flow goes on");
+            drop(firewall);
+            let adopted = net.server.firewall(Options::default(), &ruleset);
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to}: also under the next spad");
+            drop(adopted);
+            net.server.sh("nft delete table inet spad");
+        }
+        let others = net.server.sh("conntrack -L -p udp --dport 80 2>/dev/null");
+        assert!(others.contains("dport=80"), "others are not forgotten: {others}");
+    });
+}
+
 #[test]
 fn trusted_networks_need_no_grant() {
     isolated("trusted_networks_need_no_grant", || {
@@ -704,9 +734,11 @@ fn outsiders_cannot_add_peers_of_the_knock_port() {
         assert!(!peers().contains("expires"), "{}", peers());
         // With source NAT those count that it is made for, but never our own name.
         net.server.nft("table inet nat { chain post { type nat hook postrouting priority 100; \n masquerade \n }\n }\n");
+        let forget = "conntrack -F 2>/dev/null; conntrack -F -f ipv6 2>/dev/null";
+        net.server.sh(forget);
         own.into_iter().for_each(send);
         assert!(!peers().contains("expires"), "{}", peers());
-        net.server.sh("conntrack -F 2>/dev/null; conntrack -F -f ipv6 2>/dev/null");
+        net.server.sh(forget);
         CLIENT.into_iter().for_each(send);
         assert!(peers().contains("2001:db8:2::2 . 9 "), "{}", peers());
     });

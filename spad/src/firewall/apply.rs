@@ -102,12 +102,15 @@ impl Firewall {
     pub fn install(&mut self, ruleset: &Ruleset) -> Result<Installed, FirewallError> {
         let before = Snapshot::read(&self.channel)?;
         self.check_ours(before.as_ref())?;
+        // Never later: whoever has got in since, by somebody's mistake, is not
+        // to be kept.
+        let first = before.is_none() && self.installed.is_none();
         let mut warnings = Vec::new();
-        if before.is_none() && self.installed.is_none() {
-            warnings = self.look_for_existing(ruleset);
+        if first {
+            warnings.extend(self.look_for_existing(ruleset));
         }
         let wanted = self.commit(before.as_ref(), ruleset)?;
-        if self.installed.is_none() {
+        if first {
             warnings.extend(self.forget_unlabelled(ruleset));
         }
         let report = Installed {
@@ -241,8 +244,7 @@ impl Firewall {
         }
     }
 
-    /// Never later than at the first start: whoever has got in since, by
-    /// somebody's mistake, is not to be kept.
+    /// The connections that live on, and what to say about it.
     fn look_for_existing(&mut self, ruleset: &Ruleset) -> Vec<String> {
         let Some(existing) = &ruleset.existing else { return Vec::new() };
         let (found, mut warnings) = existing::connections(&self.channel, &existing.tcp);
@@ -256,7 +258,7 @@ impl Firewall {
         warnings
     }
 
-    /// Once, when the ruleset is in force and labels with it.
+    /// When the ruleset is in force, and labels with it.
     fn forget_unlabelled(&self, ruleset: &Ruleset) -> Option<String> {
         let existing = ruleset.existing.as_ref().filter(|existing| !existing.udp.is_empty())?;
         let error = existing::forget_udp(&self.channel, &existing.udp).err()?;

@@ -73,18 +73,20 @@ fn is_established(info: &[ProtoInfo]) -> bool {
 
 /// `None` for protocols without ports.
 fn from_tuple(original: Vec<Tuple>) -> Option<Flow> {
-    let addresses = || original.iter().flat_map(|part| match part {
-        Tuple::Ip(addresses) => addresses.as_slice(),
-        _ => &[],
-    });
-    let ports = || original.iter().flat_map(|part| match part {
-        Tuple::Proto(ports) => ports.as_slice(),
-        _ => &[],
-    });
-    let source = SocketAddr::new(
-        addresses().find_map(source_address)?,
-        ports().find_map(source_port)?,
-    );
+    let addresses = || {
+        original.iter().flat_map(|part| match part {
+            Tuple::Ip(addresses) => addresses.as_slice(),
+            _ => &[],
+        })
+    };
+    let ports = || {
+        original.iter().flat_map(|part| match part {
+            Tuple::Proto(ports) => ports.as_slice(),
+            _ => &[],
+        })
+    };
+    let source =
+        SocketAddr::new(addresses().find_map(source_address)?, ports().find_map(source_port)?);
     let destination = SocketAddr::new(
         addresses().find_map(destination_address)?,
         ports().find_map(destination_port)?,

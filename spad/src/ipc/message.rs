@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// Length of every message, in bytes.
 pub const FRAME_LEN: usize = 512;
 
-const _: () = assert!(1 + 8 * Reason::COUNT <= FRAME_LEN && 1 + SIGNED_REQUEST_LEN <= FRAME_LEN);
+const _: () = assert!(8 * Reason::COUNT < FRAME_LEN && SIGNED_REQUEST_LEN < FRAME_LEN);
 
 /// A message as it travels; wiped when dropped, since some carry keys.
 pub type Frame = Zeroizing<[u8; FRAME_LEN]>;
