@@ -150,10 +150,25 @@ fn keep_gate(identity: Option<(u32, u32)>) -> Result<ExitCode, Failure> {
 /// One line an event, to standard error; in colour nowhere.
 fn log() {
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| Log)
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_max_level(LevelFilter::INFO)
         .init();
+}
+
+/// Standard error. Whoever reads it may go away: the daemon goes on.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whoever reads may stop reading: that is no fault.

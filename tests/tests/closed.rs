@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use spa_tests::Result;
+use spa_tests::lab::program;
 use spa_tests::product::{Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
@@ -67,8 +68,7 @@ fn gatekeeper(server: &Server) -> Result<String> {
 #[test]
 fn an_interface_that_comes_with_a_knock_is_not_missed() -> Result {
     let site = Site::new()?;
-    let settings =
-        Settings { interfaces: vec!["eth0".into(), "late0".into()], ..Settings::default() };
+    let settings = Settings { interfaces: vec!["eth0", "late0"], ..Settings::default() };
     let server = site.spad_with(&settings)?;
     let alice = site.client(&server, "alice")?;
     for _ in 0..5 {
@@ -80,5 +80,25 @@ fn an_interface_that_comes_with_a_knock_is_not_missed() -> Result {
         until("late0 is heard", Duration::from_secs(3), missing)?;
         site.server.sh("ip link del late0")?.ok()?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_goes_on() -> Result {
+    let site = Site::new()?;
+    let server = Server::new(&site.server, "fw.example", &Settings::default())?;
+    let spad = program("spad")?;
+    let line = format!(
+        "{} run --config {} 2>&1 | head -n 1",
+        spad.display(),
+        server.config_path().display()
+    );
+    let _running = site.server.spawn(["sh", "-c", &line])?;
+    until("it is up", Duration::from_secs(10), || Ok(server.spad(&["status"])?.success()))?;
+    for _ in 0..3 {
+        server.spad(&["reload"])?.ok()?;
+    }
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
     Ok(())
 }
