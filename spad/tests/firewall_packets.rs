@@ -7,8 +7,8 @@ mod firewall_lab;
 
 use firewall_lab::raw::{self, ACK, FIN, PSH, RST, SYN, TCP, UDP};
 use firewall_lab::{
-    Host, KNOCK_PORT, Net, PATIENCE, Probe, SOON, alive, at, cable, element, guard_input, isolated,
-    network, service, ssh_only, unowned,
+    Host, KNOCK_PORT, Net, PATIENCE, Probe, SOON, accept, alive, at, cable, element, guard_input,
+    isolated, network, service, ssh_only, unowned,
 };
 use spad::firewall::{Element, GuardInput, Options, Protocol, Watch, guard};
 use std::io::{Read, Write};
@@ -524,7 +524,7 @@ fn forgotten_connection_is_not_brought_back_by_the_server() {
         let mut client = net
             .client
             .run(|| TcpStream::connect_timeout(&at("10.0.1.1:4000"), PATIENCE).expect("open"));
-        let (mut server, _) = listener.accept().expect("a connection");
+        let mut server = accept(&listener).expect("a connection");
         server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         firewall.withdraw(&[granted]).expect("the end of the grant");
         let heard = client.write_all(b"one").and_then(|()| server.read_exact(&mut [0; 3]));
@@ -791,12 +791,13 @@ fn gap_after_a_foreign_flush_is_short() {
                 }
                 gaps
             });
-            for _ in 0..5 {
+            let shut_again = (0..5).all(|_| {
                 net.server.sh("nft flush ruleset");
                 sleep(Duration::from_millis(300));
-                assert!(net.client.shut_out(at(SERVER[0])));
-            }
+                net.client.shut_out(at(SERVER[0]))
+            });
             done.store(true, Ordering::Relaxed);
+            assert!(shut_again);
             repairing.join().expect("repairs")
         });
         println!("put back within {gaps:?}");

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -16,7 +17,7 @@ use spad::firewall::{
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -299,6 +300,13 @@ pub fn unowned() -> Options {
 
 pub fn at(address: &str) -> SocketAddr {
     address.parse().expect("an address and port")
+}
+
+/// The next connection to a port.
+pub fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let waiting = poll(&mut fds, PollTimeout::from(10_000_u16)).expect("poll");
+    (waiting > 0).then(|| listener.accept().expect("a connection").0)
 }
 
 /// Whether what is sent comes back.
