@@ -728,7 +728,7 @@ fn outsiders_cannot_add_peers_of_the_knock_port() {
             net.server
                 .sh("nft list set inet spad knock_peers4; nft list set inet spad knock_peers6")
         };
-        let own = ["10.0.2.1", "10.0.1.1", "2001:db8:2::1", "2001:db8:1::1"];
+        let own = ["10.0.1.1", "10.0.2.1", "2001:db8:1::1", "2001:db8:2::1"];
         CLIENT.into_iter().chain(own).for_each(send);
         assert!(net.server.counted("inet seen", "left") >= 2, "some were forwarded");
         assert!(!peers().contains("expires"), "{}", peers());

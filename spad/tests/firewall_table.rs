@@ -12,6 +12,7 @@ use spad::firewall::{
     Drift, Element, Event, Firewall, FirewallError, GuardInput, Options, Origin, Protocol, Watch,
     guard,
 };
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread::sleep;
@@ -344,16 +345,21 @@ fn full_set_refuses_and_keeps_what_it_has() {
     });
 }
 
+/// Grants for the first so many addresses of a network.
+fn fill(firewall: &mut Firewall, grants: u32) {
+    for n in 0..grants {
+        let source = Ipv4Addr::from(0x0a00_0000 + n).into();
+        let element = Element { source, ..element("10.0.0.0") };
+        firewall.grant(&element, 10 * MINUTE).expect("a grant");
+    }
+}
+
 #[test]
 fn twenty_thousand_grants_are_listed_and_survive() {
     isolated("twenty_thousand_grants_are_listed_and_survive", || {
         let host = Host::new();
         let mut firewall = host.guarded();
-        for n in 0..20_000_u32 {
-            let source = std::net::Ipv4Addr::from(0x0a00_0000 + n).into();
-            let element = Element { source, ..element("10.0.0.0") };
-            firewall.grant(&element, 10 * MINUTE).expect("a grant");
-        }
+        fill(&mut firewall, 20_000);
         let began = Instant::now();
         let elements = firewall.elements().expect("elements");
         println!("20000 elements listed in {:?}", began.elapsed());
@@ -362,6 +368,18 @@ fn twenty_thousand_grants_are_listed_and_survive() {
         drop(firewall);
         let (mut firewall, _) = host.firewall(Options::default(), &ssh_only());
         assert_eq!(firewall.elements().expect("elements").len(), 20_000);
+    });
+}
+
+#[test]
+fn many_grants_move_to_a_set_of_another_size() {
+    isolated("many_grants_move_to_a_set_of_another_size", || {
+        let host = Host::new();
+        let mut firewall = host.guarded();
+        fill(&mut firewall, 3000);
+        let larger = guard::ruleset(&GuardInput { set_size: 70_000, ..guard_input() });
+        host.run(|| firewall.install(&larger)).expect("a reload");
+        assert_eq!(firewall.elements().expect("elements").len(), 3000);
     });
 }
 

@@ -187,14 +187,18 @@ impl Memory {
         let moved = now.jumped_in_suspend(&self.last);
         self.last = now;
         if moved {
-            warn!(
-                "the clock jumped while the machine was suspended: treated as a start without journal"
-            );
-            self.replay.set_floor(another_start(self.lease.horizon(), self.tolerance, now));
-            // The journal must know before anything more is granted: the next
-            // entry sees to it.
-            self.outdated = true;
+            self.start_over("the clock jumped while the machine was suspended", now);
         }
+    }
+
+    /// What was used since some earlier moment may be forgotten: from now on
+    /// only what cannot be a replay is granted.
+    pub(super) fn start_over(&mut self, why: &str, now: Reading) {
+        warn!(why, "treated as a start without journal: knocks are refused for a minute");
+        self.replay.set_floor(another_start(self.lease.horizon(), self.tolerance, now));
+        // The journal must know before anything more is granted: the next
+        // entry sees to it.
+        self.outdated = true;
     }
 
     /// Writes a raised floor to the journal, if it does not have it yet.

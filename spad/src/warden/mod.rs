@@ -10,6 +10,7 @@ mod gatehouse;
 mod host;
 mod keeper;
 mod knock;
+mod machine;
 mod memory;
 mod start;
 mod upkeep;
@@ -63,6 +64,8 @@ struct Warden {
     /// `None` while their directory cannot be watched.
     records: Option<clients::Watch>,
     host: host::Host,
+    /// `None` where the kernel does not tell.
+    machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
     renewing: Option<upkeep::Renewing>,
@@ -123,6 +126,7 @@ impl Warden {
             _ = signals.interrupt.recv() => return false,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
+            restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
             written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),
             _ = renewal.tick() => self.tick(),

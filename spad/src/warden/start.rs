@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::clients::Clients;
 use super::gatehouse::Restarts;
 use super::host::Host;
+use super::machine::Machine;
 use super::memory::Memory;
 use super::upkeep::Tables;
 use super::{Counters, Warden, keeper};
@@ -102,6 +103,9 @@ impl Warden {
             records: None,
             repair_at: None,
             host,
+            machine: Machine::new()
+                .inspect_err(|error| warn!(%error, "no news of the machine being restored"))
+                .ok(),
             memory,
             renewing: None,
             ledger: Ledger::default(),

@@ -123,6 +123,15 @@ impl Warden {
         ended.len()
     }
 
+    pub(super) fn restored(&mut self, heard: io::Result<()>) {
+        if let Err(error) = heard {
+            warn!(%error, "no more news of the machine being restored");
+            self.machine = None;
+        }
+        self.memory.start_over("the machine was restored from a snapshot", Reading::now());
+        self.memory.catch_up(&self.ledger);
+    }
+
     pub(super) fn host_changed(&mut self, changed: &io::Result<()>) {
         if let Err(error) = changed {
             warn!(%error, "interfaces cannot be watched");
