@@ -100,7 +100,7 @@ fn flow_from_before_can_be_granted_like_any_other() {
             let adopted = net.server.firewall(Options::default(), &ruleset);
             assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to}: also under the next spad");
             drop(adopted);
-            net.server.sh("nft delete table inet spad");
+            net.server.delete_when_free();
         }
         let others = net.server.sh("conntrack -L -p udp --dport 80 2>/dev/null");
         assert!(others.contains("dport=80"), "others are not forgotten: {others}");

@@ -109,7 +109,7 @@ fn saved_and_restored_table_is_taken_over() {
         drop(firewall);
         // nft 1.0.6 saves flags that it cannot read again.
         let saved = host.sh("nft list ruleset | grep -v -P '^\\tflags'");
-        host.sh("nft delete table inet spad");
+        host.delete_when_free();
         host.nft(&saved);
         host.sh("nft add chain inet spad left_over; nft add element inet spad grants4 '{ 192.0.2.9 . tcp . 22 }'");
 
@@ -149,7 +149,7 @@ fn second_owner_is_refused() {
         assert!(matches!(error, FirewallError::OwnedByOther { .. }), "{error}");
         first.verify().expect("no drift");
         drop(first);
-        host.run(|| second.install(&ssh_only())).expect("now it is free");
+        host.install_when_free(&mut second, &ssh_only());
     });
 }
 

@@ -86,12 +86,27 @@ impl Host {
 
     /// A firewall here, with this ruleset in force.
     pub fn firewall(&self, options: Options, ruleset: &Ruleset) -> (Firewall, Installed) {
-        let installed = self.run(|| {
-            let mut firewall = Firewall::open_with(options)?;
-            let installed = firewall.install(ruleset)?;
-            Ok((firewall, installed))
-        });
-        installed.unwrap_or_else(|e: FirewallError| panic!("{e}"))
+        let mut firewall = self.run(|| Firewall::open_with(options)).expect("a firewall");
+        let installed = self.install_when_free(&mut firewall, ruleset);
+        (firewall, installed)
+    }
+
+    /// Installs a ruleset, after waiting for a firewall that was dropped: as
+    /// long as another test is about to run a program, that has its socket too.
+    pub fn install_when_free(&self, firewall: &mut Firewall, ruleset: &Ruleset) -> Installed {
+        let began = Instant::now();
+        loop {
+            match self.run(|| firewall.install(ruleset)) {
+                Ok(installed) => return installed,
+                Err(FirewallError::OwnedByOther { .. }) if began.elapsed() < PATIENCE => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    /// Deletes our table as somebody else would, after waiting likewise.
+    pub fn delete_when_free(&self) {
+        self.sh("for n in $(seq 100); do nft delete table inet spad 2>&1 && exit 0; sleep 0.1; done; exit 1");
     }
 
     /// A firewall that shuts ssh here.
