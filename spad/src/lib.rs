@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod fields;
 pub mod firewall;
 pub mod gatekeeper;
 pub mod grants;

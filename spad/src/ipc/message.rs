@@ -7,6 +7,8 @@ use spa_proto::{
 use std::time::Duration;
 use zeroize::Zeroizing;
 
+use crate::fields::{Reader, millis};
+
 /// Length of every message, in bytes.
 pub const FRAME_LEN: usize = 512;
 
@@ -176,21 +178,7 @@ impl Writer {
     }
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*head)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
-    }
-
     fn time(&mut self) -> Option<Timestamp> {
         self.number().map(Timestamp::from_millis)
     }
@@ -217,10 +205,6 @@ impl Reader<'_> {
 
 fn count(len: usize) -> u8 {
     u8::try_from(len).unwrap_or(u8::MAX)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 use spa_proto::{Floor, History, Monotonic, Replay, ServerPublic, Timestamp};
 use std::time::Duration;
 
-use super::record::{Fields, RECORD_LEN, Raw, Reader, Record, millis, seal, unseal};
+use super::record::{Fields, RECORD_LEN, Raw, Record, seal, unseal};
 use super::{BootId, JournalError};
+use crate::fields::{Reader, millis};
 
 const MAGIC: &[u8; 8] = b"spa jnl1";
 /// Entries that an empty journal has room for, the header included.
@@ -154,8 +155,9 @@ fn lock(path: &Path) -> Result<File, JournalError> {
 
 /// Header: magic, boot, server, inode, room, floor.
 fn header(identity: Identity, inode: u64, room: u64, floor: Floor) -> Raw {
-    let (soft, lapses) =
-        floor.soft.map_or((0, 0), |(time, lapses)| (time.as_millis(), millis(lapses)));
+    let (soft, lapses) = floor
+        .soft
+        .map_or((0, 0), |(time, lapses)| (time.as_millis(), millis(lapses.as_duration())));
     let mut out = Fields::default();
     out.put(MAGIC).put(&identity.boot.0).put(identity.server.as_bytes());
     out.number(inode).number(room).number(floor.hard.as_millis()).number(soft).number(lapses);

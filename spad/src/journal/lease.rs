@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use spa_proto::{ServerPublic, Timestamp};
 
 use super::JournalError;
-use super::record::{Fields, RECORD_LEN, Raw, Reader, seal, unseal};
+use super::record::{Fields, RECORD_LEN, Raw, seal, unseal};
+use crate::fields::Reader;
 
 const MAGIC: &[u8; 8] = b"spa lse1";
 /// Each slot has a page of its own, which disks write whole.

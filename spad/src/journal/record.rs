@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use spa_proto::{Kid, Monotonic, Nonce, Protocol, ServiceName, Timestamp};
 
+use crate::fields::{Reader, millis};
 use crate::firewall::Element;
 
 /// Length of an entry, in bytes.
@@ -72,7 +73,7 @@ impl Record {
                 .put(&[3])
                 .number(*id)
                 .put(kid.as_bytes())
-                .number(millis(*ends))
+                .number(millis(ends.as_duration()))
                 .put(&encode_element(element))
                 .put(service.as_str().as_bytes()),
             Self::Ended { id } => out.put(&[4]).number(*id),
@@ -150,26 +151,6 @@ impl Fields {
     pub(super) fn number(&mut self, number: u64) -> &mut Self {
         self.put(&number.to_be_bytes())
     }
-}
-
-pub(super) struct Reader<'a> {
-    pub(super) rest: &'a [u8],
-}
-
-impl Reader<'_> {
-    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*head)
-    }
-
-    pub(super) fn number(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
-    }
-}
-
-pub(super) fn millis(time: Monotonic) -> u64 {
-    u64::try_from(time.as_duration().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Family, address, protocol, port.

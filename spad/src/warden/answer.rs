@@ -10,6 +10,7 @@ use super::{Warden, upkeep};
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
 use crate::control::{Answer, Request, report};
+use crate::fields::millis;
 use crate::firewall::Element;
 use crate::ipc::ToGate;
 
@@ -174,8 +175,4 @@ fn fixed(old: &Config, new: &Config) -> Result<(), String> {
         Some((key, _)) => Err(format!("{key} cannot change while spad runs: restart it instead")),
         None => Ok(()),
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,28 @@
+//! Reading fixed-length fields, one after the other: of messages between the
+//! processes, and of entries on disk.
+
+use std::time::Duration;
+
+/// What has not been read yet.
+pub(crate) struct Reader<'a> {
+    pub(crate) rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    /// The next `N` bytes; `None` where there are fewer.
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*head)
+    }
+
+    /// The next eight bytes as a big-endian number.
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+}
+
+/// A duration in whole milliseconds, as it is written down.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
