@@ -96,7 +96,7 @@ pub enum Address {
 }
 
 /// An IP prefix without host bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
     address: IpAddr,
     len: u8,

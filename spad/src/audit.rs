@@ -27,14 +27,21 @@ struct Refusals {
 
 impl Audit {
     /// A knock was accepted, and opened this.
-    pub fn granted(&self, grant: &Grant, arrival: Arrival, now: Monotonic, enrolled: bool) {
+    pub fn granted(
+        &self,
+        grant: &Grant,
+        ports: &[String],
+        arrival: Arrival,
+        now: Monotonic,
+        enrolled: bool,
+    ) {
         info!(
             target: "audit",
             client = %grant.client,
-            service = %grant.service,
-            source = %grant.element.source,
-            protocol = %grant.element.protocol,
-            port = grant.element.port,
+            service = %grant.element.service,
+            ports = ports.join(","),
+            source = %grant.element.source_text(),
+            mode = %grant.element.terms,
             seconds = grant.ends.since(now).as_secs_f32().round(),
             grant = grant.id,
             seen = %arrival.source,
@@ -70,8 +77,8 @@ impl Audit {
         info!(
             target: "audit",
             client = %grant.client,
-            service = %grant.service,
-            source = %grant.element.source,
+            service = %grant.element.service,
+            source = %grant.element.source_text(),
             grant = grant.id,
             why,
             "grant ended"

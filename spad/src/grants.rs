@@ -2,35 +2,37 @@
 //! that two clients behind one address can share an element without either
 //! ending the other's. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use spa_keys::ClientName;
-use spa_proto::{Kid, Monotonic, ServiceName};
+use spa_proto::{Kid, Monotonic};
 
 use crate::firewall::Element;
 
 /// One client's grant for one service from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Number of the grant; no other in force has it.
+    /// Number of the grant; no other of this daemon has it.
     pub id: u64,
     /// Name of the client when it was made.
     pub client: ClientName,
     /// Key-id of the client.
     pub kid: Kid,
-    /// Name of the service.
-    pub service: ServiceName,
     /// The element in the kernel.
     pub element: Element,
+    /// When it was last asked for.
+    pub since: Monotonic,
     /// When it ends, unless extended.
     pub ends: Monotonic,
 }
 
-/// All grants in force.
+/// All grants in force, and where to find them.
 #[derive(Debug, Default)]
 pub struct Ledger {
     grants: BTreeMap<u64, Grant>,
+    by_element: HashMap<Element, BTreeSet<u64>>,
+    by_end: BTreeSet<(Monotonic, u64)>,
     last: u64,
 }
 
@@ -51,16 +53,15 @@ impl Ledger {
         &self,
         client: &ClientName,
         kid: Kid,
-        service: ServiceName,
         element: Element,
+        now: Monotonic,
         ends: Monotonic,
     ) -> Grant {
-        let same =
-            |grant: &&Grant| (grant.kid, grant.service, grant.element) == (kid, service, element);
-        match self.grants.values().find(same) {
-            Some(grant) => Grant { ends: grant.ends.max(ends), ..grant.clone() },
+        match self.holders(&element).find(|grant| grant.kid == kid) {
+            Some(grant) => Grant { since: now, ends: grant.ends.max(ends), ..grant.clone() },
             None => {
-                Grant { id: self.last + 1, client: client.clone(), kid, service, element, ends }
+                let client = client.clone();
+                Grant { id: self.last + 1, client, kid, element, since: now, ends }
             }
         }
     }
@@ -68,15 +69,40 @@ impl Ledger {
     /// Puts a grant in force: prepared, or read from a journal.
     pub fn put(&mut self, grant: Grant) {
         self.last = self.last.max(grant.id);
+        self.take(grant.id);
+        self.by_element.entry(grant.element).or_default().insert(grant.id);
+        self.by_end.insert((grant.ends, grant.id));
         self.grants.insert(grant.id, grant);
+    }
+
+    /// Numbers up to this one belong to grants that are over.
+    pub fn begin_after(&mut self, id: u64) {
+        self.last = self.last.max(id);
+    }
+
+    fn take(&mut self, id: u64) -> Option<Grant> {
+        let grant = self.grants.remove(&id)?;
+        self.by_end.remove(&(grant.ends, id));
+        if let Some(holders) = self.by_element.get_mut(&grant.element) {
+            holders.remove(&id);
+            if holders.is_empty() {
+                self.by_element.remove(&grant.element);
+            }
+        }
+        Some(grant)
+    }
+
+    /// Who holds `element`.
+    pub fn holders(&self, element: &Element) -> impl Iterator<Item = &Grant> {
+        let ids = self.by_element.get(element).into_iter().flatten();
+        ids.filter_map(|id| self.grants.get(id))
     }
 
     /// How long the kernel must keep `element`: as long as whoever holds it
     /// longest.
     #[must_use]
     pub fn remaining(&self, element: &Element, now: Monotonic) -> Duration {
-        let holders = self.grants.values().filter(|grant| grant.element == *element);
-        holders.map(|grant| grant.ends.since(now)).max().unwrap_or_default()
+        self.holders(element).map(|grant| grant.ends.since(now)).max().unwrap_or_default()
     }
 
     /// The grants in force, oldest first.
@@ -84,9 +110,19 @@ impl Ledger {
         self.grants.values()
     }
 
-    /// Lets go of what has ended by itself.
-    pub fn expire(&mut self, now: Monotonic) {
-        self.grants.retain(|_, grant| grant.ends > now);
+    /// When the next one ends.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Monotonic> {
+        self.by_end.first().map(|(ends, _)| *ends)
+    }
+
+    /// Lets go of what has ended by itself, and returns it.
+    pub fn expire(&mut self, now: Monotonic) -> Vec<Grant> {
+        let mut ended = Vec::new();
+        while let Some((_, id)) = self.by_end.first().filter(|(ends, _)| *ends <= now) {
+            ended.extend(self.take(*id));
+        }
+        ended
     }
 
     /// Ends the grants that `which` picks. Returns them, and what the kernel
@@ -96,12 +132,9 @@ impl Ledger {
         now: Monotonic,
         which: impl Fn(&Grant) -> bool,
     ) -> (Vec<Grant>, Vec<Change>) {
-        let (ended, kept) =
-            std::mem::take(&mut self.grants).into_values().partition::<Vec<_>, _>(which);
-        self.grants = kept.into_iter().map(|grant| (grant.id, grant)).collect();
-        let mut elements: Vec<_> = ended.iter().map(|grant| grant.element).collect();
-        elements.sort_unstable();
-        elements.dedup();
+        let ids: Vec<_> = self.iter().filter(|grant| which(grant)).map(|grant| grant.id).collect();
+        let ended: Vec<_> = ids.into_iter().filter_map(|id| self.take(id)).collect();
+        let elements: BTreeSet<_> = ended.iter().map(|grant| grant.element).collect();
         let change = |element: Element| match self.remaining(&element, now) {
             // The kernel counts in milliseconds.
             left if left.as_millis() == 0 => Change::Withdraw(element),
@@ -115,20 +148,26 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spa_proto::Protocol;
+    use crate::firewall::Terms;
+    use spa_proto::Prefix;
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic::new(Duration::from_secs(seconds))
     }
 
     fn element(port: u16) -> Element {
-        Element { source: "192.0.2.1".parse().unwrap(), protocol: Protocol::Tcp, port }
+        Element {
+            service: format!("s{port}").parse().unwrap(),
+            source: Prefix::of("192.0.2.1".parse().unwrap(), 32),
+            destination: None,
+            terms: Terms::Window,
+        }
     }
 
     fn give(ledger: &mut Ledger, client: &str, port: u16, ends: u64) -> u64 {
         let kid = Kid::from_bytes([client.as_bytes()[0]; 16]);
         let name = client.parse().unwrap();
-        let grant = ledger.prepare(&name, kid, "ssh".parse().unwrap(), element(port), at(ends));
+        let grant = ledger.prepare(&name, kid, element(port), at(0), at(ends));
         ledger.put(grant.clone());
         grant.id
     }
@@ -160,8 +199,10 @@ mod tests {
     fn numbers_are_not_used_again() {
         let mut ledger = Ledger::default();
         let first = give(&mut ledger, "alice", 22, 30);
-        ledger.expire(at(30));
-        assert_eq!(ledger.iter().count(), 0);
+        assert_eq!(ledger.next_end(), Some(at(30)));
+        assert_eq!(ledger.expire(at(29)), []);
+        assert_eq!(ledger.expire(at(30)).len(), 1);
+        assert_eq!((ledger.iter().count(), ledger.next_end()), (0, None));
         assert!(give(&mut ledger, "alice", 22, 60) > first);
     }
 }

@@ -4,10 +4,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use spa_keys::{AddressRule, ClientRecord};
-use spa_proto::{Address, Mode, Reason, Request, Service, ServiceName, Timestamp, VerifiedKnock};
+use spa_proto::{
+    Address, Arrival, GrantMode, Mode, Prefix, Reason, Request, Service, Timestamp, VerifiedKnock,
+};
 
-use crate::config::{Config, ServiceConfig};
-use crate::firewall::Element;
+use crate::config::{Config, FirewallConfig, ServiceConfig};
+use crate::firewall::plan::Access;
+use crate::firewall::{Element, Terms};
 
 /// What a knock was found to deserve. Only [`judge`] makes it.
 #[must_use]
@@ -19,8 +22,6 @@ pub struct Judgement {
 /// One service opened for one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Approved {
-    /// Name of the service.
-    pub service: ServiceName,
     /// What becomes an element of the set.
     pub element: Element,
     /// For how long.
@@ -50,27 +51,28 @@ pub fn judge(
 ) -> Result<Judgement, Reason> {
     let left = time_left(record, now)?;
     let request = knock.request();
-    plain_window(request)?;
     let source = source(request.address, record, knock.arrival().source)?;
     grantable(source, is_own)?;
-    let grant = |service| approve(service, record, config, request, source, left);
+    let ends = Ends {
+        source: widened(source, request, record, &config.firewall)?,
+        destination: destination(source, knock.arrival(), &config.firewall)?,
+    };
+    let grant = |service| approve(service, record, config, request, ends, left);
     let grants = request.services.iter().map(grant).collect::<Result<_, _>>()?;
     Ok(Judgement { grants })
+}
+
+/// From where to where.
+#[derive(Clone, Copy)]
+struct Ends {
+    source: Prefix,
+    destination: Option<IpAddr>,
 }
 
 /// How long the record is still valid; `None` for ever.
 fn time_left(record: &ClientRecord, now: Timestamp) -> Result<Option<Duration>, Reason> {
     let Some(expires) = record.expires else { return Ok(None) };
     if now < expires { Ok(Some(expires.since(now))) } else { Err(Reason::ClientExpired) }
-}
-
-/// Grants are for one address and a window of time; other modes and widths are
-/// in the protocol, and refused.
-fn plain_window(request: &Request) -> Result<(), Reason> {
-    if !matches!(request.mode, Mode::Default | Mode::Window) {
-        return Err(Reason::ModeNotAllowed);
-    }
-    if request.width.is_some() { Err(Reason::WidthNotAllowed) } else { Ok(()) }
 }
 
 /// For which address: the one named, or the one seen, as far as the record allows.
@@ -102,22 +104,81 @@ fn grantable(source: IpAddr, is_own: impl FnOnce(IpAddr) -> bool) -> Result<(), 
     if never || is_own(source) { Err(Reason::NotGrantable) } else { Ok(()) }
 }
 
+/// The source, or the prefix around it that was asked for: as wide as this
+/// host has sets for, and never wider than asked or than the record allows.
+fn widened(
+    source: IpAddr,
+    request: &Request,
+    record: &ClientRecord,
+    firewall: &FirewallConfig,
+) -> Result<Prefix, Reason> {
+    let exact = Prefix::of(source, u8::MAX);
+    let Some(asked) = request.width else { return Ok(exact) };
+    let widths = if source.is_ipv4() { &firewall.widths4 } else { &firewall.widths6 };
+    let bound = matches!(request.mode, Mode::Bound { .. });
+    let widest = widths.iter().copied().filter(|width| *width >= asked).min();
+    let allowed = !bound && asked >= record.widest.of(source);
+    let prefix = Prefix::of(source, widest.filter(|_| allowed).ok_or(Reason::WidthNotAllowed)?);
+    let covers =
+        |net: &Prefix| net.prefix_len() <= prefix.prefix_len() && net.contains(prefix.address());
+    let known = record.sources.is_empty() || record.sources.iter().any(covers);
+    if known { Ok(prefix) } else { Err(Reason::SourceNotAllowed) }
+}
+
+/// Where grants are for the address that was knocked at, the source must be of
+/// its family.
+fn destination(
+    source: IpAddr,
+    arrival: Arrival,
+    firewall: &FirewallConfig,
+) -> Result<Option<IpAddr>, Reason> {
+    match firewall.destination {
+        false => Ok(None),
+        true if source.is_ipv4() == arrival.destination.is_ipv4() => Ok(Some(arrival.destination)),
+        true => Err(Reason::NotGrantable),
+    }
+}
+
 fn approve(
     asked: Service,
     record: &ClientRecord,
     config: &Config,
     request: &Request,
-    source: IpAddr,
+    ends: Ends,
     left: Option<Duration>,
 ) -> Result<Approved, Reason> {
-    let (name, service) = config.service(asked).ok_or(Reason::UnknownService)?;
+    let known = config.service(asked).filter(|(_, service)| service.access == Access::Knock);
+    let (name, service) = known.ok_or(Reason::UnknownService)?;
     if !record.services.contains(&name) {
         return Err(Reason::ServiceNotAllowed);
     }
+    let terms = terms(request.mode, record, service)?;
     let asked = request.seconds.map(|seconds| Duration::from_secs(u32::from(seconds).into()));
-    let lasts = lasts(asked, record, &service);
-    let element = Element { source, protocol: service.protocol, port: service.port };
-    Ok(Approved { service: name, element, lasts: left.map_or(lasts, |left| lasts.min(left)) })
+    let lasts = lasts(asked, record, service);
+    let lasts = left.map_or(lasts, |left| lasts.min(left));
+    let Ends { source, destination } = ends;
+    Ok(Approved { element: Element { service: name, source, destination, terms }, lasts })
+}
+
+/// As asked for; else as the service has it, or where the record does not allow
+/// that, as the record does.
+fn terms(asked: Mode, record: &ClientRecord, service: &ServiceConfig) -> Result<Terms, Reason> {
+    let may = |mode: &GrantMode| record.modes.contains(*mode);
+    let default = || {
+        let modes = [service.mode, GrantMode::Once, GrantMode::Window];
+        modes.into_iter().find(may)
+    };
+    let (mode, terms) = match asked {
+        Mode::Bound { source_port } => (GrantMode::Bound, Terms::Bound(source_port)),
+        Mode::Window => (GrantMode::Window, Terms::Window),
+        Mode::Once => (GrantMode::Once, Terms::Once),
+        Mode::Default => match default() {
+            Some(GrantMode::Window) => (GrantMode::Window, Terms::Window),
+            Some(GrantMode::Once) => (GrantMode::Once, Terms::Once),
+            _ => return Err(Reason::ModeNotAllowed),
+        },
+    };
+    if may(&mode) { Ok(terms) } else { Err(Reason::ModeNotAllowed) }
 }
 
 /// Asked for, else the record's default, else the service's; never beyond
@@ -162,6 +223,8 @@ mod tests {
             max_ttl: None,
             sources: Vec::new(),
             address: AddressRule::Both,
+            modes: spa_keys::Modes::ALL,
+            widest: spa_keys::Widest::ADDRESS,
         }
     }
 
@@ -216,10 +279,9 @@ mod tests {
     #[test]
     fn opens_what_is_asked_for_and_nothing_else() {
         let both = judged(&request(&["web", "tcp/22"]), &record()).unwrap();
-        let opened: Vec<_> =
-            both.iter().map(|one| (one.service.to_string(), one.element.port)).collect();
-        assert_eq!(opened, [("ssh".into(), 22), ("web".into(), 443)]);
-        assert!(both.iter().all(|one| one.element.source.to_string() == SEEN));
+        let opened: Vec<_> = both.iter().map(|one| one.element.service.to_string()).collect();
+        assert_eq!(opened, ["ssh", "web"]);
+        assert!(both.iter().all(|one| one.element.source.to_string() == format!("{SEEN}/32")));
     }
 
     #[test]
@@ -319,13 +381,71 @@ mod tests {
         assert_eq!(judgement.err(), Some(Reason::NotGrantable), "seen");
     }
 
+    fn only(modes: &[GrantMode]) -> ClientRecord {
+        ClientRecord { modes: modes.iter().copied().collect(), ..record() }
+    }
+
     #[test]
-    fn modes_and_widths_of_later_versions_are_refused() {
-        let mode = |mode| judged(&Request { mode, ..request(&["ssh"]) }, &record()).map(|_| ());
-        assert_eq!(mode(Mode::Window), Ok(()));
-        assert_eq!(mode(Mode::Once), Err(Reason::ModeNotAllowed));
-        assert_eq!(mode(Mode::Bound { source_port: 5 }), Err(Reason::ModeNotAllowed));
+    fn modes_are_those_that_the_record_allows() {
+        use GrantMode::{Bound, Once, Window};
+        let bound = Mode::Bound { source_port: 40_000 };
+        let refused = Err(Reason::ModeNotAllowed);
+        for (asked, allowed, given) in [
+            (Mode::Default, &[Window, Once, Bound][..], Ok(Terms::Window)),
+            (Mode::Default, &[Once, Bound], Ok(Terms::Once)),
+            (Mode::Default, &[Bound], refused),
+            (Mode::Window, &[Window], Ok(Terms::Window)),
+            (Mode::Window, &[Once], refused),
+            (Mode::Once, &[Once], Ok(Terms::Once)),
+            (Mode::Once, &[Window, Bound], refused),
+            (bound, &[Bound], Ok(Terms::Bound(40_000))),
+            (bound, &[Window, Once], refused),
+        ] {
+            let request = Request { mode: asked, ..request(&["ssh"]) };
+            let judged = judged(&request, &only(allowed)).map(|grants| grants[0].element.terms);
+            assert_eq!(judged, given, "{asked:?} of {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn widths_are_what_is_asked_allowed_and_there() {
+        let refused = Err(Reason::WidthNotAllowed);
+        let prefix = |len| Ok(Prefix::of(SEEN.parse().unwrap(), len));
+        for (asked, widest, given) in [
+            (None, 8, prefix(32)),
+            (Some(24), 24, prefix(24)),
+            (Some(20), 16, prefix(24)),
+            (Some(23), 24, refused),
+            (Some(24), 32, refused),
+            // No set of this host is as narrow.
+            (Some(28), 24, refused),
+        ] {
+            let record =
+                ClientRecord { widest: spa_keys::Widest { v4: widest, v6: 128 }, ..record() };
+            let request = Request { width: asked, ..request(&["ssh"]) };
+            let judged = judged(&request, &record).map(|grants| grants[0].element.source);
+            assert_eq!(judged, given, "{asked:?} of {widest}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_stays_within_the_records_sources_and_is_never_bound() {
+        let record = |net: &str| ClientRecord {
+            widest: spa_keys::Widest { v4: 8, v6: 32 },
+            sources: vec![spa_keys::cidr::parse(net).unwrap()],
+            ..record()
+        };
         let wide = Request { width: Some(24), ..request(&["ssh"]) };
-        assert_eq!(judged(&wide, &record()).map(|_| ()), Err(Reason::WidthNotAllowed));
+        assert!(judged(&wide, &record("198.51.0.0/16")).is_ok());
+        assert_eq!(judged(&wide, &record("198.51.100.0/25")), Err(Reason::SourceNotAllowed));
+        let bound = Request { mode: Mode::Bound { source_port: 9 }, ..wide };
+        assert_eq!(judged(&bound, &record("0.0.0.0/0")), Err(Reason::WidthNotAllowed));
+    }
+
+    #[test]
+    fn a_grant_is_for_the_address_that_was_knocked_at() {
+        let to = judged(&request(&["ssh"]), &record()).unwrap()[0].element.destination;
+        assert_eq!(to, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(judged(&asking_for("2001:db8::7"), &record()), Err(Reason::NotGrantable));
     }
 }

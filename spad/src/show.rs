@@ -98,14 +98,20 @@ fn grants(grants: &[Grant]) -> String {
             grant.client.clone(),
             grant.service.clone(),
             grant.source.clone(),
-            format!("{}/{}", grant.protocol, grant.port),
-            grant.mode.clone(),
+            grant.ports.join(","),
+            grant.destination.clone().unwrap_or_else(|| "any".into()),
+            mode(grant),
             format!("{} s", grant.expires_in_ms.div_ceil(1000)),
         ]
     });
-    let head =
-        ["id", "client", "service", "source", "port", "mode", "time left"].map(str::to_owned);
+    let head = ["id", "client", "service", "source", "ports", "to", "mode", "time left"]
+        .map(str::to_owned);
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+fn mode(grant: &Grant) -> String {
+    let port = grant.source_port.map(|port| format!(" to {port}"));
+    format!("{}{}", grant.mode, port.unwrap_or_default())
 }
 
 /// Columns as wide as their widest cell.

@@ -7,10 +7,10 @@ mod firewall_lab;
 
 use firewall_lab::raw::{self, ACK, FIN, PSH, RST, SYN, TCP, UDP};
 use firewall_lab::{
-    Host, KNOCK_PORT, Net, PATIENCE, Probe, SOON, accept, alive, at, cable, element, guard_input,
-    isolated, network, service, ssh_only, unowned,
+    Host, KNOCK_PORT, Net, PATIENCE, Probe, SOON, accept, alive, at, cable, element, element_of,
+    isolated, network, plan, service, ssh_only, unowned,
 };
-use spad::firewall::{Element, GuardInput, Options, Protocol, Watch, guard};
+use spad::firewall::{Options, Plan, Protocol, Watch, rules};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,13 +62,13 @@ fn grant_is_for_its_port_and_protocol_only() {
             service("web", Protocol::Tcp, &[(80, 90)]),
             service("vpn", Protocol::Udp, &[(22, 22)]),
         ];
-        let ruleset = guard::ruleset(&GuardInput { services: both, ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { services: both, ..plan() });
         let (mut firewall, _) = net.server.firewall(Options::default(), &ruleset);
         firewall.grant(&element("10.0.1.2"), MINUTE).expect("a grant");
         assert!(net.client.reaches(at("10.0.1.1:22")));
         assert!(net.client.shut_out(at("10.0.1.1:80")));
         assert!(!net.client.udp_echo(0, at("10.0.1.1:22"), SOON));
-        let vpn = Element { protocol: Protocol::Udp, ..element("10.0.1.2") };
+        let vpn = element_of("vpn", "10.0.1.2");
         firewall.grant(&vpn, MINUTE).expect("a grant");
         assert!(net.client.udp_echo(7000, at("10.0.1.1:22"), PATIENCE));
         firewall.withdraw(&[vpn]).expect("the end of the grant");
@@ -84,14 +84,14 @@ fn flow_from_before_can_be_granted_like_any_other() {
         let net = Net::new();
         net.server.nft("table inet theirs { chain pre { type filter hook prerouting priority 0; ct state new counter\n }\n }\n");
         let vpn = vec![service("vpn", Protocol::Udp, &[(22, 22)])];
-        let ruleset = guard::ruleset(&GuardInput { services: vpn, ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { services: vpn, ..plan() });
         for (to, source) in SERVER.into_iter().zip(CLIENT) {
             assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} without a firewall");
             assert!(net.client.udp_echo(7000, at(&to.replace(":22", ":80")), PATIENCE));
             let (mut firewall, installed) = net.server.firewall(Options::default(), &ruleset);
             assert_eq!(installed.warnings, Vec::<String>::new());
             assert!(!net.client.udp_echo(7000, at(to), SOON), "{to} is shut");
-            let granted = Element { protocol: Protocol::Udp, ..element(source) };
+            let granted = element_of("vpn", source);
             firewall.grant(&granted, MINUTE).expect("a grant");
             assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} is open");
             firewall.withdraw(&[granted]).expect("the end of the grant");
@@ -112,7 +112,7 @@ fn trusted_networks_need_no_grant() {
     isolated("trusted_networks_need_no_grant", || {
         let net = Net::new();
         let trusted = vec![network("10.0.1.0", 30), network("2001:db8:1::", 47)];
-        let ruleset = guard::ruleset(&GuardInput { trusted, ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { trusted, ..plan() });
         let _firewall = net.server.firewall(Options::default(), &ruleset);
         for to in SERVER {
             assert!(net.client.reaches(at(to)), "{to}");
@@ -298,7 +298,7 @@ fn broadcast_and_multicast_are_shut_too() {
         let net = Net::new();
         let probe = Probe::on(&net.server);
         let vpn = vec![service("vpn", Protocol::Udp, &[(500, 500)])];
-        let ruleset = guard::ruleset(&GuardInput { services: vpn, ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { services: vpn, ..plan() });
         let send = |to: &str| {
             let (from, to) = (ip(if to.contains(':') { CLIENT[1] } else { CLIENT[0] }), ip(to));
             let datagrams = [500, KNOCK_PORT].map(|port| raw::udp((from, 7000), (to, port), b"x"));
@@ -394,7 +394,7 @@ fn answers_to_own_flows_from_protected_ports_come_in() {
             service("a", Protocol::Tcp, &[(4000, 4001)]),
             service("b", Protocol::Udp, &[(4000, 4001)]),
         ];
-        let ruleset = guard::ruleset(&GuardInput { services, ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { services, ..plan() });
         let _firewall = net.server.firewall(Options::default(), &ruleset);
         for (to, port) in [("10.0.1.2:80", 4000), ("[2001:db8:1::2]:80", 4001)] {
             assert!(net.server.connect_from(port, at(to)).is_some(), "{to}");
@@ -421,7 +421,7 @@ fn own_address_from_outside_begins_no_flow_of_ours() {
         let net = Net::new();
         net.server.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.s1.rp_filter=0 net.ipv4.conf.s1.accept_local=1");
         let services = [Protocol::Tcp, Protocol::Udp].map(|p| service("ssh", p, &[(22, 22)]));
-        let ruleset = guard::ruleset(&GuardInput { services: services.into(), ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { services: services.into(), ..plan() });
         for masquerade in [false, true] {
             let _firewall = net.server.firewall(Options::default(), &ruleset);
             if masquerade {
@@ -516,9 +516,9 @@ fn forgotten_connection_is_not_brought_back_by_the_server() {
     isolated("forgotten_connection_is_not_brought_back_by_the_server", || {
         let net = Net::new();
         let services = vec![service("x", Protocol::Tcp, &[(4000, 4000)])];
-        let ruleset = guard::ruleset(&GuardInput { services, ..guard_input() });
+        let ruleset = rules::ruleset(&Plan { services, ..plan() });
         let (mut firewall, _) = net.server.firewall(Options::default(), &ruleset);
-        let granted = Element { port: 4000, ..element(CLIENT[0]) };
+        let granted = element_of("x", CLIENT[0]);
         firewall.grant(&granted, MINUTE).expect("a grant");
         let listener = net.server.run(|| TcpListener::bind("10.0.1.1:4000").expect("a port"));
         let mut client = net
@@ -756,7 +756,7 @@ fn nothing_slips_in_while_the_ruleset_is_replaced() {
             let mut replaced = 0;
             while began.elapsed() < Duration::from_secs(3) {
                 let set_size = 1000 + replaced % 3;
-                let ruleset = guard::ruleset(&GuardInput { set_size, ..guard_input() });
+                let ruleset = rules::ruleset(&Plan { set_size, ..plan() });
                 net.server.run(|| firewall.install(&ruleset)).expect("a reload");
                 replaced += 1;
                 if replaced % 10 == 0 {

@@ -5,12 +5,12 @@
 
 mod firewall_lab;
 
-use firewall_lab::{Host, at, element, guard_input, isolated, service, ssh_only, unowned};
+use firewall_lab::{Host, at, element, isolated, plan, service, ssh_only, unowned};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use spad::firewall::ruleset::{Rule, Statement};
 use spad::firewall::{
-    Drift, Element, Event, Firewall, FirewallError, GuardInput, Options, Origin, Protocol, Watch,
-    guard,
+    Drift, Element, Event, Firewall, FirewallError, Options, Origin, Plan, Protocol, Terms, Watch,
+    rules,
 };
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -66,7 +66,7 @@ fn nobody_else_can_touch_an_owned_table() {
             "flush table inet spad",
             "flush chain inet spad guard",
             "insert rule inet spad guard accept",
-            "add element inet spad grants4 { 192.0.2.1 . tcp . 22 timeout 1h }",
+            "add element inet spad window4_ssh { 192.0.2.1 timeout 1h }",
             "add table inet spad { flags dormant; }",
         ] {
             let complaint = host.try_sh(&format!("nft \"{command}\"")).expect_err(command);
@@ -111,14 +111,14 @@ fn saved_and_restored_table_is_taken_over() {
         let saved = host.sh("nft list ruleset | grep -v -P '^\\tflags'");
         host.delete_when_free();
         host.nft(&saved);
-        host.sh("nft add chain inet spad left_over; nft add element inet spad grants4 '{ 192.0.2.9 . tcp . 22 }'");
+        host.sh("nft add chain inet spad left_over; nft add element inet spad window4_ssh '{ 192.0.2.9 }'");
 
         let (mut firewall, installed) = host.firewall(Options::default(), &ssh_only());
         assert_eq!(installed.origin, Origin::Adopted);
         assert!(firewall.owned());
         let mut elements = firewall.elements().expect("elements");
         elements.sort();
-        let sources: Vec<_> = elements.iter().map(|(e, _)| e.source.to_string()).collect();
+        let sources: Vec<_> = elements.iter().map(|(e, _)| e.source_text()).collect();
         assert_eq!(sources, ["192.0.2.1", "2001:db8::1"], "that without an end is gone");
         assert!(elements.iter().all(|(_, left)| about(*left, 60)), "{elements:?}");
     });
@@ -160,18 +160,22 @@ fn reload_changes_rules_and_keeps_elements() {
             let host = Host::new();
             let (mut firewall, _) = host.firewall(options, &ssh_only());
             firewall.grant(&element("192.0.2.1"), MINUTE).expect("a grant");
-            let more = GuardInput {
-                services: vec![service("vpn", Protocol::Udp, &[(500, 510)])],
-                ..guard_input()
+            let more = Plan {
+                services: vec![
+                    service("ssh", Protocol::Tcp, &[(22, 22)]),
+                    service("vpn", Protocol::Udp, &[(500, 510)]),
+                ],
+                ..plan()
             };
             // Another size makes sets that have to be made anew.
             for set_size in [65536, 1000, 1000] {
-                let ruleset = guard::ruleset(&GuardInput { set_size, ..more.clone() });
+                let ruleset = rules::ruleset(&Plan { set_size, ..more.clone() });
                 let installed = host.run(|| firewall.install(&ruleset)).expect("a reload");
                 assert_eq!(installed.origin, Origin::Reloaded);
                 assert!(about(left(&mut firewall), 60));
-                let expected =
-                    host.sh("nft list set inet spad grants4").contains(&format!("size {set_size}"));
+                let expected = host
+                    .sh("nft list set inet spad window4_ssh")
+                    .contains(&format!("size {set_size}"));
                 assert!(expected, "size {set_size}");
             }
         }
@@ -204,15 +208,15 @@ fn every_foreign_change_is_noticed_and_put_back() {
         let (mut firewall, _) = host.firewall(unowned(), &ssh_only());
         assert!(!firewall.owned());
         for (change, noticed) in [
-            ("insert rule inet spad guard accept", "'guard' has 8 rules instead of 7"),
+            ("insert rule inet spad guard accept", "'guard' has 9 rules instead of 8"),
             ("add rule inet spad knock_peer counter", "'knock_peer' has 3 rules"),
-            ("flush chain inet spad guard_granted", "'guard_granted' has 0 rules"),
+            ("flush chain inet spad granted_ssh", "'granted_ssh' has 0 rules"),
             ("flush table inet spad", "has 0 rules"),
             ("add chain inet spad theirs", "chain 'theirs' was added"),
             ("add set inet spad theirs '{ type ipv4_addr; }'", "set 'theirs' was added"),
             ("add table inet spad '{ flags dormant; }'", "flags are 0x1"),
             (
-                "replace rule inet spad guard handle $(nft -a list chain inet spad guard | sed -n 's/.*103 accept # handle //p') ct label 104 accept",
+                "replace rule inet spad guard handle $(nft -a list chain inet spad guard | sed -n 's/.*103 counter.* accept # handle //p') ct label 105 counter accept",
                 "rule 1 of chain 'guard' is another",
             ),
             ("delete table inet spad", "is gone"),
@@ -246,11 +250,8 @@ fn foreign_changes_are_reported_and_own_ones_are_not() {
         host.nft("table inet theirs { chain spad { }\n set spad { type ipv4_addr; }\n }\ntable ip spad { }\n");
         assert_eq!(events(&mut watch), [], "ours, and theirs elsewhere");
         for (change, reported) in [
-            (
-                "add element inet spad grants4 '{ 192.0.2.9 . tcp . 22 timeout 1h }'",
-                Event::Elements,
-            ),
-            ("delete element inet spad grants4 '{ 192.0.2.1 . tcp . 22 }'", Event::Elements),
+            ("add element inet spad window4_ssh '{ 192.0.2.9 timeout 1h }'", Event::Elements),
+            ("delete element inet spad window4_ssh '{ 192.0.2.1 }'", Event::Elements),
             ("insert rule inet spad guard accept", Event::Ruleset),
             ("add chain inet spad theirs", Event::Ruleset),
             ("add table inet spad '{ flags dormant; }'", Event::Ruleset),
@@ -302,7 +303,7 @@ fn grant_is_added_extended_shortened_withdrawn() {
                 firewall.grant(&element, Duration::from_secs(seconds)).expect("a grant");
                 assert!(about(left(&mut firewall), seconds), "{source} {seconds}");
             }
-            let other = Element { protocol: Protocol::Udp, ..element };
+            let other = Element { terms: Terms::Once, ..element };
             firewall.withdraw(&[other, element, element]).expect("the one that is there goes");
             firewall.withdraw(&[element]).expect("nothing to do");
             assert_eq!(firewall.elements().expect("elements"), []);
@@ -330,13 +331,16 @@ fn grant_ends_by_itself() {
 fn full_set_refuses_and_keeps_what_it_has() {
     isolated("full_set_refuses_and_keeps_what_it_has", || {
         let host = Host::new();
-        let small = guard::ruleset(&GuardInput { set_size: 2, ..guard_input() });
+        let small = rules::ruleset(&Plan { set_size: 2, ..plan() });
         let (mut firewall, _) = host.firewall(Options::default(), &small);
         for source in ["192.0.2.1", "192.0.2.2"] {
             firewall.grant(&element(source), MINUTE).expect("room");
         }
         let error = refusal(firewall.grant(&element("192.0.2.3"), MINUTE));
-        assert!(matches!(&error, FirewallError::SetFull { set } if set == "grants4"), "{error}");
+        assert!(
+            matches!(&error, FirewallError::SetFull { set } if set == "window4_ssh"),
+            "{error}"
+        );
         assert_eq!(firewall.elements().expect("elements").len(), 2);
         firewall.grant(&element("192.0.2.2"), 2 * MINUTE).expect("extending needs no room");
         firewall.grant(&element("2001:db8::1"), MINUTE).expect("the other family has its own");
@@ -348,8 +352,7 @@ fn full_set_refuses_and_keeps_what_it_has() {
 /// Grants for the first so many addresses of a network.
 fn fill(firewall: &mut Firewall, grants: u32) {
     for n in 0..grants {
-        let source = Ipv4Addr::from(0x0a00_0000 + n).into();
-        let element = Element { source, ..element("10.0.0.0") };
+        let element = element(&Ipv4Addr::from(0x0a00_0000 + n).to_string());
         firewall.grant(&element, 10 * MINUTE).expect("a grant");
     }
 }
@@ -377,7 +380,7 @@ fn many_grants_move_to_a_set_of_another_size() {
         let host = Host::new();
         let mut firewall = host.guarded();
         fill(&mut firewall, 3000);
-        let larger = guard::ruleset(&GuardInput { set_size: 70_000, ..guard_input() });
+        let larger = rules::ruleset(&Plan { set_size: 70_000, ..plan() });
         host.run(|| firewall.install(&larger)).expect("a reload");
         assert_eq!(firewall.elements().expect("elements").len(), 3000);
     });

@@ -4,13 +4,15 @@
 
 mod firewall_lab;
 
-use firewall_lab::{Host, guard_input, isolated, network, service};
-use spad::firewall::{GuardInput, Options, Protocol, Ruleset, guard};
+use firewall_lab::{Host, isolated, network, plan, service};
+use spad::firewall::plan::{Access, Labels, Target};
+use spad::firewall::ruleset::{Limit, Unit};
+use spad::firewall::{Options, Plan, Protocol, Ruleset, rules};
 use std::fs;
 use std::path::Path;
 
-fn several() -> GuardInput {
-    GuardInput {
+fn several() -> Plan {
+    Plan {
         services: vec![
             service("ssh", Protocol::Tcp, &[(22, 22), (2200, 2210)]),
             service("vpn", Protocol::Udp, &[(500, 500), (4500, 4500)]),
@@ -22,18 +24,44 @@ fn several() -> GuardInput {
             network("2001:db8:7::", 48),
             network("2001:db8:8::", 61),
         ],
-        label_bit: 5,
+        labels: Labels { granted: 5, cut: 6 },
         set_size: 1000,
-        ..guard_input()
+        ..plan()
     }
 }
 
-fn odd() -> GuardInput {
-    GuardInput {
-        services: vec![service("a\"}; b\n", Protocol::Tcp, &[(1, 65535)])],
+fn odd() -> Plan {
+    Plan {
+        services: vec![service("a-9", Protocol::Tcp, &[(1, 65535)])],
         trusted: vec![network("0.0.0.0", 0), network("::", 0), network("10.0.0.0", 9)],
-        label_bit: 127,
-        ..guard_input()
+        labels: Labels { granted: 127, cut: 0 },
+        ..plan()
+    }
+}
+
+/// Everything that is not in the others.
+fn rich() -> Plan {
+    let rate = Limit { count: 5, unit: Unit::Minute, burst: 5 };
+    let public = |limit| Access::Public(limit);
+    let mut nas = service("nas", Protocol::Tcp, &[(443, 443)]);
+    nas.target = Some(Target {
+        v4: Some([10, 0, 0, 5].into()),
+        v6: "2001:db8::5".parse().ok(),
+        port: Some(8443),
+        source_nat: true,
+    });
+    let mut web = service("web", Protocol::Tcp, &[(80, 80), (8080, 8090)]);
+    web.access = public(Some(rate));
+    let mut dns = service("dns", Protocol::Udp, &[(53, 53)]);
+    dns.access = public(None);
+    Plan {
+        services: vec![nas, web, dns],
+        trusted: vec![network("10.0.0.0", 8)],
+        destination: true,
+        widths4: vec![28, 24],
+        widths6: vec![],
+        absolute_bans: true,
+        ..plan()
     }
 }
 
@@ -48,19 +76,24 @@ fn assert_golden(file: &str, ruleset: &Ruleset) {
 
 #[test]
 fn one_service() {
-    assert_golden("one_service.nft", &guard::ruleset(&guard_input()));
+    assert_golden("one_service.nft", &rules::ruleset(&plan()));
 }
 
 #[test]
 fn several_services_and_trusted_networks() {
-    assert_golden("several_services.nft", &guard::ruleset(&several()));
+    assert_golden("several_services.nft", &rules::ruleset(&several()));
+}
+
+#[test]
+fn targets_public_services_and_widths() {
+    assert_golden("targets_public_services.nft", &rules::ruleset(&rich()));
 }
 
 #[test]
 fn text_means_what_is_sent() {
     isolated("text_means_what_is_sent", || {
-        for input in [guard_input(), several(), odd()] {
-            let ruleset = guard::ruleset(&input);
+        for input in [plan(), several(), odd(), rich()] {
+            let ruleset = rules::ruleset(&input);
             let (sent, loaded) = (Host::new(), Host::new());
             let _firewall = sent.firewall(Options::default(), &ruleset);
             loaded.nft(&ruleset.to_string());

@@ -122,7 +122,7 @@ fn the_list_of_grants_has_what_people_and_programs_need() -> Result {
     let alice = site.client(&server, "alice")?;
     let grant = site.open(&server, &alice, &[])?;
     assert_eq!((grant.client.as_str(), grant.service.as_str()), ("alice", "ssh"));
-    assert_eq!((grant.protocol.as_str(), grant.port), ("tcp", 22));
+    assert_eq!(grant.ports, ["tcp/22"]);
     assert_eq!((grant.mode.as_str(), grant.source), ("window", site.client.v4()?));
     assert!(grant.expires_in <= Duration::from_secs(30) && !grant.expires_in.is_zero());
     let text = server.spad(&["grants"])?.ok()?.stdout;

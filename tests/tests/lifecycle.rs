@@ -39,7 +39,7 @@ fn a_grant_is_listed_with_its_client_after_kill_9_and_a_new_start() -> Result {
     let after = server.grants()?;
     assert_eq!(after.len(), 1, "{after:?}");
     assert_eq!((&after[0].client, after[0].source), (&before.client, before.source));
-    assert_eq!((&after[0].service, after[0].port), (&before.service, before.port));
+    assert_eq!((&after[0].service, &after[0].ports), (&before.service, &before.ports));
     assert!(after[0].expires_in < before.expires_in, "{after:?}, before {before:?}");
     assert!(site.reaches(&site.client, 22)? && !site.reaches(&site.stranger, 22)?);
     site.close(&server, "alice")

@@ -4,10 +4,11 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::parse::Fault;
+use super::value::Fault;
 
 /// Keys at the top.
 pub(super) const TOP: &[&str] = &[
+    "firewall",
     "interfaces",
     "keys-dir",
     "listen-port",
@@ -20,7 +21,33 @@ pub(super) const TOP: &[&str] = &[
 ];
 
 /// Keys of `[service.NAME]`.
-pub(super) const SERVICE: &[&str] = &["max-ttl", "port", "protocol", "ttl"];
+pub(super) const SERVICE: &[&str] = &[
+    "cut-on-expiry",
+    "max-ttl",
+    "mode",
+    "port",
+    "ports",
+    "protocol",
+    "public",
+    "rate",
+    "source-nat",
+    "target",
+    "ttl",
+];
+
+/// Keys of `[firewall]`.
+pub(super) const FIREWALL: &[&str] = &[
+    "bans",
+    "cut-label-bit",
+    "grant-destination",
+    "label-bit",
+    "mark-bit",
+    "max-grants",
+    "mode",
+    "own-table",
+    "widths-ipv4",
+    "widths-ipv6",
+];
 
 /// Refuses the first key of `table` that is not among `known`.
 pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {

@@ -1,21 +1,19 @@
 //! `spad.toml`: read, checked, and turned into types that cannot be wrong.
 
 mod known;
+mod packet_filter;
 mod parse;
+mod service;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::firewall::{Element, GuardInput, Network, PortRange, Protected, Ruleset, guard};
-use crate::grants::Grant;
-use spa_proto::{Prefix, Protocol, Service, ServiceName, Tolerance};
-
-/// Bit of the conntrack label that marks connections made through a grant.
-const LABEL_BIT: u8 = 62;
-/// How many grants there can be at once, for each family.
-const SET_SIZE: u32 = 131_072;
+use crate::firewall::plan::{self, Access, Labels, Mode, Plan, Ports, Target};
+use crate::firewall::{Element, Options, Ruleset, rules};
+use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
 /// What an administrator has written, with the defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +34,8 @@ pub struct Config {
     pub trusted: Vec<Prefix>,
     /// Who the gatekeeper runs as.
     pub user: String,
+    /// How the packet filter is used.
+    pub firewall: FirewallConfig,
     /// What is protected, by name; at least one.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
 }
@@ -49,17 +49,63 @@ pub enum Interfaces {
     Named(Vec<String>),
 }
 
-/// One protected service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the packet filter is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirewallConfig {
+    /// How much of it is ours.
+    pub mode: Mode,
+    /// Whether our table is to be owned, where the kernel knows how to.
+    pub own: bool,
+    /// Bits of the conntrack label that are ours.
+    pub labels: Labels,
+    /// Bit of the packet mark that is ours in mode `attach`.
+    pub mark_bit: u8,
+    /// How many grants there can be at once in each set: for each service,
+    /// family, grant mode and width.
+    pub set_size: u32,
+    /// Whether a grant is for the address of this host that was knocked at.
+    pub destination: bool,
+    /// Widths of grants for more than one IPv4 address, the narrowest first.
+    pub widths4: Vec<u8>,
+    /// The same for IPv6.
+    pub widths6: Vec<u8>,
+    /// Whether a ban holds against a valid knock too.
+    pub absolute_bans: bool,
+}
+
+impl Default for FirewallConfig {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Guard,
+            own: true,
+            labels: Labels { granted: 95, cut: 94 },
+            mark_bit: 30,
+            set_size: 131_072,
+            destination: true,
+            widths4: vec![24],
+            widths6: vec![64],
+            absolute_bans: false,
+        }
+    }
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceConfig {
-    /// Its transport protocol.
-    pub protocol: Protocol,
-    /// Its port.
-    pub port: u16,
+    /// Its ports; one at least, and no other service has any of them.
+    pub ports: Vec<Ports>,
     /// How long a grant lasts that asks for no duration.
     pub ttl: Duration,
     /// How long a grant lasts at most.
     pub max_ttl: Duration,
+    /// How a grant can be used that does not ask for a mode.
+    pub mode: GrantMode,
+    /// Who may connect.
+    pub access: Access,
+    /// The inner host behind it.
+    pub target: Option<Target>,
+    /// Whether connections end with the grant that they were made through.
+    pub cut_on_expiry: bool,
 }
 
 /// Why a configuration is not used.
@@ -96,43 +142,79 @@ impl Config {
         parse::config(text).map_err(|fault| (fault.line(text), fault.what))
     }
 
-    /// The ruleset that this configuration asks for.
+    /// What this configuration asks of the packet filter.
     #[must_use]
-    pub fn ruleset(&self) -> Ruleset {
-        let protected = |(name, service): (&ServiceName, &ServiceConfig)| Protected {
-            name: name.to_string(),
-            protocol: service.protocol,
-            ports: vec![PortRange::single(service.port)],
-        };
-        guard::ruleset(&GuardInput {
+    pub fn plan(&self) -> Plan {
+        let firewall = &self.firewall;
+        Plan {
+            mode: firewall.mode,
             knock_port: self.listen_port,
-            services: self.services.iter().map(protected).collect(),
-            trusted: self.trusted.iter().filter_map(network).collect(),
-            label_bit: LABEL_BIT,
-            set_size: SET_SIZE,
-        })
+            services: self.services.iter().map(planned).collect(),
+            trusted: self.trusted.clone(),
+            labels: firewall.labels,
+            mark_bit: firewall.mark_bit,
+            set_size: firewall.set_size,
+            destination: firewall.destination,
+            widths4: firewall.widths4.clone(),
+            widths6: firewall.widths6.clone(),
+            absolute_bans: firewall.absolute_bans,
+        }
     }
 
-    /// Whether a grant is still for what its service is here.
+    /// The ruleset of that.
     #[must_use]
-    pub fn offers(&self, grant: &Grant) -> bool {
-        let here = self.services.get(&grant.service);
-        let Element { protocol, port, .. } = grant.element;
-        here.is_some_and(|here| (here.protocol, here.port) == (protocol, port))
+    pub fn ruleset(&self) -> Ruleset {
+        rules::ruleset(&self.plan())
+    }
+
+    /// How the table is to be held.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options { own: self.firewall.own }
+    }
+
+    /// Whether a grant is still for something that can be granted here.
+    #[must_use]
+    pub fn offers(&self, element: &Element) -> bool {
+        let knock = self.services.get(&element.service).map(|service| service.access);
+        let (source, firewall) = (element.source, &self.firewall);
+        let width = source.prefix_len();
+        let known = match source.address().is_ipv4() {
+            true => width == 32 || firewall.widths4.contains(&width),
+            false => width == 128 || firewall.widths6.contains(&width),
+        };
+        knock == Some(Access::Knock)
+            && known
+            && element.destination.is_some() == firewall.destination
     }
 
     /// The service that a knock names, by name or by protocol and port.
     #[must_use]
-    pub fn service(&self, asked: Service) -> Option<(ServiceName, ServiceConfig)> {
-        self.services
-            .iter()
-            .find(|(name, service)| match asked {
-                Service::Named(asked) => asked == **name,
-                Service::Port(protocol, port) => {
-                    (protocol, port) == (service.protocol, service.port)
-                }
-            })
-            .map(|(name, service)| (*name, *service))
+    pub fn service(&self, asked: Service) -> Option<(ServiceName, &ServiceConfig)> {
+        let named = |(name, service): &(&ServiceName, &ServiceConfig)| match asked {
+            Service::Named(asked) => asked == **name,
+            Service::Port(protocol, port) => service
+                .ports
+                .iter()
+                .any(|ports| ports.protocol == protocol && ports.range.contains(port)),
+        };
+        self.services.iter().find(named).map(|(name, service)| (*name, service))
+    }
+
+    /// The ports of a service, as people write them; none if it is not there.
+    #[must_use]
+    pub fn ports(&self, service: &ServiceName) -> Vec<String> {
+        let ports = self.services.get(service).map(|service| service.ports.as_slice());
+        ports.unwrap_or_default().iter().map(Ports::to_string).collect()
+    }
+}
+
+fn planned((name, service): (&ServiceName, &ServiceConfig)) -> plan::Service {
+    plan::Service {
+        name: *name,
+        ports: service.ports.clone(),
+        access: service.access,
+        target: service.target,
     }
 }
 
@@ -157,10 +239,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-fn network(prefix: &Prefix) -> Option<Network> {
-    Network::containing(prefix.address(), prefix.prefix_len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,8 +253,10 @@ mod tests {
         assert_eq!(config.listen_port, 62201);
         assert_eq!(config.interfaces, Interfaces::Any);
         assert_eq!(config.keys_dir, Path::new("/etc/spad/keys"));
-        let ssh = config.services[&"ssh".parse().unwrap()];
-        assert_eq!((ssh.protocol, ssh.port), (Protocol::Tcp, 22));
+        let ssh = &config.services[&"ssh".parse().unwrap()];
+        assert_eq!(config.ports(&"ssh".parse().unwrap()), ["tcp/22"]);
+        assert_eq!((ssh.mode, ssh.access), (GrantMode::Window, Access::Knock));
+        assert_eq!(config.firewall, FirewallConfig::default());
         assert_eq!((ssh.ttl, ssh.max_ttl), (Duration::from_secs(30), Duration::from_secs(300)));
     }
 
@@ -195,8 +275,8 @@ mod tests {
         assert_eq!(config.tolerance.as_duration(), Duration::from_secs(10));
         assert_eq!(config.trusted.len(), 2);
         assert_eq!(config.user, "nobody");
-        let dns = config.services[&"dns".parse().unwrap()];
-        assert_eq!((dns.protocol, dns.port), (Protocol::Udp, 53));
+        let dns = &config.services[&"dns".parse().unwrap()];
+        assert_eq!(config.ports(&"dns".parse().unwrap()), ["udp/53"]);
         assert_eq!(dns.max_ttl, Duration::from_secs(7200));
         assert_eq!(config.service("udp/53".parse().unwrap()).unwrap().1, dns);
         assert_eq!(config.service("tcp/53".parse().unwrap()), None);

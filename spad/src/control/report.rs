@@ -13,14 +13,16 @@ pub struct Grant {
     pub client: String,
     /// Name of the service.
     pub service: String,
-    /// The source address that is let in.
+    /// The source address that is let in, or the prefix.
     pub source: String,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Port of the service.
-    pub port: u16,
-    /// How it can be used: `window`.
+    /// The address of this host that it may connect to; `None` for all of them.
+    pub destination: Option<String>,
+    /// Ports of the service: `tcp/22`, `udp/60000-61000`.
+    pub ports: Vec<String>,
+    /// How it can be used: `window`, `once`, `bound`.
     pub mode: String,
+    /// The source port that it is bound to.
+    pub source_port: Option<u16>,
     /// Milliseconds until the kernel removes it.
     pub expires_in_ms: u64,
 }
@@ -30,7 +32,7 @@ pub struct Grant {
 pub struct Status {
     /// Version of the program.
     pub version: String,
-    /// What it does with the firewall: `guard`.
+    /// What it does with the firewall: `guard`, `managed`, `attach`.
     pub mode: String,
     /// Whether knocks are heard.
     pub capture: Capture,

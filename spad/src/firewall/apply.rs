@@ -1,20 +1,20 @@
 //! The ruleset in the kernel: installs it, holds it, compares it, and adds and
 //! removes grants.
 
-use super::element::{self, Connection, Element};
+use super::element::Connection;
 use super::error::{Drift, FirewallError};
 use super::existing;
-use super::guard::MARK;
+use super::grant_set::GrantSet;
 use super::netlink::Channel;
 use super::replacement::{Replacement, SetElements};
-use super::requests::{self, ELEMENTS_PER_MESSAGE, KeyWithTimeout};
+use super::requests::{self, ELEMENTS_PER_MESSAGE};
+use super::rules::MARK;
 use super::ruleset::{Ruleset, TABLE};
 use super::snapshot::{self, Snapshot};
 use super::transaction::{Subject, Transaction};
-use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP};
-use std::collections::{BTreeMap, BTreeSet};
+use nix::libc::{EINVAL, EOPNOTSUPP};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 const NFT_TABLE_F_OWNER: u32 = 2;
 const NFT_TABLE_F_PERSIST: u32 = 4;
@@ -63,9 +63,11 @@ pub struct Installed {
 /// it for the life of the process. When it is dropped, the table stays, and
 /// stays shut; grants in it end on time.
 pub struct Firewall {
-    channel: Channel,
+    pub(super) channel: Channel,
     own: bool,
     installed: Option<Snapshot>,
+    /// The sets that hold grants, as installed.
+    pub(super) sets: Vec<GrantSet>,
     /// Those of the very first start, should the table have to be made anew.
     existing: BTreeSet<Connection>,
 }
@@ -87,7 +89,13 @@ impl Firewall {
         let channel = Channel::open()?;
         // Says at once whether we may, and whether the kernel can.
         Snapshot::read(&channel)?;
-        Ok(Self { channel, own: options.own, installed: None, existing: BTreeSet::new() })
+        Ok(Self {
+            channel,
+            own: options.own,
+            installed: None,
+            sets: Vec::new(),
+            existing: BTreeSet::new(),
+        })
     }
 
     /// Puts `ruleset` in force, in one transaction: at no moment is anything
@@ -119,6 +127,7 @@ impl Firewall {
             warnings,
         };
         self.installed = Some(wanted);
+        self.sets.clone_from(&ruleset.grants);
         match self.verify() {
             Ok(()) => Ok(report),
             Err(Drift::Changed(differences)) => Err(FirewallError::ReadBack(differences)),
@@ -138,82 +147,6 @@ impl Firewall {
         let gone = || vec![format!("table 'inet {TABLE}' is gone")];
         let differences = now.map_or_else(gone, |now| wanted.differences(&now));
         if differences.is_empty() { Ok(()) } else { Err(Drift::Changed(differences)) }
-    }
-
-    /// Adds `element` for `timeout` from now. If it is there already, that is
-    /// the time it has left from now on, be it more or less than before.
-    ///
-    /// # Errors
-    /// [`FirewallError::SetFull`]: others are untouched. [`FirewallError::BadElement`]
-    /// for less than a millisecond.
-    pub fn grant(&mut self, element: &Element, timeout: Duration) -> Result<(), FirewallError> {
-        if timeout.as_millis() == 0 {
-            return Err(FirewallError::BadElement("its time is over".to_owned()));
-        }
-        let set = element.set();
-        let elements = [(element.key(), Some(timeout))];
-        let mut transaction = Transaction::new();
-        // Out and in again, because not every kernel changes the time of an
-        // element that is there; and first in, because a transaction that fails
-        // for want of one to take out costs ten milliseconds instead of 0.03.
-        transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
-        transaction.push(elements_of(set), requests::delete_elements(set, &elements))?;
-        transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
-        self.channel.commit(transaction)
-    }
-
-    /// Removes elements; those that are not there are passed over.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn withdraw(&mut self, elements: &[Element]) -> Result<(), FirewallError> {
-        match self.put_in_and_out(elements) {
-            Err(FirewallError::SetFull { .. }) => {}
-            result => return result,
-        }
-        // No room even for a moment: one by one, missing or not.
-        for element in elements {
-            match self.take_out(element) {
-                Err(e) if !is_missing(&e) => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes elements without a failure if one is missing. Nobody sees them
-    /// in between: it is one transaction.
-    fn put_in_and_out(&self, elements: &[Element]) -> Result<(), FirewallError> {
-        let mut by_set: BTreeMap<&str, Vec<KeyWithTimeout>> = BTreeMap::new();
-        // Each once: it can be taken out only once.
-        for element in elements.iter().collect::<BTreeSet<_>>() {
-            by_set.entry(element.set()).or_default().push((element.key(), None));
-        }
-        let mut transaction = Transaction::new();
-        for (set, keys) in by_set {
-            for keys in keys.chunks(ELEMENTS_PER_MESSAGE) {
-                transaction.push(elements_of(set), requests::add_elements(set, keys))?;
-                transaction.push(elements_of(set), requests::delete_elements(set, keys))?;
-            }
-        }
-        self.channel.commit(transaction)
-    }
-
-    fn take_out(&self, element: &Element) -> Result<(), FirewallError> {
-        let keys = [(element.key(), None)];
-        let mut transaction = Transaction::new();
-        transaction
-            .push(elements_of(element.set()), requests::delete_elements(element.set(), &keys))?;
-        self.channel.commit(transaction)
-    }
-
-    /// All grants in force, with the time each has left; [`Duration::MAX`] for
-    /// one without end, which somebody else must have made.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn elements(&mut self) -> Result<Vec<(Element, Duration)>, FirewallError> {
-        element::grants(&self.channel)
     }
 
     /// Whether the kernel keeps everybody else from changing the table.
@@ -300,7 +233,8 @@ impl Firewall {
         transaction.define(ruleset, flags)?;
         for (set, elements) in &elements {
             for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
-                transaction.push(elements_of(set), requests::add_elements(set, elements))?;
+                transaction
+                    .push(Subject::Elements(set.clone()), requests::add_elements(set, elements))?;
             }
         }
         self.channel.commit(transaction)?;
@@ -326,19 +260,10 @@ impl Firewall {
     }
 }
 
-fn elements_of(set: &str) -> Subject {
-    Subject::Elements(set.to_owned())
-}
-
 /// Whether the kernel refused the table itself, as those do that do not know
 /// its flags: `owner` came with Linux 5.12, `persist` with 6.9.
 fn owner_is_unknown(error: &FirewallError) -> bool {
     let FirewallError::Refused { what, source } = error else { return false };
     let unknown = matches!(source.raw_os_error(), Some(EOPNOTSUPP | EINVAL));
     unknown && *what == Subject::Table.to_string()
-}
-
-fn is_missing(error: &FirewallError) -> bool {
-    let FirewallError::Refused { source, .. } = error else { return false };
-    source.raw_os_error() == Some(ENOENT)
 }

@@ -1,25 +1,27 @@
 //! The firewall: the table `inet spad`, from plain data to the kernel.
 //!
 //! ```text
-//! configuration → guard → Ruleset ─┬→ text      what `spad check` prints
+//! configuration → plan → rules → Ruleset ─┬→ text      what `spad check` prints
 //!                                  └→ encode → transaction → netlink → kernel
 //!                                                 snapshot ← lists ←──┘
 //! ```
 //!
-//! [`guard::ruleset`] is pure. [`Firewall`] installs what it returns, and adds
+//! [`rules::ruleset`] is pure. [`Firewall`] installs what it returns, and adds
 //! and removes grants; [`Watch`] tells when somebody else has been at it.
 
 mod apply;
 mod conntrack;
 mod element;
+mod elements;
 mod encode;
 mod error;
 mod existing;
-pub mod guard;
+mod grant_set;
 mod netlink;
-mod network;
+pub mod plan;
 mod replacement;
 mod requests;
+pub mod rules;
 pub mod ruleset;
 mod snapshot;
 mod state;
@@ -29,10 +31,10 @@ mod watch;
 mod wire;
 
 pub use apply::{Firewall, Installed, Options, Origin};
-pub use element::Element;
+pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
-pub use guard::{GuardInput, Protected};
-pub use network::Network;
+pub use grant_set::GrantSet;
+pub use plan::{Mode, Plan};
 pub use ruleset::{PortRange, Ruleset};
 pub use spa_proto::Protocol;
 pub use watch::{Event, Watch};

@@ -4,7 +4,7 @@
 //! meets either all of the old rules or all of the new ones. A chain that is
 //! taken away works until the new ones do.
 
-use super::element;
+use super::elements;
 use super::error::FirewallError;
 use super::netlink::Channel;
 use super::requests::{self, KeyWithTimeout};
@@ -76,7 +76,7 @@ impl Replacement {
         for (name, set) in &wanted.sets {
             let comes_back = old.sets.get(name).is_some_and(|other| same_key(set, other));
             if comes_back && self.removes_set(name) {
-                let mut elements = element::list(channel, name)?;
+                let mut elements = elements::list(channel, name)?;
                 elements.retain(|(_, left)| left.is_some_and(|left| !left.is_zero()));
                 carried.push((name.clone(), elements));
             }

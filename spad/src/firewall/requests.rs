@@ -1,9 +1,9 @@
 //! Messages to nftables that libnftnl's safe interface has no words for:
 //! tables with flags, sets with timeouts, their elements, and lists.
 
-use super::ruleset::{Datatype, Set, TABLE};
+use super::ruleset::{Datatype, Helper, Limit, Set, TABLE};
 use super::wire;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
@@ -19,6 +19,20 @@ const TYPE_PROTOCOL: u32 = 12;
 const TYPE_PORT: u32 = 13;
 /// Bits of each field's type in the type of a concatenation.
 const TYPE_BITS: u32 = 6;
+// linux/netfilter/nf_tables.h
+const NFTA_SET_EXPR: u16 = 17;
+const NFTA_OBJ_TABLE: u16 = 1;
+const NFTA_OBJ_NAME: u16 = 2;
+const NFTA_OBJ_TYPE: u16 = 3;
+const NFTA_OBJ_DATA: u16 = 4;
+const NFTA_CT_HELPER_NAME: u16 = 1;
+const NFTA_CT_HELPER_L4PROTO: u16 = 3;
+const NFT_OBJECT_CT_HELPER: u32 = 3;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_LIMIT_RATE: u16 = 1;
+const NFTA_LIMIT_UNIT: u16 = 2;
+const NFTA_LIMIT_BURST: u16 = 3;
 /// Kind of the table's comment in its user data.
 const UDATA_COMMENT: u8 = 0;
 /// Elements in one message, so that it stays under the 64 KiB of an attribute.
@@ -53,6 +67,21 @@ pub(crate) fn delete_chain(name: &str) -> Vec<u8> {
     change(NfTablesMessage::DeleteChain(ChainMessage { attributes }), 0)
 }
 
+/// A helper of connection tracking.
+pub(crate) fn add_helper(helper: &Helper) -> Vec<u8> {
+    let data = [
+        nla(NFTA_CT_HELPER_NAME, text(&helper.name)),
+        nla(NFTA_CT_HELPER_L4PROTO, [helper.protocol.number()]),
+    ];
+    let object = vec![
+        nla(NFTA_OBJ_TABLE, text(TABLE)),
+        nla(NFTA_OBJ_NAME, text(&helper.name)),
+        nla(NFTA_OBJ_TYPE, NFT_OBJECT_CT_HELPER.to_be_bytes()),
+        nla(NFTA_OBJ_DATA | NLA_F_NESTED, emitted(&data)),
+    ];
+    change(NfTablesMessage::NewObject(object), NLM_F_CREATE)
+}
+
 pub(crate) fn add_set(set: &Set, id: u32) -> Vec<u8> {
     let mut attributes = vec![
         SetAttribute::Table(TABLE.to_owned()),
@@ -64,6 +93,9 @@ pub(crate) fn add_set(set: &Set, id: u32) -> Vec<u8> {
         SetAttribute::Id(id),
     ];
     attributes.extend(set.timeout.map(|t| SetAttribute::Timeout(milliseconds(t))));
+    attributes.extend(set.limit.map(|limit| {
+        SetAttribute::Other(nla(NFTA_SET_EXPR | NLA_F_NESTED, limit_expression(limit)))
+    }));
     change(NfTablesMessage::NewSet(SetMessage { attributes }), NLM_F_CREATE)
 }
 
@@ -140,8 +172,35 @@ fn comment_data(comment: &str) -> Vec<u8> {
 }
 
 fn flags(set: &Set) -> SetFlags {
-    let dynamic = if set.dynamic { SetFlags::Eval } else { SetFlags::empty() };
-    SetFlags::Timeout | dynamic
+    let when = |yes, flag| if yes { flag } else { SetFlags::empty() };
+    SetFlags::Timeout | when(set.dynamic, SetFlags::Eval) | when(set.interval, SetFlags::Interval)
+}
+
+/// What each element of a set carries, as libnftnl would write it.
+fn limit_expression(limit: Limit) -> Vec<u8> {
+    let data = [
+        nla(NFTA_LIMIT_RATE, u64::from(limit.count).to_be_bytes()),
+        nla(NFTA_LIMIT_UNIT, u64::from(limit.unit.seconds()).to_be_bytes()),
+        nla(NFTA_LIMIT_BURST, limit.burst.to_be_bytes()),
+    ];
+    let name = nla(NFTA_EXPR_NAME, *b"limit\0");
+    let data = nla(NFTA_EXPR_DATA | NLA_F_NESTED, emitted(&data));
+    emitted(&[name, data])
+}
+
+fn nla(kind: u16, value: impl Into<Vec<u8>>) -> DefaultNla {
+    DefaultNla::new(kind, value.into())
+}
+
+/// Ended by a zero byte.
+fn text(text: &str) -> Vec<u8> {
+    text.bytes().chain([0]).collect()
+}
+
+fn emitted(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
 }
 
 fn key_type(key: &[Datatype]) -> u32 {

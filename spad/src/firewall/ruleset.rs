@@ -2,8 +2,9 @@
 //! into netlink messages and tests compare. It covers what our rulesets need,
 //! not all of nftables.
 
-use super::network::Network;
-use spa_proto::Protocol;
+use super::grant_set::GrantSet;
+use spa_proto::{Prefix, Protocol};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The name of our table, of the family `inet`.
@@ -16,6 +17,10 @@ pub struct Ruleset {
     pub comment: String,
     /// The sets, each before the rules that use it.
     pub sets: Vec<Set>,
+    /// Those of them that hold grants.
+    pub grants: Vec<GrantSet>,
+    /// Helpers of connection tracking that rules put connections in the care of.
+    pub helpers: Vec<Helper>,
     /// The chains, base and regular.
     pub chains: Vec<Chain>,
     /// What becomes of connections that are there before the first ruleset.
@@ -36,6 +41,42 @@ pub struct Existing {
     pub set6: String,
 }
 
+/// A helper of connection tracking, as an object of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helper {
+    /// What the kernel calls it, and the object too: `ftp`, `tftp`, `sip`…
+    pub name: String,
+    /// Of which transport protocol the connections are.
+    pub protocol: Protocol,
+}
+
+/// How often something may happen: a bucket of `burst` that fills up by `count`
+/// each `unit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// How often in a unit; at least 1.
+    pub count: u32,
+    /// One of those that nft has a word for.
+    pub unit: Unit,
+    /// How often at once; at least 1.
+    pub burst: u32,
+}
+
+/// A unit of time in a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 3600 s.
+    Hour,
+    /// 24 hours.
+    Day,
+    /// 7 days.
+    Week,
+}
+
 /// A named set whose elements time out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -45,6 +86,10 @@ pub struct Set {
     pub key: Vec<Datatype>,
     /// Whether rules add to it.
     pub dynamic: bool,
+    /// Whether its elements are ranges.
+    pub interval: bool,
+    /// How often each element matches.
+    pub limit: Option<Limit>,
     /// Lifetime of an element for which none is given; `None` is for ever.
     pub timeout: Option<Duration>,
     /// How many elements it can hold.
@@ -79,6 +124,9 @@ pub struct Chain {
 /// The place of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
+    /// Whether it translates addresses; then it sees only the first packet of
+    /// each connection.
+    pub nat: bool,
     /// The stage on a packet's way.
     pub stage: Stage,
     /// Lower is earlier. Conntrack works at −200, destination NAT at −100,
@@ -93,6 +141,8 @@ pub enum Stage {
     Prerouting,
     /// To be delivered on this host.
     Input,
+    /// On its way through this host.
+    Forward,
     /// Made by this host.
     Output,
     /// About to leave.
@@ -117,6 +167,18 @@ pub enum Statement {
     FromBridge,
     /// The packet leaves through the loopback interface.
     ToLoopback,
+    /// The packet came in through the interface of this name.
+    FromInterface(String),
+    /// The packet leaves through the interface of this name.
+    ToInterface(String),
+    /// The packet was sent to more than one host.
+    SentTo(Many),
+    /// A message of ICMP of this type.
+    Icmp(u8),
+    /// A message of ICMPv6 of this type.
+    Icmpv6(u8),
+    /// The packet did not come in by the interface that leads back to its source.
+    WrongWay,
     /// The transport protocol.
     Protocol(Protocol),
     /// The transport protocol and one of its two ports.
@@ -129,7 +191,7 @@ pub enum Statement {
         set: u8,
     },
     /// One of the two addresses lies in this network.
-    Within(Side, Network),
+    Within(Side, Prefix),
     /// What the routing tables call one of the two addresses.
     Routed(Side, AddressType),
     /// The same, as seen from the interface that the packet came in by.
@@ -140,16 +202,40 @@ pub enum Statement {
     Direction(Direction),
     /// The connection's source address or port is translated.
     SourceTranslated,
+    /// The connection's destination address or port is translated.
+    DestinationTranslated,
+    /// Connection tracking calls the packet one of these.
+    State(&'static [State]),
+    /// The packet carries all bits of this mark.
+    Marked(u32),
     /// The fields, together, are an element of the set.
     InSet(Vec<Field>, String),
     /// Adds the fields to the set, or begins their lifetime anew.
     Update(Vec<Field>, String),
+    /// The source of these fields does it more often than that; remembers each
+    /// in the set.
+    MoreOften(Vec<Field>, String, Limit),
+    /// All packets that come here together do it no more often than that.
+    NoMoreThan(Limit),
     /// Gives the connection this label bit.
     Label(u8),
+    /// Gives the packet the bits of this mark, beside those that it has.
+    Mark(u32),
+    /// Puts the connection in the care of the helper of this name.
+    Help(String),
+    /// Writes a line about the packet to the kernel's log, with this in front.
+    Log(String),
     /// Keeps the packet out of connection tracking.
     NoTrack,
     /// Counts packets and bytes.
     Counter,
+    /// Sends the connection to this address instead, and to this port if there
+    /// is one.
+    DestinationNat(IpAddr, Option<u16>),
+    /// Lets the connection appear to come from this address.
+    SourceNat(IpAddr),
+    /// Lets the connection appear to come from the interface that it leaves by.
+    Masquerade,
     /// Ends the base chain: the packet passes.
     Accept,
     /// Ends everything: the packet is gone.
@@ -158,6 +244,28 @@ pub enum Statement {
     Jump(String),
     /// Goes on in another chain, without coming back.
     Goto(String),
+}
+
+/// What connection tracking calls a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It fits no connection, and begins none.
+    Invalid,
+    /// Of a connection that has been answered.
+    Established,
+    /// It begins a connection that another one has announced.
+    Related,
+    /// It begins a connection.
+    New,
+}
+
+/// More than one receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Many {
+    /// All hosts of a network.
+    Broadcast,
+    /// The members of a group.
+    Multicast,
 }
 
 /// Which end of a packet's way.
@@ -176,6 +284,10 @@ pub enum Field {
     Ipv4(Side),
     /// An IPv6 address; no match for IPv4 packets.
     Ipv6(Side),
+    /// The source's first bits, this many, as an IPv4 address.
+    Ipv4Net(u8),
+    /// The source's first bits, this many, as an IPv6 address.
+    Ipv6Net(u8),
     /// The transport protocol's number.
     Protocol,
     /// A port. The rule, or the way to it, makes sure that there are ports.
@@ -209,6 +321,40 @@ pub enum Direction {
 pub struct PortRange {
     first: u16,
     last: u16,
+}
+
+impl Limit {
+    /// Once, and not again before a week is over.
+    pub const ONCE: Self = Self { count: 1, unit: Unit::Week, burst: 1 };
+}
+
+impl Unit {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week];
+
+    /// Its length in seconds.
+    #[must_use]
+    pub const fn seconds(self) -> u32 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3600,
+            Self::Day => 24 * 3600,
+            Self::Week => 7 * 24 * 3600,
+        }
+    }
+}
+
+impl State {
+    /// `NF_CT_STATE_*_BIT` of `linux/netfilter/nf_conntrack_common.h`.
+    pub(crate) const fn bit(self) -> u32 {
+        match self {
+            Self::Invalid => 1,
+            Self::Established => 2,
+            Self::Related => 4,
+            Self::New => 8,
+        }
+    }
 }
 
 impl PortRange {
@@ -259,8 +405,8 @@ impl Field {
     /// The type of this field's values.
     pub(crate) fn datatype(self) -> Datatype {
         match self {
-            Self::Ipv4(_) => Datatype::Ipv4Address,
-            Self::Ipv6(_) => Datatype::Ipv6Address,
+            Self::Ipv4(_) | Self::Ipv4Net(_) => Datatype::Ipv4Address,
+            Self::Ipv6(_) | Self::Ipv6Net(_) => Datatype::Ipv6Address,
             Self::Protocol => Datatype::Protocol,
             Self::Port(_) => Datatype::Port,
         }

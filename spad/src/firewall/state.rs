@@ -1,6 +1,7 @@
 //! Objects of nftables as netlink messages have them, without what differs from
 //! one installation to the next: handles, transaction numbers, counts.
 
+use super::wire;
 use netlink_packet_core::{NLA_TYPE_MASK, Nla};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ExpressionAttribute, Expressions, Hook, ListAttribute, RuleAttribute,
@@ -8,6 +9,9 @@ use netlink_packet_netfilter::nftables::{
 };
 use std::collections::BTreeMap;
 
+// linux/netfilter/nf_tables.h
+const NFTA_DYNSET_EXPR: u16 = 7;
+const NFTA_EXPR_DATA: u16 = 2;
 /// Kind of the table's comment in its user data.
 const UDATA_COMMENT: u8 = 0;
 
@@ -31,6 +35,8 @@ pub(crate) struct SetState {
     /// In milliseconds; 0 for none.
     pub(crate) timeout: u64,
     pub(crate) size: u32,
+    /// Name of the expression that each element carries.
+    pub(crate) expression: String,
 }
 
 /// What a chain is, without its rules.
@@ -83,6 +89,9 @@ impl From<&[SetAttribute]> for SetState {
                 SetAttribute::KeyType(number) => state.key_type = *number,
                 SetAttribute::KeyLen(len) => state.key_len = *len,
                 SetAttribute::Timeout(timeout) => state.timeout = *timeout,
+                SetAttribute::Expression(ExpressionAttribute::Name(name)) => {
+                    state.expression.clone_from(name);
+                }
                 SetAttribute::Description(description) => state.size = size(description),
                 _ => {}
             }
@@ -145,6 +154,11 @@ impl From<&[ExpressionAttribute]> for ExpressionState {
                 _ => {}
             }
         }
+        if let Some(inner) = state.attributes.get_mut(&NFTA_DYNSET_EXPR)
+            && state.name == "dynset"
+        {
+            *inner = plain_expression(inner);
+        }
         if state.name == "counter" {
             // What it has counted is no part of the ruleset.
             state.attributes.clear();
@@ -176,6 +190,23 @@ fn attributes<N: Nla>(list: &[N]) -> BTreeMap<u16, Vec<u8>> {
         (nla.kind() & NLA_TYPE_MASK, value)
     };
     list.iter().map(value).filter(|(_, value)| value.iter().any(|b| *b != 0)).collect()
+}
+
+/// An expression inside another, its attributes' flags and those that are zero
+/// left out.
+fn plain_expression(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    for (kind, value) in wire::nested(bytes) {
+        let inside: Vec<_> = match kind {
+            NFTA_EXPR_DATA => wire::nested(value).collect(),
+            _ => vec![(kind, value)],
+        };
+        for (kind, value) in inside.into_iter().filter(|(_, value)| value.iter().any(|b| *b != 0)) {
+            plain.extend(kind.to_be_bytes());
+            plain.extend(value);
+        }
+    }
+    plain
 }
 
 /// The comment in a table's user data: kind, length, text, NUL.

@@ -7,7 +7,7 @@ use super::ruleset::{Chain, Ruleset, TABLE};
 use super::wire;
 use crate::sys::nft::Serialised;
 use netlink_packet_core::NLM_F_ACK;
-use nftnl::{Batch, ChainType, MsgType, NlMsg, Policy, ProtoFamily, Table};
+use nftnl::{Batch, MsgType, NlMsg, ProtoFamily, Table};
 use std::fmt;
 
 /// libnftnl silently loses a message that is longer than a page.
@@ -27,6 +27,7 @@ pub(crate) struct Transaction {
 pub(crate) enum Subject {
     Whole,
     Table,
+    Helper(String),
     Set(String),
     Elements(String),
     Chain(String),
@@ -63,11 +64,14 @@ impl Transaction {
     /// stays as it is, except that rules are appended.
     pub(crate) fn define(&mut self, ruleset: &Ruleset, flags: u32) -> Result<(), FirewallError> {
         self.push(Subject::Table, requests::add_table(flags, &ruleset.comment))?;
+        for helper in &ruleset.helpers {
+            self.push(Subject::Helper(helper.name.clone()), requests::add_helper(helper))?;
+        }
         for (id, set) in (1..).zip(&ruleset.sets) {
             self.push(Subject::Set(set.name.clone()), requests::add_set(set, id))?;
         }
         let table = Table::new(encode::name(TABLE)?, ProtoFamily::Inet);
-        let with_object = |chain| Ok((chain, chain_object(&table, chain)?));
+        let with_object = |chain| Ok((chain, encode::chain(&table, chain)?));
         let chains: Vec<(&Chain, nftnl::Chain<'_>)> =
             ruleset.chains.iter().map(with_object).collect::<Result<_, FirewallError>>()?;
         // All chains before the first rule, which may jump to any of them.
@@ -111,21 +115,12 @@ impl Transaction {
     }
 }
 
-fn chain_object<'a>(table: &'a Table, chain: &Chain) -> Result<nftnl::Chain<'a>, FirewallError> {
-    let mut object = nftnl::Chain::new(encode::name(&chain.name)?, table);
-    if let Some(hook) = chain.hook {
-        object.set_hook(encode::hook(hook.stage), hook.priority);
-        object.set_type(ChainType::Filter);
-        object.set_policy(Policy::Accept);
-    }
-    Ok(object)
-}
-
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole => f.write_str("the transaction"),
             Self::Table => write!(f, "table 'inet {TABLE}'"),
+            Self::Helper(name) => write!(f, "helper '{name}'"),
             Self::Set(name) => write!(f, "set '{name}'"),
             Self::Elements(set) => write!(f, "an element of set '{set}'"),
             Self::Chain(name) => write!(f, "chain '{name}'"),

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use spa_proto::{Kid, Monotonic, Nonce, Protocol, ServiceName, Timestamp};
+use spa_proto::{Kid, Monotonic, Nonce, Prefix, Timestamp};
 
 use crate::fields::{Reader, millis};
-use crate::firewall::Element;
+use crate::firewall::{Element, Terms};
 
 /// Length of an entry, in bytes.
 pub(super) const RECORD_LEN: usize = 128;
@@ -43,10 +43,10 @@ pub enum Record {
         id: u64,
         /// The client's key-id.
         kid: Kid,
-        /// Name of the service.
-        service: ServiceName,
         /// The element in the kernel.
         element: Element,
+        /// When it was last asked for.
+        since: Monotonic,
         /// When it ends.
         ends: Monotonic,
     },
@@ -69,13 +69,13 @@ impl Record {
                 .put(kid.as_bytes())
                 .number(floor.as_millis())
                 .put(&[u8::from(*complete)]),
-            Self::Grant { id, kid, service, element, ends } => out
+            Self::Grant { id, kid, element, since, ends } => out
                 .put(&[3])
                 .number(*id)
                 .put(kid.as_bytes())
+                .number(millis(since.as_duration()))
                 .number(millis(ends.as_duration()))
-                .put(&encode_element(element))
-                .put(service.as_str().as_bytes()),
+                .element(element),
             Self::Ended { id } => out.put(&[4]).number(*id),
         };
         seal(out.bytes)
@@ -98,13 +98,9 @@ impl Record {
             3 => Self::Grant {
                 id: fields.number()?,
                 kid: Kid::from_bytes(fields.take()?),
+                since: Monotonic::new(Duration::from_millis(fields.number()?)),
                 ends: Monotonic::new(Duration::from_millis(fields.number()?)),
-                element: decode_element(fields.take()?)?,
-                service: std::str::from_utf8(&fields.take::<16>()?)
-                    .ok()?
-                    .trim_end_matches('\0')
-                    .parse()
-                    .ok()?,
+                element: element(&mut fields)?,
             },
             4 => Self::Ended { id: fields.number()? },
             _ => return None,
@@ -128,7 +124,7 @@ pub(super) fn unseal(raw: &Raw) -> Option<&[u8]> {
 }
 
 /// Fields one after the other, the rest zero. The longest entry, a grant, has
-/// 69 bytes.
+/// 96 bytes.
 pub(super) struct Fields {
     pub(super) bytes: [u8; CHECKED],
     at: usize,
@@ -151,36 +147,69 @@ impl Fields {
     pub(super) fn number(&mut self, number: u64) -> &mut Self {
         self.put(&number.to_be_bytes())
     }
-}
 
-/// Family, address, protocol, port.
-fn encode_element(element: &Element) -> [u8; 20] {
-    let mut out = [0; 20];
-    match element.source {
-        IpAddr::V4(v4) => {
-            out[0] = 4;
-            out[1..5].copy_from_slice(&v4.octets());
-        }
-        IpAddr::V6(v6) => {
-            out[0] = 6;
-            out[1..17].copy_from_slice(&v6.octets());
-        }
+    /// Service, source, destination, terms: 55 bytes.
+    fn element(&mut self, element: &Element) -> &mut Self {
+        let mut name = [0; 16];
+        name[..element.service.as_str().len()].copy_from_slice(element.service.as_str().as_bytes());
+        let (kind, port) = match element.terms {
+            Terms::Window => (0, 0),
+            Terms::Once => (1, 0),
+            Terms::Bound(port) => (2, port),
+        };
+        self.put(&name)
+            .address(Some(element.source.address()))
+            .put(&[element.source.prefix_len()])
+            .address(element.destination)
+            .put(&[kind])
+            .put(&port.to_be_bytes())
     }
-    out[17] = element.protocol.number();
-    out[18..].copy_from_slice(&element.port.to_be_bytes());
-    out
+
+    /// Family and address: 17 bytes.
+    fn address(&mut self, address: Option<IpAddr>) -> &mut Self {
+        let mut octets = [0; 16];
+        let family = match address {
+            None => 0,
+            Some(IpAddr::V4(v4)) => {
+                octets[..4].copy_from_slice(&v4.octets());
+                4
+            }
+            Some(IpAddr::V6(v6)) => {
+                octets = v6.octets();
+                6
+            }
+        };
+        self.put(&[family]).put(&octets)
+    }
 }
 
-fn decode_element(bytes: [u8; 20]) -> Option<Element> {
-    let octets: [u8; 16] = bytes.get(1..17)?.try_into().ok()?;
-    let source = match bytes[0] {
-        4 => IpAddr::from(*octets.first_chunk::<4>()?),
-        6 => IpAddr::from(octets),
+fn element(fields: &mut Reader<'_>) -> Option<Element> {
+    let name = fields.take::<16>()?;
+    let service = std::str::from_utf8(&name).ok()?.trim_end_matches('\0').parse().ok()?;
+    let source = address(fields)??;
+    let source = Prefix::new(source, fields.take::<1>()?[0])?;
+    let destination = address(fields)?;
+    let kind = fields.take::<1>()?[0];
+    let port = u16::from_be_bytes(fields.take()?);
+    let terms = match kind {
+        0 => Terms::Window,
+        1 => Terms::Once,
+        2 => Terms::Bound(port),
         _ => return None,
     };
-    let protocols = [Protocol::Tcp, Protocol::Udp];
-    let protocol = protocols.into_iter().find(|protocol| protocol.number() == bytes[17])?;
-    Some(Element { source, protocol, port: u16::from_be_bytes([bytes[18], bytes[19]]) })
+    Some(Element { service, source, destination, terms })
+}
+
+/// `None` for nonsense, and `None` inside for no address.
+fn address(fields: &mut Reader<'_>) -> Option<Option<IpAddr>> {
+    let family = fields.take::<1>()?[0];
+    let octets = fields.take::<16>()?;
+    match family {
+        0 => Some(None),
+        4 => Some(octets.first_chunk::<4>().map(|v4| IpAddr::from(*v4))),
+        6 => Some(Some(IpAddr::from(octets))),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -190,23 +219,24 @@ mod tests {
     fn records() -> Vec<Record> {
         let kid = Kid::from_bytes([1; 16]);
         let time = Timestamp::from_millis(1_800_000_000_000);
-        let element = |source: &str| Element {
-            source: source.parse().unwrap(),
-            protocol: Protocol::Udp,
-            port: 65535,
-        };
-        let grant = |source| Record::Grant {
+        let grant = |source: &str, len, destination: Option<&str>, terms| Record::Grant {
             id: 7,
             kid,
-            service: "abcdefghijklmnop".parse().unwrap(),
-            element: element(source),
+            element: Element {
+                service: "abcdefghijklmnop".parse().unwrap(),
+                source: Prefix::new(source.parse().unwrap(), len).unwrap(),
+                destination: destination.map(|text| text.parse().unwrap()),
+                terms,
+            },
+            since: Monotonic::new(Duration::from_millis(100_000)),
             ends: Monotonic::new(Duration::from_millis(123_456)),
         };
         vec![
             Record::Used { kid, time, nonce: Nonce::from_bytes([2; 16]) },
             Record::History { kid, floor: time, complete: true },
-            grant("192.0.2.1"),
-            grant("2001:db8::1"),
+            grant("192.0.2.1", 32, None, Terms::Window),
+            grant("192.0.2.0", 24, Some("198.51.100.1"), Terms::Once),
+            grant("2001:db8::1", 128, Some("2001:db8::2"), Terms::Bound(65535)),
             Record::Ended { id: u64::MAX },
         ]
     }

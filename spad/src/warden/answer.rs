@@ -11,7 +11,8 @@ use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
 use crate::control::{Answer, Request, report};
 use crate::fields::millis;
-use crate::firewall::Element;
+use crate::firewall::{Element, Terms};
+use crate::grants::Grant;
 use crate::ipc::ToGate;
 
 /// How long the gatekeeper may take to say its counters.
@@ -75,7 +76,7 @@ impl Warden {
         self.watch_again();
         self.provision();
         let config = self.config.clone();
-        self.end_grants("service changed", |grant| !config.offers(grant));
+        self.end_grants("service changed", |grant| !config.offers(&grant.element));
         self.repair();
         Ok(())
     }
@@ -89,24 +90,33 @@ impl Warden {
             self.firewall.elements().unwrap_or_default().into_iter().collect();
         let held =
             self.ledger.iter().filter_map(|grant| Some((grant, elements.get(&grant.element)?)));
-        held.map(|(grant, left)| report::Grant {
+        held.map(|(grant, left)| self.describe(grant, grant.ends.since(now).min(*left))).collect()
+    }
+
+    fn describe(&self, grant: &Grant, left: Duration) -> report::Grant {
+        let element = &grant.element;
+        let source_port = match element.terms {
+            Terms::Bound(port) => Some(port),
+            Terms::Window | Terms::Once => None,
+        };
+        report::Grant {
             id: grant.id,
             client: grant.client.to_string(),
-            service: grant.service.to_string(),
-            source: grant.element.source.to_string(),
-            protocol: grant.element.protocol.to_string(),
-            port: grant.element.port,
-            mode: "window".into(),
-            expires_in_ms: millis(grant.ends.since(now).min(*left)),
-        })
-        .collect()
+            service: element.service.to_string(),
+            source: element.source_text(),
+            destination: element.destination.map(|address| address.to_string()),
+            ports: self.config.ports(&element.service),
+            mode: element.terms.mode().name().into(),
+            source_port,
+            expires_in_ms: millis(left),
+        }
     }
 
     fn status(&mut self, alive: bool) -> report::Status {
         let now = Reading::now();
         report::Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            mode: "guard".into(),
+            mode: self.config.firewall.mode.name().into(),
             capture: self.capture(alive),
             ruleset: self.ruleset_report(),
             grants: self.grants(),
@@ -170,6 +180,7 @@ fn fixed(old: &Config, new: &Config) -> Result<(), String> {
         ("state-dir", old.state_dir != new.state_dir),
         ("run-dir", old.run_dir != new.run_dir),
         ("user", old.user != new.user),
+        ("own-table", old.firewall.own != new.firewall.own),
     ];
     match changed.iter().find(|(_, changed)| *changed) {
         Some((key, _)) => Err(format!("{key} cannot change while spad runs: restart it instead")),

@@ -87,9 +87,9 @@ impl Warden {
         now: Reading,
         enrolled: bool,
     ) -> Result<(), Reason> {
-        let &Approved { service, element, lasts } = approved;
+        let &Approved { element, lasts } = approved;
         let ends = now.clock.plus(lasts);
-        let grant = self.ledger.prepare(&record.name, record.kid, service, element, ends);
+        let grant = self.ledger.prepare(&record.name, record.kid, element, now.clock, ends);
         self.memory.note_grant(&grant, &self.ledger)?;
         // Counted from this moment, not from the packet's arrival: verifying and
         // remembering took time, and the kernel is to end it when the ledger does.
@@ -100,7 +100,8 @@ impl Warden {
             warn!(%error, client = %record.name, "the firewall did not take a grant");
             return Err(refusal(&error));
         }
-        self.audit.granted(&grant, knock.arrival(), now.clock, enrolled);
+        let ports = self.config.ports(&element.service);
+        self.audit.granted(&grant, &ports, knock.arrival(), now.clock, enrolled);
         self.ledger.put(grant);
         Ok(())
     }

@@ -234,6 +234,6 @@ fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor 
 }
 
 fn entry(grant: &Grant) -> Record {
-    let &Grant { id, kid, service, element, ends, .. } = grant;
-    Record::Grant { id, kid, service, element, ends }
+    let &Grant { id, kid, element, since, ends, .. } = grant;
+    Record::Grant { id, kid, element, since, ends }
 }

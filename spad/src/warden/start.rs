@@ -67,7 +67,7 @@ impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
-        let (firewall, tables) = close(&ruleset)?;
+        let (firewall, tables) = close(&config, &ruleset)?;
         Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
             warn!("the protected services are shut all the same; nft delete table inet spad opens them");
         })
@@ -138,7 +138,7 @@ impl Warden {
         for record in remembered {
             let grant = self.grant_of(record).filter(|grant| {
                 grant.ends > now.clock
-                    && self.config.offers(grant)
+                    && self.config.offers(&grant.element)
                     && elements.iter().any(|(element, _)| *element == grant.element)
             });
             if let Some(grant) = grant {
@@ -152,9 +152,9 @@ impl Warden {
 
     /// The grant of an entry; `None` if its client is not there any more.
     fn grant_of(&self, record: Record) -> Option<Grant> {
-        let Record::Grant { id, kid, service, element, ends } = record else { return None };
+        let Record::Grant { id, kid, element, since, ends } = record else { return None };
         let client = self.clients.get(&kid)?.name.clone();
-        Some(Grant { id, client, kid, service, element, ends })
+        Some(Grant { id, client, kid, element, since, ends })
     }
 }
 
@@ -173,8 +173,8 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 }
 
 /// Puts the ruleset in force, before anything listens.
-fn close(ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
-    let mut firewall = Firewall::open().map_err(StartError::Firewall)?;
+fn close(config: &Config, ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
+    let mut firewall = Firewall::open_with(config.options()).map_err(StartError::Firewall)?;
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
     for warning in installed.warnings {

@@ -10,9 +10,11 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
+use spa_proto::Prefix;
+use spad::firewall::plan::{Access, Labels, Mode, Ports, Service};
 use spad::firewall::{
-    Element, Firewall, FirewallError, GuardInput, Installed, Network, Options, PortRange,
-    Protected, Protocol, Ruleset, guard,
+    Element, Firewall, FirewallError, Installed, Options, Plan, PortRange, Protocol, Ruleset,
+    Terms, rules,
 };
 use std::fs::File;
 use std::io::{Read, Write};
@@ -29,7 +31,7 @@ pub const SOON: Duration = Duration::from_millis(400);
 /// How long to wait for what ought to come, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const KNOCK_PORT: u16 = 62201;
-pub const LABEL_BIT: u8 = 103;
+pub const LABELS: Labels = Labels { granted: 103, cut: 104 };
 
 /// Runs a test's body where it may make network namespaces: here for root, else
 /// in a copy of the test program inside a user namespace.
@@ -281,32 +283,53 @@ impl<'a> Probe<'a> {
     }
 }
 
-pub fn guard_input() -> GuardInput {
-    GuardInput {
+/// Guard mode with ssh, and grants for whatever address of this host.
+pub fn plan() -> Plan {
+    Plan {
+        mode: Mode::Guard,
         knock_port: KNOCK_PORT,
         services: vec![service("ssh", Protocol::Tcp, &[(22, 22)])],
         trusted: Vec::new(),
-        label_bit: LABEL_BIT,
+        labels: LABELS,
+        mark_bit: 30,
         set_size: 65536,
+        destination: false,
+        widths4: vec![24],
+        widths6: vec![64],
+        absolute_bans: false,
     }
 }
 
 pub fn ssh_only() -> Ruleset {
-    guard::ruleset(&guard_input())
+    rules::ruleset(&plan())
 }
 
-pub fn service(name: &str, protocol: Protocol, ports: &[(u16, u16)]) -> Protected {
-    let ports = ports.iter().map(|(a, b)| PortRange::new(*a, *b).expect("a range")).collect();
-    Protected { name: name.to_owned(), protocol, ports }
+pub fn service(name: &str, protocol: Protocol, ports: &[(u16, u16)]) -> Service {
+    let range = |(a, b): &(u16, u16)| PortRange::new(*a, *b).expect("a range");
+    Service {
+        name: name.parse().expect("a name"),
+        ports: ports.iter().map(|p| Ports { protocol, range: range(p) }).collect(),
+        access: Access::Knock,
+        target: None,
+    }
 }
 
-pub fn network(address: &str, prefix: u8) -> Network {
-    Network::containing(address.parse().expect("an address"), prefix).expect("a network")
+pub fn network(address: &str, len: u8) -> Prefix {
+    Prefix::of(address.parse().expect("an address"), len)
 }
 
+/// A grant for ssh, or for the service of this name.
 pub fn element(source: &str) -> Element {
-    let source: IpAddr = source.parse().expect("an address");
-    Element { source, protocol: Protocol::Tcp, port: 22 }
+    element_of("ssh", source)
+}
+
+pub fn element_of(service: &str, source: &str) -> Element {
+    Element {
+        service: service.parse().expect("a name"),
+        source: Prefix::of(source.parse().expect("an address"), 128),
+        destination: None,
+        terms: Terms::Window,
+    }
 }
 
 pub fn unowned() -> Options {

@@ -37,10 +37,12 @@ pub struct Grant {
     pub service: String,
     /// Who may connect.
     pub source: IpAddr,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Port of the service.
-    pub port: u16,
+    /// And from how wide a prefix around it, if not from it alone.
+    pub width: Option<u8>,
+    /// To which address of the server; to any if there is none.
+    pub destination: Option<IpAddr>,
+    /// Ports of the service: `tcp/22`.
+    pub ports: Vec<String>,
     /// How it may be used.
     pub mode: String,
     /// Time left.
@@ -226,23 +228,42 @@ impl<'host> Server<'host> {
 }
 
 impl Grant {
+    /// The first port of the service.
+    pub fn port(&self) -> Result<u16> {
+        let first = self.ports.first().and_then(|port| port.split(['/', '-']).nth(1));
+        match first {
+            Some(port) => Ok(port.parse()?),
+            None => fail(format!("grant without ports: {self:?}")),
+        }
+    }
+
     fn from_json(row: &Value) -> Result<Self> {
         let text = |key: &str| match &row[key] {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
             _ => fail(format!("grant without {key}: {row}")),
         };
+        let source = text("source")?;
+        let (address, width) = match source.split_once('/') {
+            Some((address, width)) => (address, Some(width.parse()?)),
+            None => (source.as_str(), None),
+        };
         Ok(Self {
             id: text("id")?,
             client: text("client")?,
             service: text("service")?,
-            source: text("source")?.parse()?,
-            protocol: text("protocol")?,
-            port: text("port")?.parse()?,
+            source: address.parse()?,
+            width,
+            ports: row["ports"].as_array().into_iter().flatten().map(words).collect(),
+            destination: row["destination"].as_str().and_then(|text| text.parse().ok()),
             mode: text("mode")?,
             expires_in: Duration::from_millis(text("expires_in_ms")?.parse()?),
         })
     }
+}
+
+fn words(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn json(output: &Output) -> Result<Value> {

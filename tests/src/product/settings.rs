@@ -39,6 +39,8 @@ pub struct Settings {
     pub trusted: Vec<String>,
     /// What is protected.
     pub services: Vec<Service>,
+    /// More tables, as they stand in the file: `[firewall]`, other services.
+    pub more: String,
 }
 
 impl Default for Settings {
@@ -49,6 +51,7 @@ impl Default for Settings {
             tolerance: "30s",
             trusted: vec![],
             services: vec![Service::SSH],
+            more: String::new(),
         }
     }
 }
@@ -76,6 +79,8 @@ impl Settings {
                 service.name, service.port, service.protocol, service.ttl, service.max_ttl,
             );
         }
+        text.push('\n');
+        text.push_str(&self.more);
         text
     }
 }

@@ -90,7 +90,7 @@ impl Site {
         server.wait_for_counter("granted", before + 1)?;
         let grants = server.grants()?;
         let Some(grant) = grants.into_iter().last() else { return fail("granted but not listed") };
-        assert!(client.host().connects((self.address(), grant.port))?, "open after {grant:?}");
+        assert!(client.host().connects((self.address(), grant.port()?))?, "open after {grant:?}");
         Ok(grant)
     }
 

@@ -1,0 +1,66 @@
+//! The table `[firewall]`.
+
+use toml::de::DeTable;
+
+use super::value::{Fault, Value, choice, each, flag, number, small};
+use super::{FirewallConfig, known};
+use crate::firewall::plan::{Labels, Mode};
+
+/// What is written, with the defaults filled in.
+pub(super) fn read(top: &DeTable<'_>) -> Result<FirewallConfig, Fault> {
+    let default = FirewallConfig::default();
+    let Some(value) = top.get("firewall") else { return Ok(default) };
+    let table = known::table(value)?;
+    known::check(table, known::FIREWALL)?;
+    let or = |key: &str, default: u8, last: u8| {
+        table.get(key).map_or(Ok(default), |value| small(value, 0..=last))
+    };
+    let config = FirewallConfig {
+        mode: table.get("mode").map_or(Ok(default.mode), mode)?,
+        own: table.get("own-table").map_or(Ok(default.own), flag)?,
+        labels: Labels {
+            granted: or("label-bit", default.labels.granted, 127)?,
+            cut: or("cut-label-bit", default.labels.cut, 127)?,
+        },
+        mark_bit: or("mark-bit", default.mark_bit, 31)?,
+        set_size: table
+            .get("max-grants")
+            .map_or(Ok(default.set_size), |value| number(value, 1..=10_000_000))?,
+        destination: table.get("grant-destination").map_or(Ok(default.destination), destination)?,
+        widths4: widths(table, "widths-ipv4", &default.widths4, 8..=31)?,
+        widths6: widths(table, "widths-ipv6", &default.widths6, 32..=127)?,
+        absolute_bans: table.get("bans").map_or(Ok(default.absolute_bans), bans)?,
+    };
+    match table.get("cut-label-bit").or_else(|| table.get("label-bit")) {
+        Some(value) if config.labels.granted == config.labels.cut => {
+            Err(Fault::at(value.span(), "label-bit and cut-label-bit must differ".into()))
+        }
+        _ => Ok(config),
+    }
+}
+
+fn mode(value: &Value<'_>) -> Result<Mode, Fault> {
+    choice(value, &[("guard", Mode::Guard), ("managed", Mode::Managed), ("attach", Mode::Attach)])
+}
+
+fn destination(value: &Value<'_>) -> Result<bool, Fault> {
+    choice(value, &[("knocked", true), ("any", false)])
+}
+
+fn bans(value: &Value<'_>) -> Result<bool, Fault> {
+    choice(value, &[("yield", false), ("absolute", true)])
+}
+
+/// Lengths of prefixes, the narrowest first, none twice.
+fn widths(
+    table: &DeTable<'_>,
+    key: &str,
+    default: &[u8],
+    range: std::ops::RangeInclusive<u8>,
+) -> Result<Vec<u8>, Fault> {
+    let Some(list) = table.get(key) else { return Ok(default.to_vec()) };
+    let mut widths = each(list, |value| small(value, range.clone()))?;
+    widths.sort_unstable_by(|one, other| other.cmp(one));
+    widths.dedup();
+    Ok(widths)
+}

@@ -1,0 +1,37 @@
+//! Banned sources: nothing of theirs comes in, and nothing goes out to them,
+//! but what belongs to a connection made through a grant.
+
+use super::base::{drop, regular};
+use crate::firewall::ruleset::{Chain, Datatype, Field, Rule, Set, Side, Statement};
+
+pub(crate) const BANS4: &str = "bans4";
+pub(crate) const BANS6: &str = "bans6";
+
+/// Drops what comes from a banned source.
+pub(super) const FROM_BANNED: &str = "from_banned";
+/// Drops what goes to one.
+pub(super) const TO_BANNED: &str = "to_banned";
+
+const SIZE: u32 = 131_072;
+
+pub(super) fn sets() -> [Set; 2] {
+    let set = |name: &str, address| Set {
+        name: name.to_owned(),
+        key: vec![address],
+        dynamic: false,
+        interval: true,
+        limit: None,
+        timeout: None,
+        size: SIZE,
+    };
+    [set(BANS4, Datatype::Ipv4Address), set(BANS6, Datatype::Ipv6Address)]
+}
+
+pub(super) fn chains() -> Vec<Chain> {
+    vec![regular(FROM_BANNED, rules(Side::Source)), regular(TO_BANNED, rules(Side::Destination))]
+}
+
+fn rules(side: Side) -> Vec<Rule> {
+    let banned = |field, set: &str| drop([Statement::InSet(vec![field], set.to_owned())]);
+    vec![banned(Field::Ipv4(side), BANS4), banned(Field::Ipv6(side), BANS6)]
+}

@@ -1,0 +1,84 @@
+//! The rulesets: pure functions from a [`Plan`] to a [`Ruleset`].
+//!
+//! ```text
+//!            knock    granted   guard   bans   rates   gateway   managed   attach
+//! Guard        x         x        x       x      x        x
+//! Managed      x         x        x       x      x        x         x
+//! Attach       x         x                x      x        x                   x
+//! ```
+
+mod bans;
+mod base;
+mod gateway;
+mod granted;
+mod guard;
+mod knock;
+mod rates;
+
+use super::plan::{Mode, Plan};
+use super::ruleset::{Chain, Existing, Ruleset, Set};
+use spa_proto::Protocol;
+
+/// Begins the comment of every table that a spad has made.
+pub(crate) const MARK: &str = "spad ";
+
+/// Before conntrack (−200) and whoever else works at "raw".
+const RAW: i32 = -300;
+/// After conntrack, before destination NAT (−100).
+const GUARD: i32 = -150;
+/// Where destination NAT is done.
+const DESTINATION_NAT: i32 = -100;
+/// Where source NAT is done.
+const SOURCE_NAT: i32 = 100;
+/// After source NAT.
+const LAST: i32 = 250;
+
+/// The ruleset for `plan`.
+#[must_use]
+pub fn ruleset(plan: &Plan) -> Ruleset {
+    Ruleset {
+        comment: comment(plan.mode),
+        sets: sets(plan),
+        grants: granted::sets(plan),
+        helpers: Vec::new(),
+        chains: chains(plan),
+        existing: (plan.mode != Mode::Attach).then(|| existing(plan)),
+    }
+}
+
+/// The number is raised when a later spad could not read what an earlier one
+/// has left.
+fn comment(mode: Mode) -> String {
+    format!("{MARK}{}, format 2", mode.name())
+}
+
+fn sets(plan: &Plan) -> Vec<Set> {
+    let grants = granted::sets(plan).into_iter().map(|set| set.definition(plan.set_size));
+    grants
+        .chain(guard::sets(plan.mode))
+        .chain(knock::sets())
+        .chain(bans::sets())
+        .chain(rates::sets(plan))
+        .collect()
+}
+
+fn chains(plan: &Plan) -> Vec<Chain> {
+    [
+        knock::chains(plan.knock_port),
+        guard::chains(plan),
+        granted::chains(plan),
+        bans::chains(),
+        rates::chains(plan),
+        gateway::chains(plan),
+    ]
+    .concat()
+}
+
+fn existing(plan: &Plan) -> Existing {
+    Existing {
+        tcp: plan.protected_ports(Protocol::Tcp),
+        udp: plan.protected_ports(Protocol::Udp),
+        set4: guard::EXISTING4.to_owned(),
+        set6: guard::EXISTING6.to_owned(),
+    }
+}
