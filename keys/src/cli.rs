@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use spa_keys::{AddressRule, ClientName, PublicKeyLine, check_host, cidr, date, duration};
-use spa_proto::{Prefix, ServiceName, Timestamp};
+use spa_keys::{
+    AddressRule, ClientName, Modes, PublicKeyLine, Widest, check_host, cidr, date, duration,
+};
+use spa_proto::{GrantMode, Prefix, ServiceName, Timestamp};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +27,7 @@ Examples:
   spa-keys add alice --service ssh | ssh laptop spa enroll -
   spa-keys add bob --service ssh,web --ttl 1m --max-ttl 1h --expires 2026-12-31
   spa-keys add cron --service backup --from 192.0.2.0/24 --address this
+  spa-keys add dave --service ssh --modes once,bound --widest-ipv6 64
   spa-keys add carol --service ssh --pubkey \"spa1-key.…\"      (what spa request printed)";
 
 /// Makes, lists and revokes the keys that spad lets in.
@@ -107,9 +110,33 @@ pub(crate) struct Add {
     #[arg(long, value_name = "this|seen|both", default_value_t = AddressRule::Both)]
     pub(crate) address: AddressRule,
 
+    /// Grant modes it may ask for: window, any number of connections in the time; once, one
+    /// connection; bound, from one source port [default: all]
+    #[arg(long, value_name = "window,once,bound", value_delimiter = ',')]
+    modes: Vec<GrantMode>,
+
+    /// Widest IPv4 prefix it may be let in with, 8 to 32 bits, for carriers that change addresses
+    #[arg(long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u8).range(8..=32))]
+    widest_ipv4: u8,
+
+    /// Widest IPv6 prefix it may be let in with, 32 to 128 bits; a network at home is 64 or 56
+    #[arg(long, value_name = "BITS", default_value_t = 128, value_parser = clap::value_parser!(u8).range(32..=128))]
+    widest_ipv6: u8,
+
     /// For a key that the client has made with spa request: no secret is in the token then
     #[arg(long, value_name = "LINE", value_parser = PublicKeyLine::decode)]
     pub(crate) pubkey: Option<PublicKeyLine>,
+}
+
+impl Add {
+    /// Those named, or all.
+    pub(crate) fn modes(&self) -> Modes {
+        if self.modes.is_empty() { Modes::ALL } else { self.modes.iter().copied().collect() }
+    }
+
+    pub(crate) fn widest(&self) -> Widest {
+        Widest { v4: self.widest_ipv4, v6: self.widest_ipv6 }
+    }
 }
 
 fn host(text: &str) -> Result<String, spa_keys::InvalidHost> {

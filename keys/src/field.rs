@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use spa_proto::{
-    Cloak, EnrolHash, Kid, Prefix, Psk, ServerPublic, ServerSecret, ServiceName, Timestamp,
-    VerifyingKey,
+    Cloak, EnrolHash, GrantMode, Kid, Prefix, Psk, ServerPublic, ServerSecret, ServiceName,
+    Timestamp, VerifyingKey,
 };
 
 use crate::encoding::{from_base64, from_hex};
+use crate::limits::Modes;
 use crate::record::{AddressRule, ClientName};
 use crate::{cidr, date, duration};
 
@@ -35,6 +36,7 @@ macro_rules! fields {
 fields! {
     ClientName: str::parse::<ClientName>;
     AddressRule: str::parse::<AddressRule>;
+    GrantMode: str::parse::<GrantMode>;
     ServiceName: service;
     Duration: duration::parse;
     Prefix: cidr::parse;
@@ -83,6 +85,11 @@ pub(crate) fn optional<'de, T: Field, D: Deserializer<'de>>(
 pub(crate) fn list<'de, T: Field, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     let list = Vec::<Text<T>>::deserialize(from)?;
     Ok(list.into_iter().map(|Text(value)| value).collect())
+}
+
+/// For `deserialize_with`, beside `default`.
+pub(crate) fn modes<'de, D: Deserializer<'de>>(from: D) -> Result<Modes, D::Error> {
+    Ok(list(from)?.into_iter().collect())
 }
 
 struct Text<T>(T);

@@ -30,6 +30,7 @@ mod error;
 mod field;
 mod host;
 mod identity;
+mod limits;
 mod lock;
 mod os;
 mod proof;
@@ -41,6 +42,7 @@ mod token;
 pub use error::StoreError;
 pub use host::{InvalidHost, check_host, own_host_name};
 pub use identity::ServerIdentity;
+pub use limits::{Modes, Widest};
 pub use proof::{ProofError, PublicKeyLine};
 pub use record::{
     AddressRule, ClientName, ClientRecord, ClientState, InvalidAddressRule, InvalidName,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use spa_proto::{Kid, Prefix, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
+use crate::limits::{Modes, Widest};
+
 const MAX_NAME_LEN: usize = 64;
 
 /// Name of a client: at most 64 of `a-z 0-9 . _ @ -`, the first a letter or a digit.
@@ -126,6 +128,10 @@ pub struct ClientRecord {
     pub sources: Vec<Prefix>,
     /// For which kind of address.
     pub address: AddressRule,
+    /// Which grant modes it may ask for.
+    pub modes: Modes,
+    /// How wide a prefix it may be granted.
+    pub widest: Widest,
 }
 
 /// What is left of a client that was revoked: no secrets.
@@ -155,6 +161,10 @@ pub struct RevokedClient {
     pub sources: Vec<Prefix>,
     /// See [`ClientRecord::address`].
     pub address: AddressRule,
+    /// See [`ClientRecord::modes`].
+    pub modes: Modes,
+    /// See [`ClientRecord::widest`].
+    pub widest: Widest,
 }
 
 /// Where a client stands.
@@ -222,6 +232,8 @@ impl ClientRecord {
             max_ttl: self.max_ttl,
             sources: self.sources,
             address: self.address,
+            modes: self.modes,
+            widest: self.widest,
         }
     }
 }
@@ -231,6 +243,8 @@ pub(crate) fn check_policy(
     services: &[ServiceName],
     ttl: Option<Duration>,
     max_ttl: Option<Duration>,
+    modes: Modes,
+    widest: Widest,
 ) -> Result<(), &'static str> {
     let mut seen = HashSet::new();
     if services.is_empty() {
@@ -245,7 +259,10 @@ pub(crate) fn check_policy(
     if ttl.zip(max_ttl).is_some_and(|(ttl, max)| ttl > max) {
         return Err("ttl is longer than max-ttl");
     }
-    Ok(())
+    if modes.is_empty() {
+        return Err("modes is empty: leave it out to allow all");
+    }
+    widest.check()
 }
 
 #[cfg(test)]
@@ -273,11 +290,18 @@ mod tests {
     fn policies_that_contradict_themselves() {
         let (ssh, web) = ("ssh".parse().unwrap(), "web".parse().unwrap());
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(check_policy(&[ssh, web], seconds(30), seconds(30)), Ok(()));
-        assert!(check_policy(&[], None, None).is_err());
-        assert!(check_policy(&[ssh, web, ssh], None, None).is_err());
-        assert!(check_policy(&[ssh], seconds(0), None).is_err());
-        assert!(check_policy(&[ssh], None, seconds(0)).is_err());
-        assert!(check_policy(&[ssh], seconds(31), seconds(30)).is_err());
+        let check = |services: &[_], ttl, max_ttl| {
+            check_policy(services, ttl, max_ttl, Modes::ALL, Widest::ADDRESS)
+        };
+        assert_eq!(check(&[ssh, web], seconds(30), seconds(30)), Ok(()));
+        assert!(check(&[], None, None).is_err());
+        assert!(check(&[ssh, web, ssh], None, None).is_err());
+        assert!(check(&[ssh], seconds(0), None).is_err());
+        assert!(check(&[ssh], None, seconds(0)).is_err());
+        assert!(check(&[ssh], seconds(31), seconds(30)).is_err());
+        let none = Modes::from_iter([]);
+        assert!(check_policy(&[ssh], None, None, none, Widest::ADDRESS).is_err());
+        let wide = Widest { v4: 0, v6: 128 };
+        assert!(check_policy(&[ssh], None, None, Modes::ALL, wide).is_err());
     }
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::document::{self, Malformed};
 use crate::encoding::to_base64;
+use crate::limits::{Modes, Widest};
 use crate::record::{AddressRule, ClientName, ClientRecord, RevokedClient, check_policy};
 use crate::{date, duration, field};
 
@@ -31,6 +32,12 @@ pub(crate) struct RecordFile {
     sources: Vec<Prefix>,
     #[serde(deserialize_with = "field::required")]
     address: AddressRule,
+    #[serde(default, deserialize_with = "field::modes")]
+    modes: Modes,
+    #[serde(default)]
+    widest_ipv4: Option<u8>,
+    #[serde(default)]
+    widest_ipv6: Option<u8>,
     #[serde(deserialize_with = "field::required")]
     created: Timestamp,
     #[serde(default, deserialize_with = "field::optional")]
@@ -52,7 +59,7 @@ impl RecordFile {
     /// Reads the contents of `path`; what every record must be is checked here.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
         let file: Self = document::parse(path, text)?;
-        check_policy(&file.services, file.ttl, file.max_ttl)
+        check_policy(&file.services, file.ttl, file.max_ttl, file.modes, file.widest())
             .map_err(|message| Malformed::new(path, message))?;
         Ok(file)
     }
@@ -66,6 +73,7 @@ impl RecordFile {
         if self.revoked.is_some() {
             return Err(malformed("revoked: such a record lets nobody in"));
         }
+        let widest = self.widest();
         Ok(ClientRecord {
             verifier: self.verifier().map_err(malformed)?,
             psk: self.psk.ok_or_else(|| malformed("missing field `psk`"))?,
@@ -79,6 +87,8 @@ impl RecordFile {
             max_ttl: self.max_ttl,
             sources: self.sources,
             address: self.address,
+            modes: self.modes,
+            widest,
         })
     }
 
@@ -86,6 +96,7 @@ impl RecordFile {
     pub(crate) fn into_revoked(self, path: &Path) -> Result<RevokedClient, Malformed> {
         let revoked =
             self.revoked.ok_or_else(|| Malformed::new(path, "missing field `revoked`"))?;
+        let widest = self.widest();
         Ok(RevokedClient {
             name: self.name,
             kid: self.kid,
@@ -99,7 +110,14 @@ impl RecordFile {
             max_ttl: self.max_ttl,
             sources: self.sources,
             address: self.address,
+            modes: self.modes,
+            widest,
         })
+    }
+
+    fn widest(&self) -> Widest {
+        let Widest { v4, v6 } = Widest::ADDRESS;
+        Widest { v4: self.widest_ipv4.unwrap_or(v4), v6: self.widest_ipv6.unwrap_or(v6) }
     }
 
     fn verifier(&self) -> Result<Verifier, &'static str> {
@@ -127,6 +145,9 @@ impl RecordFile {
         text.value("max-ttl", self.max_ttl.map(duration::format).as_ref());
         text.values("sources", &self.sources);
         text.value("address", Some(&self.address));
+        text.modes(self.modes);
+        text.number("widest-ipv4", self.widest_ipv4);
+        text.number("widest-ipv6", self.widest_ipv6);
         text.line("\n# Kept by the programs.");
         text.date("created", self.created.into());
         text.date("revoked", self.revoked);
@@ -162,6 +183,9 @@ impl From<&ClientRecord> for RecordFile {
             max_ttl: record.max_ttl,
             sources: record.sources.clone(),
             address: record.address,
+            modes: record.modes,
+            widest_ipv4: unusual(record.widest.v4, Widest::ADDRESS.v4),
+            widest_ipv6: unusual(record.widest.v6, Widest::ADDRESS.v6),
         }
     }
 }
@@ -184,8 +208,16 @@ impl From<&RevokedClient> for RecordFile {
             max_ttl: client.max_ttl,
             sources: client.sources.clone(),
             address: client.address,
+            modes: client.modes,
+            widest_ipv4: unusual(client.widest.v4, Widest::ADDRESS.v4),
+            widest_ipv6: unusual(client.widest.v6, Widest::ADDRESS.v6),
         }
     }
+}
+
+/// What is as everywhere is left out.
+fn unusual(len: u8, usual: u8) -> Option<u8> {
+    (len != usual).then_some(len)
 }
 
 /// Name of the file in `clients/`.
@@ -224,6 +256,19 @@ impl Text {
     fn values<T: Display>(&mut self, key: &str, values: &[T]) {
         let quoted: Vec<_> = values.iter().map(|value| format!("\"{value}\"")).collect();
         self.line(&format!("{key} = [{}]", quoted.join(", ")));
+    }
+
+    /// Nothing where all are allowed.
+    fn modes(&mut self, modes: Modes) {
+        if modes != Modes::ALL {
+            self.values("modes", &modes.iter().collect::<Vec<_>>());
+        }
+    }
+
+    fn number(&mut self, key: &str, value: Option<u8>) {
+        if let Some(value) = value {
+            self.line(&format!("{key} = {value}"));
+        }
     }
 
     fn date(&mut self, key: &str, time: Option<Timestamp>) {

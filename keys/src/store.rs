@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
 use crate::lock::WriteLock;
-use crate::record::{ClientName, ClientRecord, RevokedClient, check_policy};
+use crate::record::{ClientName, ClientRecord, RevokedClient};
 use crate::record_file::{RecordFile, client_file_name, revoked_file_name};
 use crate::token::Token;
 pub use new_client::NewClient;
@@ -117,7 +117,7 @@ impl Store {
     /// then there is none.
     pub fn add(&self, client: NewClient, now: Timestamp) -> Result<Token, StoreError> {
         let server = ServerIdentity::load(&self.dir)?;
-        check_policy(&client.services, client.ttl, client.max_ttl).map_err(StoreError::Policy)?;
+        client.check().map_err(StoreError::Policy)?;
         let (record, token) = client.admit(server, now)?;
         let _lock = self.begin_writing()?;
         let text = RecordFile::from(&record).to_text();

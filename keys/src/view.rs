@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use serde::Serialize;
-use spa_keys::{ClientRecord, ClientState, RevokedClient, date, duration, encoding};
+use spa_keys::{ClientRecord, ClientState, Modes, RevokedClient, Widest, date, duration, encoding};
 use spa_proto::{Prefix, Timestamp, Verifier, VerifyingKey};
 
 /// One client; the names are those of the JSON.
@@ -19,6 +19,9 @@ pub(crate) struct View {
     expires: Option<String>,
     sources: Vec<String>,
     address: String,
+    modes: Vec<String>,
+    widest_ipv4: u8,
+    widest_ipv6: u8,
     ttl_seconds: Option<u64>,
     max_ttl_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +47,9 @@ impl View {
             expires: client.expires.map(date::format),
             sources: texts(&client.sources),
             address: client.address.to_string(),
+            modes: mode_names(client.modes),
+            widest_ipv4: client.widest.v4,
+            widest_ipv6: client.widest.v6,
             ttl_seconds: client.ttl.map(|ttl| ttl.as_secs()),
             max_ttl_seconds: client.max_ttl.map(|max| max.as_secs()),
             public_key: key.map(public_key),
@@ -62,6 +68,9 @@ impl View {
             expires: client.expires.map(date::format),
             sources: texts(&client.sources),
             address: client.address.to_string(),
+            modes: mode_names(client.modes),
+            widest_ipv4: client.widest.v4,
+            widest_ipv6: client.widest.v6,
             ttl_seconds: client.ttl.map(|ttl| ttl.as_secs()),
             max_ttl_seconds: client.max_ttl.map(|max| max.as_secs()),
             public_key: client.key.map(public_key),
@@ -81,6 +90,8 @@ impl View {
             ("max ttl", Some(lifetime(self.max_ttl_seconds))),
             ("sources", Some(any_or(&self.sources))),
             ("address", Some(self.address.clone())),
+            ("modes", Some(self.modes.join(", "))),
+            ("widest", Some(width(Widest { v4: self.widest_ipv4, v6: self.widest_ipv6 }))),
             ("created", Some(self.created.clone())),
             ("expires", Some(never_or(self.expires.as_ref()))),
             ("token until", self.token_expires.clone()),
@@ -143,6 +154,18 @@ fn texts<T: Display>(values: &[T]) -> Vec<String> {
 
 fn any_or(sources: &[String]) -> String {
     if sources.is_empty() { "anywhere".to_owned() } else { sources.join(", ") }
+}
+
+pub(crate) fn mode_names(modes: Modes) -> Vec<String> {
+    texts(&modes.iter().collect::<Vec<_>>())
+}
+
+/// The widest that a client is let in with.
+pub(crate) fn width(widest: Widest) -> String {
+    if widest == Widest::ADDRESS {
+        return "one address".to_owned();
+    }
+    format!("IPv4 /{}, IPv6 /{}", widest.v4, widest.v6)
 }
 
 fn never_or(date: Option<&String>) -> String {

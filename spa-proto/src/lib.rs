@@ -27,6 +27,7 @@
 mod budget;
 mod gate;
 mod key;
+mod mode;
 mod open;
 mod packet;
 mod pseudonym;
@@ -44,6 +45,7 @@ mod transcript;
 pub use budget::{Budget, Rate};
 pub use gate::{Gate, GateSettings};
 pub use key::{Kid, Nonce, ServerPublic, ServerSecret, SigningKey, VerifyingKey, WeakKey};
+pub use mode::{GrantMode, InvalidMode};
 pub use packet::{Datagram, PACKET_LEN};
 pub use reason::Reason;
 pub use replay::{Floor, History, Lease, RING_LEN, Replay};

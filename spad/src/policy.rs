@@ -162,6 +162,8 @@ mod tests {
             max_ttl: None,
             sources: Vec::new(),
             address: AddressRule::Both,
+            modes: spa_keys::Modes::ALL,
+            widest: spa_keys::Widest::ADDRESS,
         }
     }
 

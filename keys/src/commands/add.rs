@@ -1,10 +1,10 @@
 //! `spa-keys add`.
 
-use spa_keys::{NewClient, Store, Token, TokenEnrolment, date, duration};
+use spa_keys::{Modes, NewClient, Store, Token, TokenEnrolment, Widest, date, duration};
 
 use super::{Failure, print};
 use crate::cli::Add;
-use crate::view::{comma_separated, sources};
+use crate::view::{comma_separated, mode_names, sources, width};
 
 pub(crate) fn run(store: &Store, add: Add) -> Result<(), Failure> {
     let client = new_client(add);
@@ -19,6 +19,7 @@ pub(crate) fn run(store: &Store, add: Add) -> Result<(), Failure> {
 }
 
 fn new_client(add: Add) -> NewClient {
+    let (modes, widest) = (add.modes(), add.widest());
     NewClient {
         name: add.name,
         services: add.services,
@@ -27,6 +28,8 @@ fn new_client(add: Add) -> NewClient {
         expires: add.expires,
         sources: add.sources,
         address: add.address,
+        modes,
+        widest,
         key: add.pubkey.map(|line| line.key),
     }
 }
@@ -43,6 +46,9 @@ fn explain(client: &NewClient) -> String {
         client.ttl.map(|ttl| format!("for {} each time", duration::format(ttl))),
         client.max_ttl.map(|max| format!("for {} at most", duration::format(max))),
         client.expires.map(|expires| format!("until {}", date::format(expires))),
+        (client.modes != Modes::ALL)
+            .then(|| format!("only {}", mode_names(client.modes).join(" or "))),
+        (client.widest != Widest::ADDRESS).then(|| format!("as wide as {}", width(client.widest))),
     ];
     limits.into_iter().flatten().for_each(|limit| text.extend([", ", &limit]));
     text

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use spa_proto::SigningKey;
+use spa_proto::{GrantMode, SigningKey};
 
 fn pending() -> ClientRecord {
     ClientRecord {
@@ -22,6 +22,8 @@ fn pending() -> ClientRecord {
             .map(|cidr| crate::cidr::parse(cidr).unwrap())
             .to_vec(),
         address: AddressRule::Seen,
+        modes: [GrantMode::Bound, GrantMode::Once].into_iter().collect(),
+        widest: Widest { v4: 24, v6: 56 },
     }
 }
 
@@ -35,6 +37,8 @@ fn bound() -> ClientRecord {
         ttl: None,
         max_ttl: None,
         sources: Vec::new(),
+        modes: Modes::ALL,
+        widest: Widest::ADDRESS,
         ..pending()
     }
 }
@@ -68,6 +72,7 @@ fn clients_read_what_they_write() {
         assert_eq!((read.services, read.sources), (record.services, record.sources));
         assert_eq!((read.ttl, read.max_ttl), (record.ttl, record.max_ttl));
         assert_eq!(read.address, record.address);
+        assert_eq!((read.modes, read.widest), (record.modes, record.widest));
     }
 }
 
@@ -109,6 +114,17 @@ fn people_may_write_dates_with_or_without_quotes_and_leave_lists_out() {
     assert_eq!(read.sources, []);
 }
 
+/// As all records were before there were modes and widths.
+#[test]
+fn records_without_modes_and_widths_allow_every_mode_for_one_address() {
+    let text = text(&pending());
+    let new = |line: &&str| !line.starts_with("modes") && !line.starts_with("widest");
+    let old = text.lines().filter(new).collect::<Vec<_>>().join("\n");
+    assert_eq!(old.lines().count(), text.lines().count() - 3);
+    let read = read(&old).ok().unwrap();
+    assert_eq!((read.modes, read.widest), (Modes::ALL, Widest::ADDRESS));
+}
+
 #[test]
 fn what_contradicts_itself_is_refused() {
     let (pending, bound) = (text(&pending()), text(&bound()));
@@ -130,6 +146,11 @@ fn what_contradicts_itself_is_refused() {
         (pending.replace("\"30s\"", "30"), ":5: "),
         (pending.replace("10.0.0.0/8", "10.0.0.1/8"), ":7: \"10.0.0.1/8\" has bits set"),
         (pending.replace("seen", "sean"), ":8: \"sean\" is none of"),
+        (pending.replace("\"once\"", "\"twice\""), ":9: \"twice\" is none of"),
+        (pending.replace("\"once\", \"bound\"", ""), "modes is empty"),
+        (pending.replace("ipv4 = 24", "ipv4 = 0"), "widest-ipv4 is a prefix length from 8"),
+        (pending.replace("ipv4 = 24", "ipv4 = \"/24\""), ":10: "),
+        (pending.replace("ipv6 = 56", "ipv6 = 24"), "widest-ipv6 is a prefix length from 32"),
         (pending.replace("2030-03-17T17:46:40Z", "2030-03-17"), ":3: \"2030-03-17\" is not a date"),
         (pending.replace("ababababab", "ababab"), "expected 16 bytes in hexadecimal"),
         (pending.replace("knocked = false", "knocked = true"), "knocked, but no key is bound"),

@@ -9,8 +9,9 @@ use spa_proto::{
 use super::Store;
 use crate::error::StoreError;
 use crate::identity::ServerIdentity;
+use crate::limits::{Modes, Widest};
 use crate::random;
-use crate::record::{AddressRule, ClientName, ClientRecord};
+use crate::record::{AddressRule, ClientName, ClientRecord, check_policy};
 use crate::token::{Token, TokenEnrolment};
 
 /// What `add` is told of a client.
@@ -29,11 +30,20 @@ pub struct NewClient {
     pub sources: Vec<Prefix>,
     /// See [`ClientRecord::address`].
     pub address: AddressRule,
+    /// See [`ClientRecord::modes`].
+    pub modes: Modes,
+    /// See [`ClientRecord::widest`].
+    pub widest: Widest,
     /// The key it has made already; without one, the token carries a one-time secret.
     pub key: Option<VerifyingKey>,
 }
 
 impl NewClient {
+    /// What no record may say.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        check_policy(&self.services, self.ttl, self.max_ttl, self.modes, self.widest)
+    }
+
     /// Draws keys for it.
     pub(super) fn admit(
         self,
@@ -65,6 +75,8 @@ impl NewClient {
             max_ttl: self.max_ttl,
             sources: self.sources,
             address: self.address,
+            modes: self.modes,
+            widest: self.widest,
         })
     }
 }

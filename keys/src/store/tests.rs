@@ -4,6 +4,7 @@ use spa_proto::SigningKey;
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::{Modes, Widest};
 use crate::record::{AddressRule, ClientState};
 use crate::token::TokenEnrolment;
 
@@ -48,6 +49,8 @@ fn new_client(name: &str, key: Option<VerifyingKey>) -> NewClient {
         expires: None,
         sources: Vec::new(),
         address: AddressRule::Both,
+        modes: Modes::ALL,
+        widest: Widest::ADDRESS,
         key,
     }
 }

@@ -1,8 +1,8 @@
 use std::fs;
 use std::process::Stdio;
 
-use spa_keys::{AddressRule, PublicKeyLine, ServerIdentity, TokenEnrolment, date};
-use spa_proto::{SigningKey, Verifier};
+use spa_keys::{AddressRule, Modes, PublicKeyLine, ServerIdentity, TokenEnrolment, Widest, date};
+use spa_proto::{GrantMode, SigningKey, Verifier};
 
 use crate::keys::Keys;
 
@@ -55,6 +55,12 @@ fn keeps_every_option() {
         "2001:db8::1",
         "--address",
         "seen",
+        "--modes",
+        "bound,once",
+        "--widest-ipv4",
+        "24",
+        "--widest-ipv6",
+        "56",
     ])
     .done();
     let record = keys.record("alice");
@@ -65,8 +71,12 @@ fn keeps_every_option() {
     let sources: Vec<_> = record.sources.iter().map(ToString::to_string).collect();
     assert_eq!(sources, ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::1/128"]);
     assert_eq!(record.address, AddressRule::Seen);
+    assert_eq!(record.modes, [GrantMode::Once, GrantMode::Bound].into_iter().collect());
+    assert_eq!(record.widest, Widest { v4: 24, v6: 56 });
     keys.add("bob");
-    assert_eq!(keys.record("bob").address, AddressRule::Both);
+    let bob = keys.record("bob");
+    assert_eq!(bob.address, AddressRule::Both);
+    assert_eq!((bob.modes, bob.widest), (Modes::ALL, Widest::ADDRESS));
 }
 
 #[test]
@@ -109,6 +119,10 @@ fn refuses_wrong_usage_and_makes_nothing() {
     with("--from", "10.0.0.1/8", "write 10.0.0.0/8");
     with("--from", "example.com", "is not a network");
     with("--address", "mine", "none of this, seen and both");
+    with("--modes", "always", "none of window, once and bound");
+    with("--modes", "", "none of window, once and bound");
+    with("--widest-ipv4", "7", "8..=32");
+    with("--widest-ipv6", "24", "32..=128");
     with("--service", "tcp/22", "lower-case letters");
     with("--service", "", "lower-case letters");
     with("--pubkey", "ssh-ed25519 AAAA", "spa request");

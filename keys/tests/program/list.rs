@@ -83,6 +83,9 @@ fn json_has_what_is_documented() {
             "expires",
             "sources",
             "address",
+            "modes",
+            "widest_ipv4",
+            "widest_ipv6",
             "ttl_seconds",
             "max_ttl_seconds",
         ] {
@@ -95,10 +98,12 @@ fn json_has_what_is_documented() {
 fn show_has_all_policy_and_no_secrets() {
     let keys = Keys::new();
     let args = ["--ttl", "30s", "--max-ttl", "5m", "--from", "10.0.0.0/8", "--address", "this"];
+    let modes = ["--modes", "once", "--widest-ipv4", "24"];
     keys.run(
         &[
             &["add", "alice", "--service", "ssh,web", "--expires", "2999-12-31T00:00:00Z"],
             &args[..],
+            &modes[..],
         ]
         .concat(),
     )
@@ -114,12 +119,24 @@ fn show_has_all_policy_and_no_secrets() {
         json!({
             "name": "alice", "kid": record.kid.to_string(), "state": "pending",
             "services": ["ssh", "web"], "created": Value::Null, "expires": "2999-12-31T00:00:00Z",
-            "sources": ["10.0.0.0/8"], "address": "this", "ttl_seconds": 30, "max_ttl_seconds": 300,
+            "sources": ["10.0.0.0/8"], "address": "this", "modes": ["once"],
+            "widest_ipv4": 24, "widest_ipv6": 128, "ttl_seconds": 30, "max_ttl_seconds": 300,
             "token_expires": Value::Null,
         })
     );
     let text = keys.run(&["show", "alice"]).done().stdout;
-    for value in ["alice", "pending", "ssh, web", "30s", "5m", "10.0.0.0/8", "this", "2999-12-31"] {
+    for value in [
+        "alice",
+        "pending",
+        "ssh, web",
+        "30s",
+        "5m",
+        "10.0.0.0/8",
+        "this",
+        "once",
+        "/24",
+        "2999-12-31",
+    ] {
         assert!(text.contains(value), "{value}: {text}");
     }
     let list = keys.run(&["list", "--json"]).done();
