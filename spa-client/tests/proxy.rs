@@ -199,9 +199,13 @@ fn without_a_connection_bound_falls_back_to_once() {
     let words = ["proxy", "127.0.0.1", &silent.port(), "--mode", "bound", "--wait", "30", "-v"];
     let child = client.start(&words);
     let mut ports = Vec::new();
-    while let Mode::Bound { source_port } = server.next_knock().request().mode {
-        ports.push(source_port);
-    }
+    let other = loop {
+        match server.next_knock().request().mode {
+            Mode::Bound { source_port } => ports.push(source_port),
+            other => break other,
+        }
+    };
+    assert_eq!(other, Mode::Once);
     assert!(ports.len() >= 2, "knocked again");
     assert!(ports.iter().all(|port| *port == ports[0]), "with the port that is held: {ports:?}");
     silent.open();
