@@ -303,10 +303,12 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Source ports of all connections that wait to be accepted.
-pub(crate) fn accepted(listener: &TcpListener) -> Vec<u16> {
+/// All connections that wait to be accepted, with their source ports.
+pub(crate) fn accepted(listener: &TcpListener) -> Vec<(u16, TcpStream)> {
     listener.set_nonblocking(true).unwrap();
-    std::iter::from_fn(|| listener.accept().ok()).map(|(_, peer)| peer.port()).collect()
+    std::iter::from_fn(|| listener.accept().ok())
+        .map(|(stream, peer)| (peer.port(), stream))
+        .collect()
 }
 
 /// Permission bits.
