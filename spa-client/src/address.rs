@@ -1,9 +1,9 @@
-//! Which address to ask the server to open for. Pure.
+//! Which address or prefix to ask the server to open for. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use spa_proto::Address;
+use spa_proto::{Address, Prefix};
 
 /// What `--source` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,19 +13,63 @@ pub(crate) enum Source {
     Auto,
     /// `seen`: what the server sees, always.
     Seen,
-    /// This address, in datagrams to either family.
+    /// This address, which must be of the family that the datagram goes by.
     This(IpAddr),
 }
 
 impl Source {
     /// What to ask for in a datagram that leaves from `local`.
-    pub(crate) fn request(self, local: IpAddr) -> Address {
+    ///
+    /// # Errors
+    /// Where the address given is of the other family: a grant holds the
+    /// address that was knocked at as well, and nothing connects across.
+    pub(crate) fn request(self, local: IpAddr) -> Result<Address, String> {
         match self {
-            Self::This(address) => Address::Explicit(address),
-            Self::Auto if is_global(local) => Address::Explicit(local),
-            Self::Auto | Self::Seen => Address::Seen,
+            Self::This(address) if address.is_ipv4() != local.is_ipv4() => Err(format!(
+                "--source {address} is {}, and from here this address is reached by {}",
+                family(address),
+                family(local)
+            )),
+            Self::This(address) => Ok(Address::Explicit(address)),
+            Self::Auto if is_global(local) => Ok(Address::Explicit(local)),
+            Self::Auto | Self::Seen => Ok(Address::Seen),
         }
     }
+}
+
+/// Prefix length of a grant for more than one address. Which lengths a server
+/// can grant tells the families apart: 8 to 31 are of IPv4, 32 to 127 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Width(u8);
+
+impl Width {
+    /// In the family of `local`, if it is for that one.
+    pub(crate) fn within(self, local: IpAddr) -> Option<u8> {
+        ((self.0 < 32) == local.is_ipv4()).then_some(self.0)
+    }
+}
+
+impl FromStr for Width {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let len = text.parse().ok().filter(|len| (8..=127).contains(len));
+        len.map(Self).ok_or("expected a prefix length: 8 to 31 for IPv4, 32 to 127 for IPv6")
+    }
+}
+
+/// `address` without the bits beyond the width, which must not be set (protocol §5.3).
+pub(crate) fn cut(address: Address, width: Option<u8>) -> Address {
+    match (address, width) {
+        (Address::Explicit(address), Some(width)) => {
+            Address::Explicit(Prefix::of(address, width).address())
+        }
+        (address, _) => address,
+    }
+}
+
+const fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 impl FromStr for Source {
@@ -163,11 +207,45 @@ mod tests {
     #[test]
     fn asks_for_the_local_address_only_where_it_is_global() {
         let global = ip("2001:db8::7");
-        assert_eq!(Source::Auto.request(global), Address::Explicit(global));
-        assert_eq!(Source::Auto.request(ip("192.168.1.2")), Address::Seen);
-        assert_eq!(Source::Seen.request(global), Address::Seen);
-        let other = Source::This(ip("10.0.0.9"));
-        assert_eq!(other.request(global), Address::Explicit(ip("10.0.0.9")));
+        assert_eq!(Source::Auto.request(global), Ok(Address::Explicit(global)));
+        assert_eq!(Source::Auto.request(ip("192.168.1.2")), Ok(Address::Seen));
+        assert_eq!(Source::Seen.request(global), Ok(Address::Seen));
+        let other = Source::This(ip("2001:db8::9"));
+        assert_eq!(other.request(global), Ok(Address::Explicit(ip("2001:db8::9"))));
+    }
+
+    #[test]
+    fn a_given_address_is_of_the_family_that_the_knock_goes_by() {
+        let [v4, v6] = ["192.0.2.7", "2001:db8::7"].map(ip);
+        for (given, local) in [(v4, v6), (v6, v4)] {
+            let why = Source::This(given).request(local).unwrap_err();
+            assert!(
+                why.contains("IPv4") && why.contains("IPv6") && why.contains("--source"),
+                "{why}"
+            );
+            assert_eq!(Source::This(given).request(given), Ok(Address::Explicit(given)));
+        }
+    }
+
+    #[test]
+    fn widths_tell_their_family() {
+        let [v4, v6] = ["192.0.2.7", "2001:db8::7"].map(ip);
+        for (text, for_v4, for_v6) in [
+            ("8", Some(8), None),
+            ("31", Some(31), None),
+            ("32", None, Some(32)),
+            ("64", None, Some(64)),
+            ("127", None, Some(127)),
+        ] {
+            let width: Width = text.parse().unwrap();
+            assert_eq!((width.within(v4), width.within(v6)), (for_v4, for_v6), "{text}");
+        }
+        for text in ["0", "7", "128", "/24", "-1", ""] {
+            assert!(text.parse::<Width>().is_err(), "{text:?}");
+        }
+        assert_eq!(cut(Address::Explicit(v4), Some(24)), Address::Explicit(ip("192.0.2.0")));
+        assert_eq!(cut(Address::Explicit(v6), None), Address::Explicit(v6));
+        assert_eq!(cut(Address::Seen, Some(24)), Address::Seen);
     }
 
     #[test]

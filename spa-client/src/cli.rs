@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use spa_proto::Service;
+use spa_proto::{GrantMode, Protocol, Service};
 
-use crate::address::Source;
+use crate::address::{Source, Width};
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
 use crate::resolve::Family;
@@ -37,6 +37,10 @@ pub(crate) enum Command {
     #[command(after_help = format!("{KNOCK_EXAMPLES}\n{EXIT_CODES}"))]
     Knock(Box<KnockOptions>),
 
+    /// Knock, connect, and pass data between the connection and standard input and output
+    #[command(after_help = format!("{PROXY_EXAMPLES}\n{EXIT_CODES}"))]
+    Proxy(Box<ProxyOptions>),
+
     /// List the servers that this machine has keys for
     Hosts {
         /// As a JSON array
@@ -61,9 +65,22 @@ const KNOCK_EXAMPLES: &str = "\
 Examples:
   spa knock fw.example.com && ssh fw.example.com
   spa knock fw.example.com --service ssh,tcp/8443 --ttl 2m --wait
+  spa knock fw.example.com --service web --mode once && curl https://fw.example.com/
+  spa knock fw.example.com --service web --mode bound --source-port 50000 --wait &&
+    curl --local-port 50000 https://fw.example.com/
 
 In ~/.ssh/config, so that ssh knocks by itself:
   Match host fw.example.com exec \"spa knock %h --wait\"
+";
+
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  ssh -o ProxyCommand=\"spa proxy %h %p\" fw.example.com
+  spa proxy fw.example.com 2222 --service git-ssh --mode once
+
+In ~/.ssh/config, for ssh, scp, sftp, rsync and git alike; each connection knocks for itself:
+  Host fw.example.com
+    ProxyCommand spa proxy %h %p --mode bound
 ";
 
 #[derive(Args)]
@@ -86,14 +103,8 @@ pub(crate) struct KnockOptions {
     #[arg(long, value_name = "NAME|tcp/N", value_delimiter = ',')]
     pub(crate) service: Vec<Service>,
 
-    /// How long new connections are let in, such as 30s or 5m [default: as the server says]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
-    pub(crate) ttl: Option<NonZeroU32>,
-
-    /// For whom to open: an address, or what the server sees [default: this
-    /// machine's address where it is global, else what the server sees]
-    #[arg(long, value_name = "ADDR|seen", default_value = None)]
-    pub(crate) source: Option<Source>,
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
 
     /// Wait until the service accepts connections, knocking again; 10 s, or SECONDS, at most
     #[arg(
@@ -110,7 +121,70 @@ pub(crate) struct KnockOptions {
     #[arg(long, value_name = "N", requires = "wait")]
     pub(crate) wait_port: Option<NonZeroU16>,
 
-    /// UDP port to send to, instead of the token's
+    /// Say what was done as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ProxyOptions {
+    /// Alias of the server, or its host name
+    pub(crate) host: String,
+
+    /// Where to connect to: a TCP port, or a service with a well-known one
+    #[arg(value_name = "PORT|SERVICE", value_parser = destination)]
+    pub(crate) to: Service,
+
+    /// What to open, at most four [default: what is connected to]
+    #[arg(long, value_name = "NAME|tcp/N", value_delimiter = ',')]
+    pub(crate) service: Vec<Service>,
+
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    /// How long to try, knocking again
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=86_400),
+    )]
+    wait: u32,
+
+    /// In mode bound, do not try mode once where no connection comes up
+    #[arg(long)]
+    pub(crate) no_fallback: bool,
+}
+
+/// What each knock asks for, and where it goes.
+#[derive(Args)]
+pub(crate) struct RequestOptions {
+    /// How long new connections are let in, such as 30s or 5m [default: as the server says]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) ttl: Option<NonZeroU32>,
+
+    /// What to let in: window, any number of connections in the time; once, one connection;
+    /// bound, connections from one source port [default: mode in the server's file, else as the
+    /// server says]
+    #[arg(long, value_name = "window|once|bound")]
+    pub(crate) mode: Option<GrantMode>,
+
+    /// Source port for mode bound; spa proxy takes any, spa knock has to be told the one that
+    /// you will connect from
+    #[arg(long, value_name = "N")]
+    pub(crate) source_port: Option<NonZeroU16>,
+
+    /// For whom to open: an address, or what the server sees [default: this
+    /// machine's address where it is global, else what the server sees]
+    #[arg(long, value_name = "ADDR|seen", default_value = None)]
+    pub(crate) source: Option<Source>,
+
+    /// For how wide a prefix around that address, in bits: 8 to 31 is of IPv4, 32 to 127 of IPv6
+    /// [default: the one address]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) width: Option<Width>,
+
+    /// UDP port to knock at, instead of the token's
     #[arg(long, value_name = "N")]
     pub(crate) port: Option<NonZeroU16>,
 
@@ -125,10 +199,6 @@ pub(crate) struct KnockOptions {
     /// Say each step, on standard error
     #[arg(short, long)]
     pub(crate) verbose: bool,
-
-    /// Say what was done as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 impl KnockOptions {
@@ -136,7 +206,16 @@ impl KnockOptions {
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait.map(|seconds| Duration::from_secs(seconds.into()))
     }
+}
 
+impl ProxyOptions {
+    /// How long to try.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.wait.into())
+    }
+}
+
+impl RequestOptions {
     /// To which addresses of the server.
     pub(crate) fn family(&self) -> Family {
         match (self.ipv4, self.ipv6) {
@@ -144,6 +223,16 @@ impl KnockOptions {
             (_, true) => Family::V6,
             _ => Family::Any,
         }
+    }
+}
+
+/// A bare number is a TCP port, as ssh gives it.
+fn destination(text: &str) -> Result<Service, String> {
+    match text.parse::<NonZeroU16>() {
+        Ok(port) => Ok(Service::Port(Protocol::Tcp, port.get())),
+        Err(_) => text.parse().map_err(|_| {
+            "expected a port from 1 to 65535, or the name of a service such as ssh".into()
+        }),
     }
 }
 
@@ -198,15 +287,16 @@ mod tests {
 
     #[test]
     fn families_exclude_each_other() {
-        assert_eq!(knock(&[]).unwrap().family(), Family::Any);
-        assert_eq!(knock(&["-4"]).unwrap().family(), Family::V4);
-        assert_eq!(knock(&["-6"]).unwrap().family(), Family::V6);
+        let family = |words: &[&str]| knock(words).unwrap().request.family();
+        assert_eq!(family(&[]), Family::Any);
+        assert_eq!(family(&["-4"]), Family::V4);
+        assert_eq!(family(&["-6"]), Family::V6);
         assert!(knock(&["-4", "-6"]).is_err());
     }
 
     #[test]
     fn ttl_fits_the_protocol() {
-        let ttl = |text| knock(&["--ttl", text]).map(|options| options.ttl.map(u32::from));
+        let ttl = |text| knock(&["--ttl", text]).map(|options| options.request.ttl.map(u32::from));
         assert_eq!(ttl("90s").unwrap(), Some(90));
         assert_eq!(ttl("5m").unwrap(), Some(300));
         for text in ["0s", "5", "-1s", "50000d", "s"] {
@@ -218,6 +308,16 @@ mod tests {
     fn ports_are_never_zero() {
         assert!(knock(&["--port", "0"]).is_err());
         assert!(knock(&["--port", "65536"]).is_err());
+    }
+
+    #[test]
+    fn connects_to_ports_and_services() {
+        assert_eq!(destination("22"), Ok(Service::Port(Protocol::Tcp, 22)));
+        assert_eq!(destination("ssh").unwrap().to_string(), "ssh");
+        assert_eq!(destination("udp/53").unwrap().to_string(), "udp/53");
+        for text in ["", "0", "65536", "SSH", "-1"] {
+            assert!(destination(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 /// The exit codes, for people; [`Exit`] is the same for the compiler.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done: knocks sent, or the service seen open with --wait
-  1  knocks sent, but the service did not open in time (--wait)
+  0  done: knocks sent; the service seen open with --wait; the connection over (proxy)
+  1  knocks sent, but the service did not open in time (--wait, proxy)
   2  wrong usage
   3  unknown host, or a token, key file or directory that cannot be used
   4  the server's name does not resolve, or not to the family asked for
-  5  no knock could be sent to any address";
+  5  no knock could be sent to any address
+  6  the connection broke (proxy)";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) enum Exit {
     Resolve = 4,
     /// Nothing could be sent.
     NotSent = 5,
+    /// The connection broke.
+    Broken = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -68,6 +71,11 @@ impl Failure {
     /// What was asked for did not open.
     pub(crate) fn not_open(text: impl fmt::Display) -> Self {
         Self::new(Exit::NotOpen, text)
+    }
+
+    /// The connection ended in the middle.
+    pub(crate) fn broken(text: impl fmt::Display) -> Self {
+        Self::new(Exit::Broken, text)
     }
 
     fn new(exit: Exit, text: impl fmt::Display) -> Self {

@@ -5,7 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 use spa_keys::encoding::{from_base64, from_hex, to_base64};
 use spa_keys::{check_host, date};
-use spa_proto::{Cloak, EnrolSecret, Kid, Psk, ServerPublic, SigningKey, Timestamp};
+use spa_proto::{Cloak, EnrolSecret, GrantMode, Kid, Psk, ServerPublic, SigningKey, Timestamp};
 use zeroize::Zeroizing;
 
 /// A value that is written as text.
@@ -44,6 +44,7 @@ macro_rules! fields {
 
 fields! {
     Host: |host| Zeroizing::new(host.0.clone()), Host::new;
+    GrantMode: |mode| Zeroizing::new(mode.to_string()), str::parse::<Self>;
     Timestamp: |time| Zeroizing::new(date::format(*time)), date::parse;
     Kid: |kid| Zeroizing::new(kid.to_string()),
         |text| from_hex(text).map(|bytes| Self::from_bytes(*bytes));
@@ -70,6 +71,30 @@ impl Host {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Values that may be missing. To be used as `#[serde(with = "field::optional")]`,
+/// beside `default` and `skip_serializing_if`.
+pub(crate) mod optional {
+    use serde::{Deserializer, Serializer};
+
+    use super::Field;
+
+    pub(crate) fn serialize<T: Field, S: Serializer>(
+        value: &Option<T>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::serialize(value, out),
+            None => out.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T: Field, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
+        super::deserialize(from).map(Some)
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use spa_keys::Token;
 use spa_keys::document::{self, Malformed};
 use spa_proto::{
-    ClientKeys, Cloak, Credentials, EnrolSecret, Enrolment, Kid, Kind, Psk, ServerPublic,
-    ServiceName, SigningKey, Timestamp,
+    ClientKeys, Cloak, Credentials, EnrolSecret, Enrolment, GrantMode, Kid, Kind, Psk,
+    ServerPublic, ServiceName, SigningKey, Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -25,6 +25,9 @@ pub(crate) struct HostEntry {
     port: NonZeroU16,
     #[serde(with = "field::services")]
     services: Vec<ServiceName>,
+    /// Only ever written by people.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "field::optional")]
+    mode: Option<GrantMode>,
     #[serde(with = "field")]
     server_key: ServerPublic,
     #[serde(with = "field")]
@@ -69,7 +72,19 @@ impl HostEntry {
         let host = Host::new(&token.host).map_err(|error| error.to_string())?;
         let port = NonZeroU16::new(token.port).ok_or("port 0")?;
         let Token { services, server: server_key, kid: key_id, cloak, psk, .. } = token;
-        Ok(Self { host, port, services, server_key, key_id, cloak, psk, signing_key, enrolment })
+        let mode = None;
+        Ok(Self {
+            host,
+            port,
+            services,
+            mode,
+            server_key,
+            key_id,
+            cloak,
+            psk,
+            signing_key,
+            enrolment,
+        })
     }
 
     /// Name or address of the server.
@@ -85,6 +100,11 @@ impl HostEntry {
     /// What the server lets this client knock for, the default first.
     pub(crate) fn services(&self) -> &[ServiceName] {
         &self.services
+    }
+
+    /// Grant mode to ask for unless told otherwise; without one, what the server says.
+    pub(crate) fn mode(&self) -> Option<GrantMode> {
+        self.mode
     }
 
     /// The server's public key.

@@ -2,8 +2,9 @@
 //! machine.
 //!
 //! ```text
-//! cli → config → resolve → send (address) → wait                 spa knock
-//! cli → config → enroll, request, hosts                         everything else
+//! cli → knock → door (config → resolve → send (address) → wait (bound))     spa knock
+//! cli → proxy → door … → relay                                             spa proxy
+//! cli → config → enroll, request, hosts                                    everything else
 //! ```
 //!
 //! What depends on the operating system is in `os`, and in `spa_keys`, which
@@ -13,8 +14,10 @@
 
 mod address;
 mod alias;
+mod bound;
 mod cli;
 mod config;
+mod door;
 mod enroll;
 mod exit;
 mod field;
@@ -23,6 +26,8 @@ mod hosts;
 mod knock;
 mod os;
 mod ports;
+mod proxy;
+mod relay;
 mod report;
 mod request;
 mod resolve;
@@ -52,6 +57,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Enroll(options) => enroll::run(&config, &options),
         Command::Request => request::run(&config),
         Command::Knock(options) => knock::run(&config, &options),
+        Command::Proxy(options) => proxy::run(&config, &options),
         Command::Hosts { json } => hosts::list(&config, json),
         Command::Forget { host } => hosts::forget(&config, &host),
     }

@@ -66,6 +66,20 @@ pub(crate) fn read_hidden_line() -> io::Result<Zeroizing<String>> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
+/// Closes standard output, so that whoever reads it sees the end, while the
+/// program goes on.
+#[cfg(unix)]
+pub(crate) fn close_stdout() -> io::Result<()> {
+    let nowhere = std::fs::File::options().write(true).open("/dev/null")?;
+    Ok(nix::unistd::dup2_stdout(nowhere)?)
+}
+
+/// Not possible in safe Rust here: readers see the end when the program ends.
+#[cfg(not(unix))]
+pub(crate) fn close_stdout() -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(unix)]
 mod unix {
     use std::io::{self, Stdin};

@@ -63,6 +63,14 @@ pub(crate) struct SentRow {
     pub(crate) port: u16,
     /// `seen`, or an address.
     pub(crate) source_requested: Option<String>,
+    /// `window`, `once` or `bound`; null leaves it to the server.
+    pub(crate) mode: Option<&'static str>,
+    /// That a grant in mode bound is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_port: Option<u16>,
+    /// Prefix length, where more than one address was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) width: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
@@ -78,6 +86,11 @@ pub(crate) struct Reporter {
 impl Reporter {
     pub(crate) fn new(verbose: bool, json: bool) -> Self {
         Self { verbose, json, terminal: io::stdout().is_terminal() }
+    }
+
+    /// Where standard output carries somebody else's data.
+    pub(crate) fn of_steps(verbose: bool) -> Self {
+        Self { verbose, json: false, terminal: false }
     }
 
     /// Tells of a step, for `-v`.

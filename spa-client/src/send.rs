@@ -4,19 +4,30 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use spa_keys::{date, random};
-use spa_proto::{Address, Credentials, Datagram, Entropy, Request, seal};
+use spa_proto::{Address, Credentials, Datagram, Entropy, Mode, Request, seal};
 
-use crate::address::Source;
+use crate::address::{Source, Width, cut};
 use crate::exit::Failure;
 
-/// All that a knock is made of, but its addresses.
+/// All that a knock is made of, but where it goes.
 pub(crate) struct Knocker {
     /// Keys for the server.
     pub(crate) credentials: Credentials,
-    /// What to ask for; its address is filled in for each datagram.
+    /// What to ask for; mode, address and width are filled in for each datagram.
     pub(crate) request: Request,
-    /// Which address that is.
+    /// For which address.
     pub(crate) source: Source,
+    /// For how wide a prefix around it.
+    pub(crate) width: Option<Width>,
+}
+
+/// Where to knock, and how.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// The knock port at one address of the server.
+    pub(crate) to: SocketAddr,
+    /// Grant mode to ask for there, or why it is no use to knock.
+    pub(crate) mode: Result<Mode, String>,
 }
 
 /// What became of one datagram.
@@ -31,29 +42,39 @@ pub(crate) struct Sent {
 pub(crate) struct Trace {
     /// Address that it left from.
     pub(crate) local: IpAddr,
-    /// For whom it asks to open.
-    pub(crate) asked: Address,
+    /// What it asks for.
+    pub(crate) asked: Asked,
     /// Its length, in bytes.
     pub(crate) len: usize,
 }
 
+/// What differs from one datagram to the next.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    /// For whom to open.
+    pub(crate) address: Address,
+    /// For how wide a prefix; `None` for the one address.
+    pub(crate) width: Option<u8>,
+    /// In which grant mode.
+    pub(crate) mode: Mode,
+}
+
 impl Knocker {
-    /// Sends one datagram to each address. What keeps a single one from
-    /// leaving is in its result.
+    /// Sends one datagram to each target. What keeps a single one from leaving
+    /// is in its result.
     ///
     /// # Errors
     /// Where no datagram can be made at all.
-    pub(crate) fn knock(&self, addresses: &[SocketAddr]) -> Result<Vec<Sent>, Failure> {
-        addresses.iter().map(|to| self.knock_at(*to)).collect()
+    pub(crate) fn knock(&self, targets: &[Target]) -> Result<Vec<Sent>, Failure> {
+        targets.iter().map(|target| self.knock_at(target)).collect()
     }
 
-    fn knock_at(&self, to: SocketAddr) -> Result<Sent, Failure> {
-        let socket = match connect(to) {
-            Ok(socket) => socket,
+    fn knock_at(&self, target: &Target) -> Result<Sent, Failure> {
+        let to = target.to;
+        let (socket, local, asked) = match self.prepare(target) {
+            Ok(prepared) => prepared,
             Err(why) => return Ok(Sent { to, result: Err(why) }),
         };
-        let (socket, local) = socket;
-        let asked = self.source.request(local);
         let datagram = self.seal(asked)?;
         let result = socket
             .send(&datagram)
@@ -62,15 +83,33 @@ impl Knocker {
         Ok(Sent { to, result })
     }
 
-    fn seal(&self, address: Address) -> Result<Datagram, Failure> {
-        let request = Request { address, ..self.request.clone() };
+    fn prepare(&self, target: &Target) -> Result<(UdpSocket, IpAddr, Asked), String> {
+        let mode = target.mode.clone()?;
+        let (socket, local) = connect(target.to)?;
+        let local = local.ip();
+        let width = self.width.and_then(|width| width.within(local));
+        let address = cut(self.source.request(local)?, width);
+        Ok((socket, local, Asked { address, width, mode }))
+    }
+
+    fn seal(&self, asked: Asked) -> Result<Datagram, Failure> {
+        let Asked { address, width, mode } = asked;
+        let request = Request { address, width, mode, ..self.request.clone() };
         let entropy = Entropy::from_bytes(*random::bytes().map_err(Failure::keys)?);
         seal(&self.credentials, &request, date::now(), &entropy).map_err(Failure::keys)
     }
 }
 
+/// The address that datagrams and connections to `to` leave from, with port 0.
+pub(crate) fn local_towards(to: SocketAddr) -> Result<SocketAddr, String> {
+    connect(to).map(|(_, mut local)| {
+        local.set_port(0);
+        local
+    })
+}
+
 /// A socket towards `to`, and the address that it sends from.
-fn connect(to: SocketAddr) -> Result<(UdpSocket, IpAddr), String> {
+fn connect(to: SocketAddr) -> Result<(UdpSocket, SocketAddr), String> {
     if let SocketAddr::V6(v6) = to
         && v6.ip().is_unicast_link_local()
         && v6.scope_id() == 0
@@ -80,19 +119,19 @@ fn connect(to: SocketAddr) -> Result<(UdpSocket, IpAddr), String> {
     open(to).map_err(|error| describe(&error))
 }
 
-fn open(to: SocketAddr) -> io::Result<(UdpSocket, IpAddr)> {
+fn open(to: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(to)?;
-    let local = socket.local_addr()?.ip();
+    let local = socket.local_addr()?;
     Ok((socket, local))
 }
 
 /// What the operating system says, in words that help.
-fn describe(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NetworkUnreachable => "network unreachable: no route to it from here".into(),
         ErrorKind::HostUnreachable => "host unreachable: its network does not answer".into(),
@@ -117,6 +156,6 @@ mod tests {
     #[test]
     fn sends_from_the_address_that_the_route_says() {
         let (_, local) = connect("127.0.0.1:62201".parse().unwrap()).unwrap();
-        assert_eq!(local, IpAddr::from(Ipv4Addr::LOCALHOST));
+        assert_eq!(local.ip(), IpAddr::from(Ipv4Addr::LOCALHOST));
     }
 }

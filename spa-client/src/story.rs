@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use spa_keys::date;
-use spa_proto::{Address, Service, Timestamp};
+use spa_proto::{Address, GrantMode, Mode, Service, Timestamp};
 
 use crate::exit::Failure;
 use crate::report::{Outcome, Reporter, SentRow, deadline};
-use crate::send::Sent;
-use crate::wait::Watch;
+use crate::send::{Asked, Sent};
+use crate::wait::{Opened, Watch};
 
 /// What stays the same from step to step.
 pub(crate) struct Story {
@@ -27,8 +27,8 @@ pub(crate) struct Story {
 
 /// How the wait ended.
 pub(crate) struct Waited {
-    /// Where the service opened, if it did.
-    pub(crate) open_at: Option<SocketAddr>,
+    /// The service's opening, if it came to that.
+    pub(crate) opened: Option<Opened>,
     /// How often every address was knocked at.
     pub(crate) rounds: u32,
     /// Since before the first knock.
@@ -65,13 +65,14 @@ impl Story {
             self.step(|| match result {
                 Err(why) => format!("{}: not sent: {why}", bare(to)),
                 Ok(trace) => format!(
-                    "{}: {} bytes from {} to UDP port {}, to open {} for {}",
+                    "{}: {} bytes from {} to UDP port {}, to open {} for {}{}",
                     bare(to),
                     trace.len,
                     trace.local,
                     to.port(),
                     listed(&self.services),
                     for_whom(trace.asked),
+                    how(trace.asked.mode),
                 ),
             });
         }
@@ -94,7 +95,7 @@ impl Story {
             host: self.host.clone(),
             services: self.services.iter().map(ToString::to_string).collect(),
             sent: sent.iter().map(row).collect(),
-            open: waited.map(|waited| waited.open_at.is_some()),
+            open: waited.map(|waited| waited.opened.is_some()),
             waited_ms: waited.map(|waited| millis(waited.elapsed)),
         })
     }
@@ -106,18 +107,19 @@ impl Story {
     pub(crate) fn not_open(&self, sent: &[Sent], watch: &Watch, waited: &Waited) -> Failure {
         let (host, port) = (&self.host, watch.port());
         let seen = if watch.refused() {
-            "it answers that nothing listens there: is that the port? (--wait-port)"
+            "it answers that nothing listens there: is that the right port?"
         } else {
             "it stays silent"
         };
         Failure::not_open(format!(
-            "{host}: knocked {}, but TCP port {port} did not open within {} s: {seen}{}{}\n  \
+            "{host}: knocked {}, but TCP port {port} did not open within {} s: {seen}{}{}{}\n  \
              look at: this machine's clock, now {} (servers allow 30 s unless told otherwise);\n  \
              whether the server grants {} to this client; the log of spad there, which says why",
             times(waited.rounds),
             waited.elapsed.as_secs(),
             unsent(sent),
             self.late_token(),
+            renumbered(sent),
             date::format(date::now()),
             listed(&self.services),
         ))
@@ -141,11 +143,34 @@ fn unsent(sent: &[Sent]) -> String {
 }
 
 fn row(Sent { to, result }: &Sent) -> SentRow {
+    let asked = result.as_ref().ok().map(|trace| trace.asked);
     SentRow {
         address: bare(to),
         port: to.port(),
-        source_requested: result.as_ref().ok().map(|trace| asked(trace.asked)),
+        source_requested: asked.map(|asked| source(asked.address)),
+        mode: asked.and_then(|asked| asked.mode.named()).map(GrantMode::name),
+        source_port: asked.and_then(|asked| source_port(asked.mode)),
+        width: asked.and_then(|asked| asked.width),
         error: result.as_ref().err().cloned(),
+    }
+}
+
+const fn source_port(mode: Mode) -> Option<u16> {
+    match mode {
+        Mode::Bound { source_port } => Some(source_port),
+        Mode::Default | Mode::Window | Mode::Once => None,
+    }
+}
+
+/// Mode bound has a way to fail that the others have not.
+fn renumbered(sent: &[Sent]) -> &'static str {
+    let bound = |Sent { result, .. }: &Sent| {
+        result.as_ref().is_ok_and(|trace| source_port(trace.asked.mode).is_some())
+    };
+    if sent.iter().any(bound) {
+        "\n  look at: a router on the way that changes source ports: try --mode once"
+    } else {
+        ""
     }
 }
 
@@ -157,15 +182,25 @@ fn bare(address: &SocketAddr) -> String {
     }
 }
 
-fn for_whom(address: Address) -> String {
-    match address {
+fn for_whom(Asked { address, width, .. }: Asked) -> String {
+    let whom = match address {
         Address::Explicit(address) => address.to_string(),
         Address::Seen | Address::SeenWithin(_) => "the address that the server sees".into(),
+    };
+    width.map_or(whom.clone(), |width| format!("{whom}/{width}"))
+}
+
+fn how(mode: Mode) -> String {
+    match mode {
+        Mode::Default => String::new(),
+        Mode::Window => ", for any number of connections".into(),
+        Mode::Once => ", for one connection".into(),
+        Mode::Bound { source_port } => format!(", from its TCP port {source_port}"),
     }
 }
 
 /// As programs read it.
-fn asked(address: Address) -> String {
+fn source(address: Address) -> String {
     match address {
         Address::Explicit(address) => address.to_string(),
         Address::Seen => "seen".into(),

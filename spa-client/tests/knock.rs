@@ -45,12 +45,80 @@ fn options_reach_the_request() {
     let mut server = Server::new();
     let client = Client::of(&server);
     let words = ["--service", "web,tcp/8443", "--ttl", "2m", "--source", "203.0.113.9"];
-    client.run(&[&["knock", "127.0.0.1"], words.as_slice()].concat()).quiet();
+    let mode = ["--mode", "once", "--width", "24"];
+    client.run(&[&["knock", "127.0.0.1"], &words[..], &mode].concat()).quiet();
     let knock = server.knock();
     assert_eq!(services(&knock), ["tcp/8443", "web"]);
     assert_eq!(knock.request().seconds.map(u32::from), Some(120));
-    let asked = IpAddr::from([203, 0, 113, 9]);
-    assert_eq!(knock.request().address, Address::Explicit(asked));
+    let asked = IpAddr::from([203, 0, 113, 0]);
+    assert_eq!(knock.request().address, Address::Explicit(asked), "without host bits");
+    assert_eq!((knock.request().mode, knock.request().width), (Mode::Once, Some(24)));
+}
+
+#[test]
+fn every_mode_reaches_the_request() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let bound = ["--mode", "bound", "--source-port", "50000"];
+    for (words, mode) in [
+        (&["--mode", "window"][..], Mode::Window),
+        (&["--mode", "once"], Mode::Once),
+        (&bound, Mode::Bound { source_port: 50000 }),
+    ] {
+        client.run(&[&["knock", "127.0.0.1"], words].concat()).quiet();
+        assert_eq!(server.knock().request().mode, mode);
+    }
+}
+
+#[test]
+fn the_file_of_a_server_may_name_the_mode() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let file = client.host_file("127.0.0.1");
+    let text = fs::read_to_string(&file).unwrap();
+    let with_mode =
+        |mode: &str| text.replacen("\nservices", &format!("\nmode = {mode}\nservices"), 1);
+    fs::write(&file, with_mode("\"once\"")).unwrap();
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    assert_eq!(server.knock().request().mode, Mode::Once);
+    client.run(&["knock", "127.0.0.1", "--mode", "window"]).quiet();
+    assert_eq!(server.knock().request().mode, Mode::Window, "the command line goes first");
+    fs::write(&file, with_mode("\"bound\"")).unwrap();
+    client.run(&["knock", "127.0.0.1"]).fails(2, &["--source-port", "spa proxy"]);
+    fs::write(&file, with_mode("\"twice\"")).unwrap();
+    client.run(&["knock", "127.0.0.1"]).fails(3, &["127.0.0.1.toml:", "none of window"]);
+    assert_eq!(server.drain(), 0);
+}
+
+/// A width is for one family; at addresses of the other one, one address is asked for.
+#[test]
+fn a_width_of_the_other_family_changes_nothing() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let words = ["knock", "127.0.0.1", "--source", "203.0.113.9", "--width", "64"];
+    client.run(&words).quiet();
+    let knock = server.knock();
+    assert_eq!(knock.request().width, None);
+    assert_eq!(knock.request().address, Address::Explicit([203, 0, 113, 9].into()));
+}
+
+/// The grant is for the address that was knocked at, too, and nothing connects
+/// across families.
+#[test]
+fn a_given_address_is_only_asked_for_by_its_own_family() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let words = ["knock", "127.0.0.1", "--source", "2001:db8::9"];
+    client.run(&words).fails(5, &["--source 2001:db8::9 is IPv6", "reached by IPv4"]);
+    assert_eq!(server.drain(), 0);
+
+    for (address, source) in [("127.0.0.1", "203.0.113.9"), ("::1", "2001:db8::9")] {
+        let mut server = Server::named(address, &[address]);
+        let client = Client::of(&server);
+        client.run(&["knock", address, "--source", source]).quiet();
+        let knock = server.knock();
+        assert_eq!(knock.request().address, Address::Explicit(source.parse().unwrap()));
+    }
 }
 
 #[test]
@@ -164,7 +232,9 @@ fn unreachable_networks_are_said_plainly() {
 fn json_has_every_field() {
     let server = Server::new();
     let client = Client::of(&server);
-    let json = client.run(&["knock", "127.0.0.1", "--json", "--source", "203.0.113.9"]).json();
+    let words = ["knock", "127.0.0.1", "--json", "--source", "203.0.113.9", "--width", "24"];
+    let mode = ["--mode", "bound", "--source-port", "50000"];
+    let json = client.run(&[&words[..], &mode].concat()).json();
     assert_eq!(
         json,
         serde_json::json!({
@@ -174,7 +244,10 @@ fn json_has_every_field() {
             "sent": [{
                 "address": "127.0.0.1",
                 "port": server.port,
-                "source_requested": "203.0.113.9",
+                "source_requested": "203.0.113.0",
+                "mode": "bound",
+                "source_port": 50000,
+                "width": 24,
             }],
             "open": null,
             "waited_ms": null,
@@ -221,6 +294,12 @@ fn wrong_usage() {
         (&["--source", "ff02::1"], "multicast"),
         (&["--source", "::ffff:192.0.2.1"], "IPv4-mapped"),
         (&["--source", "0.0.0.0"], "unspecified"),
+        (&["--mode", "always"], "none of window, once and bound"),
+        (&["--mode", "bound"], "--source-port"),
+        (&["--mode", "once", "--source-port", "50000"], "--mode bound"),
+        (&["--source-port", "0", "--mode", "bound"], "0"),
+        (&["--mode", "once", "--wait"], "use up"),
+        (&["--width", "7"], "prefix length"),
         (&["--ttl", "0s"], "at least 1s"),
         (&["--ttl", "soon"], "soon"),
         (&["--wait", "--service", "udp/53"], "--wait-port"),

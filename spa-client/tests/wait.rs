@@ -5,41 +5,12 @@
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Backlog, listen};
-use support::{Client, Server};
-
-/// A TCP port on loopback that says nothing, as behind a firewall, until it is
-/// opened: its queue of unaccepted connections is full.
-struct SilentPort {
-    listener: TcpListener,
-    address: SocketAddr,
-    _queue: Vec<TcpStream>,
-}
-
-impl SilentPort {
-    fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        // Again, for a queue of one.
-        listen(&listener, Backlog::new(0).unwrap()).unwrap();
-        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
-        let queue: Vec<_> = std::iter::from_fn(connect).take(10).collect();
-        assert!(queue.len() < 10, "the queue never fills");
-        Self { listener, address, _queue: queue }
-    }
-
-    fn port(&self) -> String {
-        self.address.port().to_string()
-    }
-
-    /// Accepts from now on, for as long as the test lasts.
-    fn open(self) {
-        std::thread::spawn(move || self.listener.incoming().for_each(drop));
-    }
-}
+use socket2::{Domain, Socket, Type};
+use spa_proto::Mode;
+use support::{Client, Server, SilentPort};
 
 #[test]
 fn an_open_service_ends_the_wait() {
@@ -129,4 +100,24 @@ fn the_secret_stays_where_the_service_was_open_anyway() {
     let port = listener.local_addr().unwrap().port().to_string();
     client.run(&["knock", "127.0.0.1", "--wait", "--wait-port", &port]).quiet();
     assert_eq!(fs::read(client.host_file("127.0.0.1")).unwrap(), before);
+}
+
+/// The probe comes from the port that the caller will connect from, and leaves
+/// it free, also for callers that do without `SO_REUSEADDR`.
+#[test]
+fn a_bound_wait_connects_from_the_port_and_leaves_it() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap().port().to_string();
+    let source = support::free_port();
+    let mode = ["--mode", "bound", "--source-port", &source.to_string()];
+    let words = ["knock", "127.0.0.1", "--wait", "--wait-port", &there];
+    client.run(&[&words[..], &mode].concat()).quiet();
+    assert_eq!(server.knock().request().mode, Mode::Bound { source_port: source });
+    let from_there = support::accepted(&listener).into_iter().find(|(port, _)| *port == source);
+    let _open_there = from_there.expect("a connection from the port");
+    let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    caller.bind(&SocketAddr::from(([127, 0, 0, 1], source)).into()).expect("free");
+    caller.connect(&listener.local_addr().unwrap().into()).unwrap();
 }

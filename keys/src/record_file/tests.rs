@@ -80,7 +80,9 @@ fn clients_read_what_they_write() {
 fn the_revoked_read_what_they_write_and_have_no_secrets() {
     for record in [pending(), bound()] {
         let secrets = [to_base64(record.psk.expose()), to_base64(&[0xef; 32])];
+        let (modes, widest) = (record.modes, record.widest);
         let client = record.without_secrets(Timestamp::from_millis(1_850_000_000_000));
+        assert_eq!((client.modes, client.widest), (modes, widest));
         let written = RecordFile::from(&client).to_text();
         assert!(secrets.iter().all(|secret| !written.contains(secret.as_str())));
         let path = Path::new("/keys/revoked/alice-abababab.toml");

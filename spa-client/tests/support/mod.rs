@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spa_keys::{Token, TokenEnrolment, date, random};
 use spa_proto::{
@@ -54,6 +54,14 @@ impl Client {
         let mut command = self.command(words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
+    }
+
+    /// Its key for a server, as the server knows it once it is enrolled.
+    pub(crate) fn verifier(&self, alias: &str) -> Verifier {
+        let text = std::fs::read_to_string(self.host_file(alias)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("signing-key = ")).unwrap();
+        let seed = spa_keys::encoding::from_base64(line.trim_matches('"')).ok().unwrap();
+        Verifier::Bound(spa_proto::SigningKey::from_seed(&seed).verifying_key())
     }
 
     /// A client that has taken in the server's token.
@@ -191,8 +199,39 @@ impl Server {
         verifier: &Verifier,
     ) -> Result<VerifiedKnock, Reason> {
         let (datagram, arrival) = self.datagram(index).expect("a datagram");
-        let signed = self.gate.admit(&datagram, arrival, date::now(), clock())?;
+        self.verified(&datagram, arrival, verifier)
+    }
+
+    fn verified(
+        &mut self,
+        datagram: &[u8],
+        arrival: Arrival,
+        verifier: &Verifier,
+    ) -> Result<VerifiedKnock, Reason> {
+        let signed = self.gate.admit(datagram, arrival, date::now(), clock())?;
         signed.verify(&self.secret.public(), verifier, date::now(), Tolerance::DEFAULT)
+    }
+
+    /// The next knock, however long it takes within a generous limit.
+    #[track_caller]
+    pub(crate) fn next_knock(&mut self) -> VerifiedKnock {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(Instant::now() < deadline, "no knock");
+            if let Some((datagram, arrival)) = self.datagram(0) {
+                return self.verified(&datagram, arrival, &self.pending()).unwrap();
+            }
+        }
+    }
+
+    /// All knocks that have come.
+    pub(crate) fn knocks(&mut self) -> Vec<VerifiedKnock> {
+        let datagrams: Vec<_> = std::iter::from_fn(|| self.datagram(0)).collect();
+        let pending = self.pending();
+        let verified = |(datagram, arrival): (Vec<u8>, _)| {
+            self.verified(&datagram, arrival, &pending).unwrap()
+        };
+        datagrams.into_iter().map(verified).collect()
     }
 
     /// How many more datagrams there are, all told.
@@ -219,6 +258,57 @@ fn listen(addresses: &[&str]) -> Vec<UdpSocket> {
         sockets.push(socket);
     }
     sockets
+}
+
+#[cfg(unix)]
+/// A TCP port on loopback that says nothing, as behind a firewall, until it is
+/// opened: its queue of unaccepted connections is full.
+pub(crate) struct SilentPort {
+    listener: TcpListener,
+    address: SocketAddr,
+    queue: Vec<TcpStream>,
+}
+
+#[cfg(unix)]
+impl SilentPort {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // Again, for a queue of one.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
+        let queue: Vec<_> = std::iter::from_fn(connect).take(10).collect();
+        assert!(queue.len() < 10, "the queue never fills");
+        Self { listener, address, queue }
+    }
+
+    pub(crate) fn port(&self) -> String {
+        self.address.port().to_string()
+    }
+
+    /// Takes the connections that filled the queue, and is open from now on.
+    pub(crate) fn into_listener(self) -> TcpListener {
+        self.queue.iter().for_each(|_| drop(self.listener.accept().unwrap()));
+        self.listener
+    }
+
+    /// Accepts from now on, for as long as the test lasts.
+    pub(crate) fn open(self) {
+        std::thread::spawn(move || self.listener.incoming().for_each(drop));
+    }
+}
+
+/// A TCP port that nobody has at this moment.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// All connections that wait to be accepted, with their source ports.
+pub(crate) fn accepted(listener: &TcpListener) -> Vec<(u16, TcpStream)> {
+    listener.set_nonblocking(true).unwrap();
+    std::iter::from_fn(|| listener.accept().ok())
+        .map(|(stream, peer)| (peer.port(), stream))
+        .collect()
 }
 
 /// Permission bits.

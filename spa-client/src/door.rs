@@ -1,0 +1,221 @@
+//! One server: knocking at it, and waiting until it opens. What `spa knock`
+//! and `spa proxy` have in common.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use spa_keys::date;
+use spa_proto::{Address, GrantMode, Mode, Request, Service, Services, Timestamp};
+
+use crate::alias::Alias;
+use crate::bound::BoundSocket;
+use crate::cli::RequestOptions;
+use crate::config::ConfigDir;
+use crate::exit::Failure;
+use crate::host_file::HostEntry;
+use crate::report::{self, Reporter};
+use crate::resolve::resolve;
+use crate::send::{Knocker, Sent, Target};
+use crate::story::{Story, Waited};
+use crate::wait::{Opened, Watch};
+
+/// How long to wait before knocking again: well within what a server allows
+/// one client (protocol §6, step 6).
+const AGAIN: Duration = Duration::from_secs(2);
+/// 2025-01-01: a clock that shows less was never set.
+const EARLIEST: Timestamp = Timestamp::from_millis(1_735_689_600_000);
+
+/// A server that this machine has keys for.
+pub(crate) struct Host<'a> {
+    config: &'a ConfigDir,
+    alias: Alias,
+    entry: HostEntry,
+}
+
+/// One that is about to be knocked at, arguments being right.
+pub(crate) struct Door<'a> {
+    host: Host<'a>,
+    addresses: Vec<SocketAddr>,
+    knocker: Knocker,
+    pub(crate) story: Story,
+}
+
+impl<'a> Host<'a> {
+    /// The one that `name` means.
+    pub(crate) fn find(config: &'a ConfigDir, name: &str) -> Result<Self, Failure> {
+        warn_of_clock(date::now());
+        let alias = config.find(name)?;
+        let entry = config.load(&alias)?;
+        Ok(Self { config, alias, entry })
+    }
+
+    /// What to knock for if nothing is named.
+    pub(crate) fn default_service(&self) -> Option<Service> {
+        self.entry.services().first().copied().map(Service::Named)
+    }
+
+    /// The mode of the command line, else of the server's file; `None` leaves
+    /// it to the server.
+    pub(crate) fn mode(&self, options: &RequestOptions) -> Option<GrantMode> {
+        options.mode.or(self.entry.mode())
+    }
+
+    /// Goes there, to ask for `services` in this order.
+    pub(crate) fn door(
+        self,
+        options: &RequestOptions,
+        services: Vec<Service>,
+        reporter: Reporter,
+    ) -> Result<Door<'a>, Failure> {
+        let knocker = self.knocker(options, &services)?;
+        let port = options.port.unwrap_or(self.entry.port());
+        let addresses = resolve(self.entry.host(), port.get(), options.family())?;
+        let story = self.story(services, reporter);
+        story.plan(&self.config.host_path(&self.alias), &addresses);
+        Ok(Door { host: self, addresses, knocker, story })
+    }
+
+    fn knocker(&self, options: &RequestOptions, services: &[Service]) -> Result<Knocker, Failure> {
+        let services = Services::new(services.iter().copied()).ok_or_else(|| {
+            Failure::usage(format!("one knock asks for at most {} services", Services::MAX))
+        })?;
+        let request = Request {
+            kind: self.entry.knock_kind(),
+            mode: Mode::Default,
+            address: Address::Seen,
+            width: None,
+            seconds: options.ttl,
+            services,
+        };
+        let source = options.source.unwrap_or_default();
+        Ok(Knocker { credentials: self.entry.credentials(), request, source, width: options.width })
+    }
+
+    fn story(&self, services: Vec<Service>, reporter: Reporter) -> Story {
+        Story {
+            reporter,
+            name: self.alias.to_string(),
+            host: self.entry.host().to_owned(),
+            services,
+            token_expires: self.entry.token_expires(),
+        }
+    }
+}
+
+fn warn_of_clock(now: Timestamp) {
+    if now < EARLIEST {
+        let now = date::format(now);
+        report::note(&format!("spa: this machine's clock says {now}: the knock will be refused"));
+    }
+}
+
+impl Door<'_> {
+    /// Every address, in one mode.
+    pub(crate) fn targets(&self, mode: Mode) -> Vec<Target> {
+        self.addresses.iter().map(|to| Target { to: *to, mode: Ok(mode) }).collect()
+    }
+
+    /// Every address in mode bound, and the sockets that hold the source port
+    /// of each: `port`, or any for 0.
+    pub(crate) fn bind(&self, port: u16) -> (Vec<Target>, Vec<BoundSocket>) {
+        let mut sockets = Vec::new();
+        let mut target = |to| {
+            let bound = BoundSocket::towards(to, port).map(|socket| {
+                let mode = Mode::Bound { source_port: socket.port() };
+                sockets.push(socket);
+                mode
+            });
+            Target { to, mode: bound }
+        };
+        let targets = self.addresses.iter().map(|to| target(*to)).collect();
+        (targets, sockets)
+    }
+
+    /// The round that has to reach at least one address.
+    pub(crate) fn knock(&self, targets: &[Target]) -> Result<Vec<Sent>, Failure> {
+        let sent = self.knocker.knock(targets)?;
+        self.story.knocked(&sent);
+        if reached(&sent).is_empty() {
+            self.story.outcome(&sent, None)?;
+            return Err(self.story.not_sent(&sent));
+        }
+        Ok(sent)
+    }
+
+    /// Knocks until the service accepts a connection.
+    ///
+    /// # Errors
+    /// Where it does not within `limit`.
+    pub(crate) fn open(
+        &self,
+        targets: &[Target],
+        mut watch: Watch,
+        limit: Duration,
+    ) -> Result<Opened, Failure> {
+        let silent = self.silent_before(&watch);
+        let start = Instant::now();
+        let sent = self.knock(targets)?;
+        let waited = self.wait(start, limit, &mut watch, targets, &sent)?;
+        self.story.outcome(&sent, Some(&waited))?;
+        let Some(opened) = waited.opened else {
+            self.story.end();
+            return Err(self.story.not_open(&sent, &watch, &waited));
+        };
+        self.story.opened(opened.at, waited.elapsed);
+        if silent.contains(&opened.at) {
+            self.confirm();
+        }
+        Ok(opened)
+    }
+
+    /// Where the port does not answer before the knock. Matters, and is looked
+    /// at, only while this machine may not be enrolled yet: a port that is open
+    /// anyway does not show that the enrolment arrived.
+    fn silent_before(&self, watch: &Watch) -> Vec<SocketAddr> {
+        if self.host.entry.token_expires().is_none() {
+            return Vec::new();
+        }
+        self.story.step(|| format!("looking whether TCP port {} is silent now", watch.port()));
+        watch.silent(&self.addresses)
+    }
+
+    /// Watches, and knocks again every now and then.
+    fn wait(
+        &self,
+        start: Instant,
+        limit: Duration,
+        watch: &mut Watch,
+        targets: &[Target],
+        first: &[Sent],
+    ) -> Result<Waited, Failure> {
+        let deadline = start + limit;
+        let mut addresses = reached(first);
+        let mut rounds = 1;
+        self.story.step(|| format!("waiting for TCP port {}", watch.port()));
+        loop {
+            let opened = watch.until(deadline.min(Instant::now() + AGAIN), &addresses);
+            if opened.is_some() || Instant::now() >= deadline {
+                return Ok(Waited { opened, rounds, elapsed: start.elapsed() });
+            }
+            self.story.step(|| "not open yet: knocking again".into());
+            let sent = self.knocker.knock(targets)?;
+            self.story.round(&sent);
+            addresses = reached(&sent);
+            rounds += 1;
+        }
+    }
+
+    /// From now on knocks need not enrol. Where that cannot be noted, they go
+    /// on doing so, which does no harm.
+    fn confirm(&self) {
+        let Host { config, alias, entry } = &self.host;
+        if let Err(failure) = config.confirm(alias, &entry.key_id()) {
+            self.story.step(|| format!("the token's secret stays in the file: {failure}"));
+        }
+    }
+}
+
+/// The addresses that a datagram left for.
+fn reached(sent: &[Sent]) -> Vec<SocketAddr> {
+    sent.iter().filter(|sent| sent.result.is_ok()).map(|sent| sent.to).collect()
+}

@@ -1,0 +1,100 @@
+//! `spa proxy`: knocks, connects, and is the connection, for programs that let
+//! another one connect for them.
+
+use std::net::TcpStream;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use spa_proto::{GrantMode, Mode, Service};
+
+use crate::cli::ProxyOptions;
+use crate::config::ConfigDir;
+use crate::door::{Door, Host};
+use crate::exit::{Exit, Failure};
+use crate::report::Reporter;
+use crate::wait::Watch;
+use crate::{ports, relay};
+
+/// How long mode bound is given before another one is tried: its SYN is
+/// repeated after one second and after three, and the knock after two.
+const BOUND_LIMIT: Duration = Duration::from_secs(4);
+
+/// How the connection is to come about.
+struct Plan {
+    port: NonZeroU16,
+    /// For all that is tried.
+    limit: Duration,
+    mode: Option<GrantMode>,
+    /// 0 for any.
+    source_port: u16,
+    fallback: bool,
+}
+
+/// Connects, and passes on what comes until both ends are done.
+pub(crate) fn run(config: &ConfigDir, options: &ProxyOptions) -> Result<Exit, Failure> {
+    let host = Host::find(config, &options.host)?;
+    let plan = plan(options, host.mode(&options.request))?;
+    let reporter = Reporter::of_steps(options.request.verbose);
+    let door = host.door(&options.request, services(options), reporter)?;
+    let stream = connect(&door, &plan)?;
+    relay::run(&stream).map_err(|error| {
+        Failure::broken(format!("the connection to {} broke: {error}", options.host))
+    })?;
+    Ok(Exit::Done)
+}
+
+fn plan(options: &ProxyOptions, mode: Option<GrantMode>) -> Result<Plan, Failure> {
+    let port = ports::tcp_port(options.to).ok_or_else(|| {
+        let to = options.to;
+        Failure::usage(format!("cannot tell the TCP port of {to}: say PORT --service {to}"))
+    })?;
+    let source_port = options.request.source_port.map_or(0, NonZeroU16::get);
+    if source_port != 0 && mode != Some(GrantMode::Bound) {
+        return Err(Failure::usage("--source-port is for --mode bound"));
+    }
+    let fallback = !options.no_fallback;
+    Ok(Plan { port, limit: options.limit(), mode, source_port, fallback })
+}
+
+/// Those named, else what is connected to.
+fn services(options: &ProxyOptions) -> Vec<Service> {
+    if options.service.is_empty() { vec![options.to] } else { options.service.clone() }
+}
+
+fn connect(door: &Door<'_>, plan: &Plan) -> Result<TcpStream, Failure> {
+    match plan.mode {
+        None => connect_in(door, plan, Mode::Default, plan.limit),
+        Some(GrantMode::Window) => connect_in(door, plan, Mode::Window, plan.limit),
+        Some(GrantMode::Once) => connect_in(door, plan, Mode::Once, plan.limit),
+        Some(GrantMode::Bound) if plan.fallback => connect_bound_or_once(door, plan),
+        Some(GrantMode::Bound) => connect_bound(door, plan, plan.limit),
+    }
+}
+
+fn connect_in(
+    door: &Door<'_>,
+    plan: &Plan,
+    mode: Mode,
+    limit: Duration,
+) -> Result<TcpStream, Failure> {
+    let opened = door.open(&door.targets(mode), Watch::to_use(plan.port), limit)?;
+    Ok(opened.stream)
+}
+
+fn connect_bound(door: &Door<'_>, plan: &Plan, limit: Duration) -> Result<TcpStream, Failure> {
+    let (targets, sockets) = door.bind(plan.source_port);
+    let watch = Watch::bound(plan.port, sockets, limit);
+    Ok(door.open(&targets, watch, limit)?.stream)
+}
+
+/// No answer says that a router has changed the source port, or that the
+/// record does not allow the mode: only that no connection comes up.
+fn connect_bound_or_once(door: &Door<'_>, plan: &Plan) -> Result<TcpStream, Failure> {
+    let first = BOUND_LIMIT.min(plan.limit / 2);
+    match connect_bound(door, plan, first) {
+        Err(failure) if failure.exit() == Exit::NotOpen => {}
+        end => return end,
+    }
+    door.story.step(|| "no connection from a source port of our own: asking for one once".into());
+    connect_in(door, plan, Mode::Once, plan.limit - first)
+}
