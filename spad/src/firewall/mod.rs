@@ -11,10 +11,12 @@
 
 mod apply;
 mod conntrack;
+mod dialogue;
 mod element;
 mod encode;
 mod error;
 mod existing;
+mod flows;
 pub mod guard;
 mod netlink;
 mod network;
@@ -22,6 +24,7 @@ mod replacement;
 mod requests;
 pub mod ruleset;
 mod snapshot;
+mod sockets;
 mod state;
 mod text;
 mod transaction;
@@ -31,6 +34,7 @@ mod wire;
 pub use apply::{Firewall, Installed, Options, Origin};
 pub use element::Element;
 pub use error::{Drift, FirewallError};
+pub use flows::{Count, Flow, FlowEvent, FlowWatch, Flows, Labels, Traffic, keep_records};
 pub use guard::{GuardInput, Protected};
 pub use network::Network;
 pub use ruleset::{PortRange, Ruleset};
