@@ -551,5 +551,66 @@ fn released_source_can_begin_anew() {
         assert_eq!(flows.release(welcome).expect("released"), 1);
         talk.goes_on(20);
         assert_eq!(flows.release(welcome).expect("released"), 0);
+        // And the one that has cut.
+        let flow = talk.flow(&mut flows);
+        flows.cut(&flow).expect("cut").expect("it was open");
+        assert_eq!(flows.release(welcome).expect("released"), 1);
+        talk.goes_on(20);
+    });
+}
+
+/// Fills conntrack with foreign entries, each from a datagram that nobody reads.
+fn fill(site: &Site, sockets: u16) {
+    site.net.stranger.run(|| {
+        for _ in 0..sockets {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+            for port in 3000..53_000 {
+                let _ = socket.send_to(b"x", ("10.0.2.1", port));
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "shows nothing, but measures: lists and notifications beside many foreign connections"]
+fn figures() {
+    isolated("figures", || {
+        let site = Site::new();
+        let count = || site.net.server.sh("cat /proc/sys/net/netfilter/nf_conntrack_count");
+        let talk = Talk::new(&site.net.client, Protocol::Udp, at("10.0.1.1:443"));
+        let mut flows = site.flows();
+        for _ in 0..4 {
+            fill(&site, 1);
+            let began = Instant::now();
+            let listed = flows.list().expect("a list").len();
+            println!("{listed} of {} entries listed in {:?}", count().trim(), began.elapsed());
+            let began = Instant::now();
+            let flow = talk.flow(&mut flows);
+            flows.cut(&flow).expect("cut");
+            println!("listing and cutting {:?}", began.elapsed());
+            assert!(flows.release(|_| true).expect("released") < 2);
+            talk.goes_on(1);
+        }
+        for all in [None, Some(false), Some(true)] {
+            site.net.server.sh("conntrack -F 2>/dev/null");
+            let mut watch = all.map(|_| site.watch());
+            if let (Some(watch), Some(true)) = (&mut watch, all) {
+                watch.set_ports(&[PortRange::new(0, 65535).expect("all")]).expect("a filter");
+            }
+            if let Some(watch) = &mut watch {
+                setsockopt(watch, sockopt::RcvBufForce, &(512 * 1024 * 1024)).expect("room");
+            }
+            let began = Instant::now();
+            fill(&site, 1);
+            let created = began.elapsed();
+            let began = Instant::now();
+            site.net.server.sh("conntrack -F 2>/dev/null");
+            let (flushed, began) = (began.elapsed(), Instant::now());
+            let events = watch.as_mut().map(|watch| watch.events().expect("events").len());
+            println!(
+                "all ends heard: {all:?}: 50000 created in {created:?}, flushed in {flushed:?}, {events:?} events read in {:?}",
+                began.elapsed()
+            );
+        }
     });
 }
