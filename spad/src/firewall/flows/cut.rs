@@ -1,0 +1,124 @@
+//! Ending connections for good, whatever either side goes on sending.
+
+use super::entry::{Entry, Handle};
+use super::flow::Flow;
+use super::tracker::{Tracker, failed};
+use crate::firewall::error::FirewallError;
+use crate::firewall::plan::Labels;
+use crate::firewall::sockets::Sockets;
+use nix::libc::ENOSPC;
+use spa_proto::Protocol;
+use std::net::IpAddr;
+
+/// How many of the connections that were cut are remembered for [`Flows::release`].
+const REMEMBERED: usize = 65_536;
+
+/// The connections made through grants.
+pub struct Flows {
+    labels: Labels,
+    tracker: Tracker,
+    /// `None` where the kernel has no `sock_diag`.
+    sockets: Option<Sockets>,
+    /// Entries that were cut and may be forgotten once their source is welcome.
+    dead: Vec<(IpAddr, Handle)>,
+}
+
+impl Flows {
+    /// Opens sockets to connection tracking and to this host's TCP.
+    ///
+    /// # Errors
+    /// Where the kernel has no connection tracking, or without `CAP_NET_ADMIN`.
+    pub fn open(labels: Labels) -> Result<Self, FirewallError> {
+        let mut tracker = Tracker::open()?;
+        let cut = tracker.list(|found| labels.is_cut(found))?;
+        let udp = cut.into_iter().filter(|entry| entry.protocol == Protocol::Udp.number());
+        let dead = udp.map(|entry| (entry.original.source.ip(), entry.handle)).collect();
+        Ok(Self { labels, tracker, sockets: Sockets::open().ok(), dead })
+    }
+
+    /// All flows that were opened through a grant and are not cut. The kernel
+    /// walks through all of its entries for this, 3 µs each: what is to be cut
+    /// is found faster among [`FlowWatch::flows`](super::FlowWatch::flows).
+    ///
+    /// # Errors
+    /// If the netlink socket fails.
+    pub fn list(&mut self) -> Result<Vec<Flow>, FirewallError> {
+        let granted = self.tracker.list(|labels| self.labels.is_granted(labels))?;
+        Ok(granted.into_iter().filter_map(Entry::into_flow).collect())
+    }
+
+    /// Cuts a connection: when this returns no packet of it passes any more.
+    /// Returns the flow as it was, with its counts; `None` if it had ended, or
+    /// was cut, before.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with the connection still open.
+    pub fn cut(&mut self, flow: &Flow) -> Result<Option<Flow>, FirewallError> {
+        match self.tracker.look_up(&flow.handle)? {
+            Some((entry, labels)) if self.labels.is_granted(labels) => {
+                self.end(&entry)?;
+                Ok(entry.into_flow())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Cuts every connection, through a grant or not and of whatever protocol,
+    /// that somebody in `banned` has opened. Returns how many there were.
+    ///
+    /// # Errors
+    /// If the kernel refuses one; the others are cut all the same.
+    pub fn cut_sources(&mut self, banned: impl Fn(IpAddr) -> bool) -> Result<usize, FirewallError> {
+        let mut alive = self.tracker.list(|labels| !self.labels.is_cut(labels))?;
+        alive.retain(|entry| banned(entry.original.source.ip()));
+        let ended: Vec<_> = alive.iter().map(|entry| self.end(entry)).collect();
+        ended.into_iter().collect::<Result<Vec<()>, _>>().map(|all| all.len())
+    }
+
+    /// Lets sources that are `welcome` begin anew on the ports that their cut
+    /// connections had: to be called when they are granted something. Otherwise
+    /// a client with a fixed port, as many that speak UDP have, would stay shut
+    /// out for as long as it tries. What could still have a server that sends is
+    /// left alone. Returns how many entries were forgotten.
+    ///
+    /// # Errors
+    /// If the netlink socket fails.
+    pub fn release(&mut self, welcome: impl Fn(IpAddr) -> bool) -> Result<usize, FirewallError> {
+        let mut forgotten = 0;
+        for (_, handle) in self.dead.extract_if(.., |(source, _)| welcome(*source)) {
+            forgotten += usize::from(self.tracker.forget(&handle)?);
+        }
+        Ok(forgotten)
+    }
+
+    /// The server's own end first, so that its reset still passes.
+    fn end(&mut self, entry: &Entry) -> Result<(), FirewallError> {
+        let server_gone = self.end_socket(entry);
+        let (labels, mask) = (self.labels.cut_only(), self.labels.ours());
+        match self.tracker.relabel(&entry.handle, labels, mask) {
+            Err(e) if e.raw_os_error() == Some(ENOSPC) => {
+                self.tracker.forget(&entry.handle).map(drop)
+            }
+            Ok(true) if server_gone || entry.protocol == Protocol::Udp.number() => {
+                self.remember(entry);
+                Ok(())
+            }
+            relabelled => relabelled.map(drop).map_err(failed("cutting a connection")),
+        }
+    }
+
+    /// A UDP server's socket serves others as well: that is left alone.
+    fn end_socket(&mut self, entry: &Entry) -> bool {
+        let tcp = entry.protocol == Protocol::Tcp.number();
+        let (local, remote) = (entry.reply.source, entry.reply.destination);
+        tcp && self.sockets.as_mut().is_some_and(|sockets| sockets.end(local, remote))
+    }
+
+    /// The oldest go first: conntrack has most likely forgotten them as well.
+    fn remember(&mut self, entry: &Entry) {
+        if self.dead.len() >= REMEMBERED {
+            self.dead.drain(..REMEMBERED / 2);
+        }
+        self.dead.push((entry.original.source.ip(), entry.handle.clone()));
+    }
+}

@@ -1,0 +1,195 @@
+//! Hears from the kernel when connections through a grant open and end.
+
+use super::entry::{self, Entry};
+use super::filter::{self, IPCTNL_MSG_CT_DELETE};
+use super::flow::Flow;
+use super::open::OpenFlows;
+use super::tracker::{Tracker, failed};
+use crate::firewall::error::FirewallError;
+use crate::firewall::plan::Labels;
+use crate::firewall::ruleset::PortRange;
+use crate::firewall::wire::{self, Message};
+use crate::sys::packet::attach_filter;
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use nix::libc::{EAGAIN, EINTR, ENOBUFS};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+/// `NFNLGRP_CONNTRACK_NEW`, `_UPDATE` and `_DESTROY`.
+const GROUPS: [u32; 3] = [1, 2, 3];
+const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+/// A notification is a few hundred bytes, one to a datagram.
+const DATAGRAM: usize = 8 * 1024;
+/// Some thousand connections may end at once, as when a grant is withdrawn.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+/// About 50 MB; each needs a connection through a grant.
+const LIMIT: usize = 65_536;
+
+/// What has become of a connection through a grant. Every one that is
+/// [`Opened`](Self::Opened) is [`Closed`](Self::Closed) or
+/// [`Vanished`](Self::Vanished) once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlowEvent {
+    /// It is there.
+    Opened(Flow),
+    /// It has ended, or was cut, just now if [`Flow::ended`] says nothing; with
+    /// all that went through it.
+    Closed(Flow),
+    /// It has ended while notifications were lost: nobody knows when, nor what
+    /// went through it.
+    Vanished(Flow),
+}
+
+/// A socket on which the kernel reports connections, and those that are open.
+pub struct FlowWatch {
+    socket: Socket,
+    tracker: Tracker,
+    labels: Labels,
+    ports: BTreeSet<PortRange>,
+    open: OpenFlows,
+}
+
+impl FlowWatch {
+    /// Listens from now on; `ports` are those of the services, as clients
+    /// address them. Call [`Self::resynchronise`] for those that are open already.
+    ///
+    /// # Errors
+    /// If the netlink sockets cannot be made.
+    pub fn open(labels: Labels, ports: &[PortRange]) -> Result<Self, FirewallError> {
+        let failed = || failed("listening for connections");
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed())?;
+        socket.bind_auto().map_err(failed())?;
+        socket.set_non_blocking(true).map_err(failed())?;
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        let (tracker, open) = (Tracker::open()?, OpenFlows::new(LIMIT));
+        let mut watch = Self { socket, tracker, labels, ports: BTreeSet::new(), open };
+        watch.set_ports(ports)?;
+        for group in GROUPS {
+            watch.socket.add_membership(group).map_err(failed())?;
+        }
+        Ok(watch)
+    }
+
+    /// From now on the services have these ports. What is open stays watched.
+    ///
+    /// # Errors
+    /// If the kernel does not take the filter.
+    pub fn set_ports(&mut self, ports: &[PortRange]) -> Result<(), FirewallError> {
+        self.ports = ports.iter().copied().collect();
+        let elsewhere: Vec<_> = self.open.iter().map(|flow| flow.destination.port()).collect();
+        for port in elsewhere {
+            self.cover(port);
+        }
+        self.attach()
+    }
+
+    /// What has happened since the last call; never blocks. Wait for the
+    /// descriptor to become readable first. After a loss of notifications it
+    /// compares what it knows with what is there.
+    ///
+    /// # Errors
+    /// If the socket fails.
+    pub fn events(&mut self) -> Result<Vec<FlowEvent>, FirewallError> {
+        let mut events = Vec::new();
+        let mut lost = false;
+        let mut buffer = vec![0; DATAGRAM];
+        loop {
+            match self.socket.recv(&mut &mut buffer[..], 0) {
+                Ok(len) => {
+                    for message in wire::messages(&buffer[..len.min(DATAGRAM)]) {
+                        events.extend(self.event(&message)?);
+                    }
+                }
+                Err(e) if e.raw_os_error() == Some(EAGAIN) => break,
+                Err(e) if e.raw_os_error() == Some(ENOBUFS) => lost = true,
+                Err(e) if e.raw_os_error() == Some(EINTR) => {}
+                Err(e) => return Err(failed("reading notifications")(e)),
+            }
+        }
+        if lost {
+            events.extend(self.resynchronise()?);
+        }
+        Ok(events)
+    }
+
+    /// Compares what is known to be open with what is.
+    ///
+    /// # Errors
+    /// If the netlink socket fails.
+    pub fn resynchronise(&mut self) -> Result<Vec<FlowEvent>, FirewallError> {
+        let granted = self.tracker.list(|labels| self.labels.is_granted(labels))?;
+        let events = self.open.reconcile(granted);
+        events.iter().try_for_each(|event| self.follow(event))?;
+        Ok(events)
+    }
+
+    /// The connections that are open, as of the last call of [`Self::events`],
+    /// without what went through them.
+    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.open.iter()
+    }
+
+    /// How many connections there was no room for in the table of those that
+    /// are open: nothing was reported of them.
+    #[must_use]
+    pub fn unrecorded(&self) -> u64 {
+        self.open.unrecorded()
+    }
+
+    fn event(&mut self, message: &Message<'_>) -> Result<Option<FlowEvent>, FirewallError> {
+        if message.message_type() >> 8 != NFNL_SUBSYS_CTNETLINK {
+            return Ok(None);
+        }
+        let labels = entry::labels(message);
+        let Some(entry) = Entry::read(message) else { return Ok(None) };
+        if message.message_type() & 0xff == IPCTNL_MSG_CT_DELETE {
+            return Ok(self.open.ended(entry));
+        }
+        if self.labels.is_cut(labels) {
+            return self.cut(&entry);
+        }
+        let seen = self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten();
+        seen.iter().try_for_each(|event| self.follow(event))?;
+        Ok(seen)
+    }
+
+    /// Its entry lives on, and its counters with it: the session ends here.
+    fn cut(&mut self, entry: &Entry) -> Result<Option<FlowEvent>, FirewallError> {
+        if !self.open.contains(&entry.handle) {
+            return Ok(None);
+        }
+        // If it is gone already, the notification of its end is on its way.
+        let now = self.tracker.look_up(&entry.handle)?;
+        Ok(now.and_then(|(entry, _)| self.open.ended(entry)))
+    }
+
+    /// Sees to it that the end of a new flow will pass the filter: its port is
+    /// another than a service's where somebody redirects one to the other.
+    fn follow(&mut self, event: &FlowEvent) -> Result<(), FirewallError> {
+        let FlowEvent::Opened(flow) = event else { return Ok(()) };
+        if self.cover(flow.destination.port()) { self.attach() } else { Ok(()) }
+    }
+
+    fn cover(&mut self, port: u16) -> bool {
+        let covered = self.ports.iter().any(|range| range.contains(port));
+        !covered && self.ports.insert(PortRange::single(port))
+    }
+
+    fn attach(&self) -> Result<(), FirewallError> {
+        attach_filter(&self.socket, &filter::program(&self.ports))
+            .map_err(failed("filtering notifications"))
+    }
+}
+
+impl AsFd for FlowWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for FlowWatch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
