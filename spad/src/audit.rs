@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use spa_keys::ClientName;
-use spa_proto::{Arrival, Kid, Monotonic, Reason};
+use spa_proto::{Arrival, Kid, Monotonic, Reason, Timestamp};
 use tracing::{info, warn};
 
+use crate::firewall::{Count, Traffic};
 use crate::grants::Grant;
+use crate::sessions::Session;
 
 /// How often the same refusal of the same client is told.
 const QUIET: Duration = Duration::from_secs(60);
@@ -82,6 +84,41 @@ impl Audit {
             grant = grant.id,
             why,
             "grant ended"
+        );
+    }
+
+    /// A connection was made through a grant.
+    pub fn began(&self, session: &Session) {
+        info!(
+            target: "audit",
+            client = %session.client,
+            service = %session.service,
+            protocol = %session.ends.protocol,
+            source = %session.ends.source,
+            destination = %session.ends.destination,
+            grant = session.grant,
+            "session began"
+        );
+    }
+
+    /// It is over. Without `traffic` nobody knows when it ended, nor what went
+    /// through it: spad was not there.
+    pub fn over(&self, session: &Session, ended: Timestamp, traffic: Option<Traffic>) {
+        let bytes = |count: fn(&Traffic) -> Count| traffic.as_ref().map(|all| count(all).bytes);
+        info!(
+            target: "audit",
+            client = %session.client,
+            service = %session.service,
+            protocol = %session.ends.protocol,
+            source = %session.ends.source,
+            destination = %session.ends.destination,
+            grant = session.grant,
+            start = %spa_keys::date::format(session.began),
+            end = traffic.map(|_| spa_keys::date::format(ended)),
+            bytes_in = bytes(|all| all.to_server),
+            bytes_out = bytes(|all| all.to_client),
+            why = session.cut.unwrap_or("closed"),
+            "session ended"
         );
     }
 

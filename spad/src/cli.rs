@@ -48,10 +48,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End a client's grants now; its record stays (spa-keys revoke takes that)
+    /// List the connections that were made through grants and are open
+    Sessions {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
     Revoke {
         /// Name of the client
-        client: String,
+        #[arg(required_unless_present = "grant")]
+        client: Option<String>,
+        /// End this grant alone, by its number, and the connections made through it
+        #[arg(long, value_name = "ID", conflicts_with = "client")]
+        grant: Option<u64>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -86,7 +96,8 @@ pub fn main() -> ExitCode {
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
         Command::Grants { json } => ask(&config, &Request::Grants, json),
-        Command::Revoke { client, json } => ask(&config, &Request::Revoke { client }, json),
+        Command::Sessions { json } => ask(&config, &Request::Sessions, json),
+        Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
         Command::Reload { json } => ask(&config, &Request::Reload, json),
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
     };
@@ -134,6 +145,13 @@ fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> 
     };
     print(&if json { show::json(&answer) } else { show::text(&answer) })?;
     Ok(code)
+}
+
+fn revocation(client: Option<String>, grant: Option<u64>) -> Request {
+    match grant {
+        Some(grant) => Request::RevokeGrant { grant },
+        None => Request::Revoke { client: client.unwrap_or_default() },
+    }
 }
 
 /// The unprivileged half: privileges go before the first message is read.

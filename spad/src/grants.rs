@@ -9,6 +9,7 @@ use spa_keys::ClientName;
 use spa_proto::{Kid, Monotonic};
 
 use crate::firewall::Element;
+use crate::sessions::Sessions;
 
 /// One client's grant for one service from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Ledger {
     by_element: HashMap<Element, BTreeSet<u64>>,
     by_end: BTreeSet<(Monotonic, u64)>,
     last: u64,
+    /// The connections made through grants, also of those that are over.
+    pub sessions: Sessions,
 }
 
 /// What the kernel has to be told after grants have ended early.

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Grant, Journal, Ruleset, Status};
+use crate::control::report::{Grant, Journal, Ruleset, Session, Status};
+use spa_proto::Timestamp;
 
 /// As JSON: the list or object itself.
 #[must_use]
@@ -11,8 +12,9 @@ pub fn json(answer: &Answer) -> String {
     let value = match answer {
         Answer::Status(status) => serde_json::to_string_pretty(status),
         Answer::Grants(grants) => serde_json::to_string_pretty(grants),
-        Answer::Revoked(count) => {
-            serde_json::to_string_pretty(&serde_json::json!({ "ended": count }))
+        Answer::Sessions(sessions) => serde_json::to_string_pretty(sessions),
+        Answer::Revoked { ended, cut } => {
+            serde_json::to_string_pretty(&serde_json::json!({ "ended": ended, "cut": cut }))
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
@@ -26,8 +28,10 @@ pub fn text(answer: &Answer) -> String {
     match answer {
         Answer::Status(status) => self::status(status),
         Answer::Grants(list) => grants(list),
-        Answer::Revoked(0) => "no grant was in force\n".into(),
-        Answer::Revoked(count) => format!("{count} ended\n"),
+        Answer::Sessions(list) => sessions(list),
+        Answer::Revoked { ended, cut } => {
+            format!("{ended} grants ended, {cut} connections cut\n")
+        }
         Answer::Reloaded => "configuration read again\n".into(),
         Answer::Failed(why) => format!("{why}\n"),
     }
@@ -106,6 +110,25 @@ fn grants(grants: &[Grant]) -> String {
     });
     let head = ["id", "client", "service", "source", "ports", "to", "mode", "time left"]
         .map(str::to_owned);
+    table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+fn sessions(sessions: &[Session]) -> String {
+    if sessions.is_empty() {
+        return "  none\n".into();
+    }
+    let rows = sessions.iter().map(|session| {
+        [
+            session.grant.to_string(),
+            session.client.clone(),
+            session.service.clone(),
+            session.protocol.clone(),
+            session.source.clone(),
+            session.destination.clone(),
+            spa_keys::date::format(Timestamp::from_millis(session.since_unix_ms)),
+        ]
+    });
+    let head = ["grant", "client", "service", "", "source", "to", "since"].map(str::to_owned);
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 

@@ -17,10 +17,17 @@ pub enum Request {
     Status,
     /// Who may come in now.
     Grants,
-    /// End a client's grants; its record stays.
+    /// Which connections were made through grants and are open.
+    Sessions,
+    /// End a client's grants and connections; its record stays.
     Revoke {
         /// Name of the client.
         client: String,
+    },
+    /// End one grant, and the connections made through it.
+    RevokeGrant {
+        /// Its number.
+        grant: u64,
     },
     /// Read the configuration again.
     Reload,
@@ -34,8 +41,15 @@ pub enum Answer {
     Status(Box<report::Status>),
     /// To [`Request::Grants`].
     Grants(Vec<report::Grant>),
-    /// To [`Request::Revoke`]: how many grants ended.
-    Revoked(usize),
+    /// To [`Request::Sessions`].
+    Sessions(Vec<report::Session>),
+    /// To [`Request::Revoke`] and [`Request::RevokeGrant`].
+    Revoked {
+        /// How many grants ended.
+        ended: usize,
+        /// How many connections were cut.
+        cut: usize,
+    },
     /// To [`Request::Reload`].
     Reloaded,
     /// It was not done, and why.

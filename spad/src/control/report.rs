@@ -1,4 +1,4 @@
-//! The shapes of `spad status --json` and `spad grants --json`.
+//! The shapes of what `spad status`, `grants` and `sessions` say with `--json`.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,25 @@ pub struct Grant {
     pub source_port: Option<u16>,
     /// Milliseconds until the kernel removes it.
     pub expires_in_ms: u64,
+}
+
+/// One connection that was made through a grant and is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Number of the grant, which may be over.
+    pub grant: u64,
+    /// Name of the client.
+    pub client: String,
+    /// Name of the service.
+    pub service: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The client's address and port.
+    pub source: String,
+    /// The address and port that it connected to.
+    pub destination: String,
+    /// When it began, in milliseconds since 1970.
+    pub since_unix_ms: u64,
 }
 
 /// How the daemon is.

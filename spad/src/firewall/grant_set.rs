@@ -4,7 +4,7 @@
 use super::element::{Element, Terms};
 use super::ruleset::{Datatype, Field, Limit, Set, Side};
 use spa_proto::{Prefix, ServiceName};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// One of these sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +70,21 @@ impl GrantSet {
         let destination = self.destination.then_some(to(Side::Destination));
         let port = matches!(self.terms, Terms::Bound(_)).then_some(Field::Port(Side::Source));
         std::iter::once(source).chain(destination).chain(port).collect()
+    }
+
+    /// The element that lets a connection in with these ends, if it is there.
+    #[must_use]
+    pub fn element_for(&self, source: SocketAddr, destination: IpAddr) -> Element {
+        let terms = match self.terms {
+            Terms::Bound(_) => Terms::Bound(source.port()),
+            terms => terms,
+        };
+        Element {
+            service: self.service,
+            source: Prefix::of(source.ip(), self.width),
+            destination: self.destination.then_some(destination),
+            terms,
+        }
     }
 
     /// The element that a key stands for; `None` for one that is not ours.

@@ -139,8 +139,9 @@ impl Plan {
         ports.filter(|ports| ports.protocol == protocol).map(|ports| ports.range).collect()
     }
 
-    /// The sets that hold grants for a service.
-    pub(crate) fn grant_sets(&self, service: ServiceName) -> Vec<GrantSet> {
+    /// The sets that hold grants for a service, in the order of the rules.
+    #[must_use]
+    pub fn grant_sets(&self, service: ServiceName) -> Vec<GrantSet> {
         let set = |terms, v4, width| GrantSet {
             service,
             terms,

@@ -13,8 +13,9 @@ use std::time::Duration;
 use super::record::{Fields, RECORD_LEN, Raw, Record, seal, unseal};
 use super::{BootId, JournalError};
 use crate::fields::{Reader, millis};
+use crate::sessions::Ends;
 
-const MAGIC: &[u8; 8] = b"spa jnl1";
+const MAGIC: &[u8; 8] = b"spa jnl2";
 /// Entries that an empty journal has room for, the header included.
 const SMALLEST: u64 = 512;
 const TMPFS: u64 = 0x0102_1994;
@@ -45,6 +46,8 @@ pub struct Found {
     pub replay: Replay,
     /// Grants that were in force, by number; some may have ended since.
     pub grants: BTreeMap<u64, Record>,
+    /// Connections that were open, by their ends; some may have ended since.
+    pub sessions: BTreeMap<Ends, Record>,
 }
 
 /// Everything that has to be in a journal from the start.
@@ -52,7 +55,7 @@ pub struct Found {
 pub struct Snapshot<'a> {
     /// What was used.
     pub replay: &'a Replay,
-    /// The grants in force.
+    /// The grants in force, and the connections made through grants.
     pub grants: Vec<Record>,
 }
 
@@ -212,7 +215,8 @@ fn floor(head: &Raw) -> Option<Floor> {
 }
 
 fn replay(floor: Floor, records: Vec<Record>) -> Found {
-    let mut found = Found { replay: Replay::new(floor), grants: BTreeMap::new() };
+    let (grants, sessions) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = Found { replay: Replay::new(floor), grants, sessions };
     for record in records {
         match record {
             Record::Used { kid, time, nonce } => found.replay.record(kid, time, nonce),
@@ -224,6 +228,12 @@ fn replay(floor: Floor, records: Vec<Record>) -> Found {
             }
             Record::Ended { id } => {
                 found.grants.remove(&id);
+            }
+            Record::Session { ends, .. } => {
+                found.sessions.insert(ends, record);
+            }
+            Record::Closed { ends } => {
+                found.sessions.remove(&ends);
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Entries of the journal: 128 bytes each, with a checksum.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use spa_proto::{Kid, Monotonic, Nonce, Prefix, Timestamp};
+use spa_proto::{Kid, Monotonic, Nonce, Prefix, Protocol, ServiceName, Timestamp};
 
 use crate::fields::{Reader, millis};
 use crate::firewall::{Element, Terms};
+use crate::sessions::Ends;
 
 /// Length of an entry, in bytes.
 pub(super) const RECORD_LEN: usize = 128;
@@ -50,6 +51,24 @@ pub enum Record {
         /// When it ends.
         ends: Monotonic,
     },
+    /// A connection was made through a grant.
+    Session {
+        /// The grant's number.
+        grant: u64,
+        /// The client's key-id.
+        kid: Kid,
+        /// Name of the service.
+        service: ServiceName,
+        /// From where to where.
+        ends: Ends,
+        /// When it was first seen.
+        began: Timestamp,
+    },
+    /// It has ended.
+    Closed {
+        /// From where to where.
+        ends: Ends,
+    },
     /// A grant was ended before its time.
     Ended {
         /// Its number.
@@ -77,6 +96,14 @@ impl Record {
                 .number(millis(ends.as_duration()))
                 .element(element),
             Self::Ended { id } => out.put(&[4]).number(*id),
+            Self::Session { grant, kid, service, ends, began } => out
+                .put(&[5])
+                .number(*grant)
+                .put(kid.as_bytes())
+                .service(*service)
+                .ends(ends)
+                .number(began.as_millis()),
+            Self::Closed { ends } => out.put(&[6]).ends(ends),
         };
         seal(out.bytes)
     }
@@ -103,6 +130,14 @@ impl Record {
                 element: element(&mut fields)?,
             },
             4 => Self::Ended { id: fields.number()? },
+            5 => Self::Session {
+                grant: fields.number()?,
+                kid: Kid::from_bytes(fields.take()?),
+                service: service(&mut fields)?,
+                ends: ends(&mut fields)?,
+                began: Timestamp::from_millis(fields.number()?),
+            },
+            6 => Self::Closed { ends: ends(&mut fields)? },
             _ => return None,
         };
         (record.encode() == *raw).then_some(record)
@@ -150,19 +185,33 @@ impl Fields {
 
     /// Service, source, destination, terms: 55 bytes.
     fn element(&mut self, element: &Element) -> &mut Self {
-        let mut name = [0; 16];
-        name[..element.service.as_str().len()].copy_from_slice(element.service.as_str().as_bytes());
         let (kind, port) = match element.terms {
             Terms::Window => (0, 0),
             Terms::Once => (1, 0),
             Terms::Bound(port) => (2, port),
         };
-        self.put(&name)
+        self.service(element.service)
             .address(Some(element.source.address()))
             .put(&[element.source.prefix_len()])
             .address(element.destination)
             .put(&[kind])
             .put(&port.to_be_bytes())
+    }
+
+    /// Its name: 16 bytes.
+    fn service(&mut self, service: ServiceName) -> &mut Self {
+        let mut name = [0; 16];
+        name[..service.as_str().len()].copy_from_slice(service.as_str().as_bytes());
+        self.put(&name)
+    }
+
+    /// Protocol, and both ends: 39 bytes.
+    fn ends(&mut self, ends: &Ends) -> &mut Self {
+        self.put(&[ends.protocol.number()]);
+        for end in [ends.source, ends.destination] {
+            self.address(Some(end.ip())).put(&end.port().to_be_bytes());
+        }
+        self
     }
 
     /// Family and address: 17 bytes.
@@ -184,8 +233,7 @@ impl Fields {
 }
 
 fn element(fields: &mut Reader<'_>) -> Option<Element> {
-    let name = fields.take::<16>()?;
-    let service = std::str::from_utf8(&name).ok()?.trim_end_matches('\0').parse().ok()?;
+    let service = service(fields)?;
     let source = address(fields)??;
     let source = Prefix::new(source, fields.take::<1>()?[0])?;
     let destination = address(fields)?;
@@ -198,6 +246,21 @@ fn element(fields: &mut Reader<'_>) -> Option<Element> {
         _ => return None,
     };
     Some(Element { service, source, destination, terms })
+}
+
+fn service(fields: &mut Reader<'_>) -> Option<ServiceName> {
+    let name = fields.take::<16>()?;
+    std::str::from_utf8(&name).ok()?.trim_end_matches('\0').parse().ok()
+}
+
+fn ends(fields: &mut Reader<'_>) -> Option<Ends> {
+    let number = fields.take::<1>()?[0];
+    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| p.number() == number)?;
+    let mut end = || {
+        let address = address(fields)??;
+        Some(SocketAddr::new(address, u16::from_be_bytes(fields.take()?)))
+    };
+    Some(Ends { protocol, source: end()?, destination: end()? })
 }
 
 /// `None` for nonsense, and `None` inside for no address.
@@ -215,6 +278,11 @@ fn address(fields: &mut Reader<'_>) -> Option<Option<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ends(source: &str, destination: &str) -> Ends {
+        let [source, destination] = [source, destination].map(|end| end.parse().unwrap());
+        Ends { protocol: Protocol::Tcp, source, destination }
+    }
 
     fn records() -> Vec<Record> {
         let kid = Kid::from_bytes([1; 16]);
@@ -238,6 +306,14 @@ mod tests {
             grant("192.0.2.0", 24, Some("198.51.100.1"), Terms::Once),
             grant("2001:db8::1", 128, Some("2001:db8::2"), Terms::Bound(65535)),
             Record::Ended { id: u64::MAX },
+            Record::Session {
+                grant: 7,
+                kid,
+                service: "ssh".parse().unwrap(),
+                ends: ends("192.0.2.1:40000", "198.51.100.1:22"),
+                began: time,
+            },
+            Record::Closed { ends: ends("[2001:db8::1]:40000", "[2001:db8::2]:22") },
         ]
     }
 

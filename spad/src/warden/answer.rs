@@ -14,7 +14,10 @@ use crate::fields::millis;
 use crate::firewall::{Element, Terms};
 use crate::grants::Grant;
 use crate::ipc::ToGate;
+use crate::sessions::Session;
 
+/// Why a grant or a connection has ended.
+const BY_HAND: &str = "revoked by the administrator";
 /// How long the gatekeeper may take to say its counters.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -23,7 +26,9 @@ impl Warden {
         let answer = match request {
             Request::Status => return self.ask_gatekeeper(reply),
             Request::Grants => Answer::Grants(self.grants()),
+            Request::Sessions => Answer::Sessions(self.sessions()),
             Request::Revoke { client } => self.revoke(&client),
+            Request::RevokeGrant { grant } => self.revoke_grant(grant),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
         // Whoever has hung up does not want it any more.
@@ -58,9 +63,28 @@ impl Warden {
         if self.clients.kid_of(&name).is_none() {
             return Answer::Failed(format!("there is no client {name}"));
         }
-        Answer::Revoked(
-            self.end_grants("revoked by the administrator", |grant| grant.client == name),
-        )
+        let ended = self.end_grants(BY_HAND, |grant| grant.client == name);
+        let cut = self.cut(BY_HAND, |session| session.client == name);
+        Answer::Revoked { ended, cut }
+    }
+
+    /// Also one that has expired, if there is still a connection through it.
+    fn revoke_grant(&mut self, id: u64) -> Answer {
+        let ended = self.end_grants(BY_HAND, |grant| grant.id == id);
+        let cut = self.cut(BY_HAND, |session| session.grant == id);
+        match (ended, cut) {
+            (0, 0) => {
+                Answer::Failed(format!("there is no grant {id}, and no connection through it"))
+            }
+            _ => Answer::Revoked { ended, cut },
+        }
+    }
+
+    fn sessions(&mut self) -> Vec<report::Session> {
+        self.hear_flows();
+        let mut sessions: Vec<_> = self.ledger.sessions.iter().map(session).collect();
+        sessions.sort_by_key(|session| (session.since_unix_ms, session.grant));
+        sessions
     }
 
     /// Reads the configuration again. What is broken, or needs a restart,
@@ -72,6 +96,7 @@ impl Warden {
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
         self.memory.set_tolerance(self.config.tolerance);
+        self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
         self.provision();
@@ -85,7 +110,7 @@ impl Warden {
     /// ledger has.
     fn grants(&mut self) -> Vec<report::Grant> {
         let now = clock::monotonic();
-        self.ledger.expire(now);
+        self.expire(now);
         let elements: HashMap<Element, Duration> =
             self.firewall.elements().unwrap_or_default().into_iter().collect();
         let held =
@@ -173,6 +198,18 @@ impl Warden {
     }
 }
 
+fn session(session: &Session) -> report::Session {
+    report::Session {
+        grant: session.grant,
+        client: session.client.to_string(),
+        service: session.service.to_string(),
+        protocol: session.ends.protocol.to_string(),
+        source: session.ends.source.to_string(),
+        destination: session.ends.destination.to_string(),
+        since_unix_ms: session.began.as_millis(),
+    }
+}
+
 /// What cannot change while running.
 fn fixed(old: &Config, new: &Config) -> Result<(), String> {
     let changed = [
@@ -181,6 +218,8 @@ fn fixed(old: &Config, new: &Config) -> Result<(), String> {
         ("run-dir", old.run_dir != new.run_dir),
         ("user", old.user != new.user),
         ("own-table", old.firewall.own != new.firewall.own),
+        ("label-bit", old.firewall.labels.granted != new.firewall.labels.granted),
+        ("cut-label-bit", old.firewall.labels.cut != new.firewall.labels.cut),
     ];
     match changed.iter().find(|(_, changed)| *changed) {
         Some((key, _)) => Err(format!("{key} cannot change while spad runs: restart it instead")),

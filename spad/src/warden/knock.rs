@@ -72,7 +72,7 @@ impl Warden {
         now: Reading,
         enrolled: bool,
     ) -> Result<(), Reason> {
-        self.ledger.expire(now.clock);
+        self.expire(now.clock);
         for approved in judgement.grants() {
             self.grant(knock, record, approved, now, enrolled)?;
         }
@@ -102,6 +102,7 @@ impl Warden {
         }
         let ports = self.config.ports(&element.service);
         self.audit.granted(&grant, &ports, knock.arrival(), now.clock, enrolled);
+        self.welcome(&grant);
         self.ledger.put(grant);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::control::report;
 use crate::grants::{Grant, Ledger};
 use crate::journal::{BootId, Found, Journal, JournalError, LeaseFile, Record, Snapshot};
+use crate::sessions::Session;
 
 /// The memory of a running daemon.
 pub(super) struct Memory {
@@ -32,7 +33,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Opens journal and lease. Also returns the grants that the journal knows.
+    /// Opens journal and lease. Also returns the grants and sessions that the journal knows.
     pub(super) fn open(
         config: &Config,
         server: ServerPublic,
@@ -41,7 +42,9 @@ impl Memory {
         let (journal, found) = Journal::open(&config.run_dir, server, BootId::current()?)?;
         let (file, horizon) = LeaseFile::open(&config.state_dir, server)?;
         let (replay, grants) = match found {
-            Some(Found { replay, grants }) => (replay, grants.into_values().collect()),
+            Some(Found { replay, grants, sessions }) => {
+                (replay, grants.into_values().chain(sessions.into_values()).collect())
+            }
             None => (Replay::new(another_start(horizon, config.tolerance, now)), Vec::new()),
         };
         if !journal.is_on_tmpfs() {
@@ -116,19 +119,26 @@ impl Memory {
         }
     }
 
+    /// Writes down that a connection was made through a grant, or has ended.
+    /// Without it a restart does not know whose the connection is.
+    pub(super) fn note_session(&mut self, session: &Session, open: bool, ledger: &Ledger) {
+        let record = if open { opened(session) } else { Record::Closed { ends: session.ends } };
+        let _ = self.append(&record, ledger);
+    }
+
     /// Adds an entry to the journal. One that is full, or does not know of a
     /// raised floor, is written anew first: where that fails, nothing is granted.
     fn append(&mut self, record: &Record, ledger: &Ledger) -> Result<(), Reason> {
         let anew = self.outdated || self.journal.is_full();
         let ready = if anew { self.rewrite(ledger) } else { Ok(()) };
         ready.and_then(|()| self.journal.append(record)).map_err(|error| {
-            warn!(%error, "knock not granted: it could not be remembered");
+            warn!(%error, "the journal cannot be written: no knock is granted");
             Reason::NotDurable
         })
     }
 
     fn rewrite(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
-        let grants = ledger.iter().map(entry).collect();
+        let grants = ledger.iter().map(entry).chain(ledger.sessions.iter().map(opened)).collect();
         self.journal.begin(&Snapshot { replay: &self.replay, grants })?;
         self.outdated = false;
         Ok(())
@@ -236,4 +246,9 @@ fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor 
 fn entry(grant: &Grant) -> Record {
     let &Grant { id, kid, element, since, ends, .. } = grant;
     Record::Grant { id, kid, element, since, ends }
+}
+
+fn opened(session: &Session) -> Record {
+    let &Session { grant, kid, service, ends, began, .. } = session;
+    Record::Session { grant, kid, service, ends, began }
 }

@@ -12,6 +12,7 @@ mod keeper;
 mod knock;
 mod machine;
 mod memory;
+mod sessions;
 mod start;
 mod upkeep;
 
@@ -26,6 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tracing::{info, warn};
 
 use crate::audit::Audit;
+use crate::clock;
 use crate::config::Config;
 use crate::control::Answer;
 use crate::control::server::Call;
@@ -70,6 +72,8 @@ struct Warden {
     memory: memory::Memory,
     renewing: Option<upkeep::Renewing>,
     ledger: Ledger,
+    /// `None` where the kernel does not tell of connections.
+    connections: Option<sessions::Connections>,
     firewall: Firewall,
     ruleset: Ruleset,
     tables: upkeep::Tables,
@@ -120,12 +124,15 @@ impl Warden {
         calls: &mut mpsc::Receiver<Call>,
         renewal: &mut tokio::time::Interval,
     ) -> bool {
+        let expiry = self.next_expiry();
         tokio::select! {
             biased;
             _ = signals.terminate.recv() => return false,
             _ = signals.interrupt.recv() => return false,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
+            heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
+            () = at(expiry) => self.expire(clock::monotonic()),
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
             written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),

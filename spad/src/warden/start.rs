@@ -1,5 +1,6 @@
 //! Bringing the daemon up: closed first, then listening.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use super::gatehouse::Restarts;
 use super::host::Host;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::sessions::Connections;
 use super::upkeep::Tables;
 use super::{Counters, Warden, keeper};
 use crate::audit::Audit;
@@ -93,6 +95,7 @@ impl Warden {
         let (caller, calls) = mpsc::channel(16);
         tokio::spawn(server::serve(listener, caller));
         let identity = keeper::identity(&config.user);
+        let connections = Connections::new(&config);
         let mut warden = Self {
             config_path,
             present: host.present(&config.interfaces),
@@ -109,6 +112,7 @@ impl Warden {
             memory,
             renewing: None,
             ledger: Ledger::default(),
+            connections,
             firewall,
             ruleset,
             tables,
@@ -126,33 +130,35 @@ impl Warden {
             answer_by: None,
         };
         warden.watch_again();
-        warden.restore(remembered, now)?;
+        warden.restore(&remembered, now)?;
         warden.start_keeper();
         Ok((warden, calls))
     }
 
     /// Takes over the grants that the journal and the kernel both know; an
     /// element that the journal does not know goes.
-    fn restore(&mut self, remembered: Vec<Record>, now: Reading) -> Result<(), StartError> {
+    fn restore(&mut self, remembered: &[Record], now: Reading) -> Result<(), StartError> {
         let elements = self.firewall.elements().map_err(StartError::Firewall)?;
-        for record in remembered {
-            let grant = self.grant_of(record).filter(|grant| {
-                grant.ends > now.clock
-                    && self.config.offers(&grant.element)
-                    && elements.iter().any(|(element, _)| *element == grant.element)
-            });
-            if let Some(grant) = grant {
-                self.ledger.put(grant);
+        let elements: HashSet<_> = elements.into_iter().map(|(element, _)| element).collect();
+        let mut past = Ledger::default();
+        let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
+        for grant in grants {
+            self.ledger.begin_after(grant.id);
+            let offered = self.config.offers(&grant.element);
+            if grant.ends > now.clock && offered && elements.contains(&grant.element) {
+                self.ledger.put(grant.clone());
             }
+            past.put(grant);
         }
+        self.restore_sessions(remembered, &past);
         self.align_elements(now.clock).map_err(StartError::Firewall)?;
         info!(grants = self.ledger.iter().count(), "grants taken over");
         self.memory.begin(&self.ledger, now).map_err(StartError::Journal)
     }
 
     /// The grant of an entry; `None` if its client is not there any more.
-    fn grant_of(&self, record: Record) -> Option<Grant> {
-        let Record::Grant { id, kid, element, since, ends } = record else { return None };
+    fn grant_of(&self, record: &Record) -> Option<Grant> {
+        let &Record::Grant { id, kid, element, since, ends } = record else { return None };
         let client = self.clients.get(&kid)?.name.clone();
         Some(Grant { id, client, kid, element, since, ends })
     }

@@ -97,6 +97,7 @@ impl Warden {
                     info!(client = %name, %kid, "client gone");
                     self.tell(&ToGate::Remove(kid));
                     self.end_grants("revoked", |grant| grant.kid == kid);
+                    self.cut("revoked", |session| session.kid == kid);
                 }
             }
         }
@@ -105,7 +106,7 @@ impl Warden {
     /// Ends grants before their time; how many.
     pub(super) fn end_grants(&mut self, why: &str, which: impl Fn(&Grant) -> bool) -> usize {
         let now = clock::monotonic();
-        self.ledger.expire(now);
+        self.expire(now);
         let (ended, changes) = self.ledger.end(now, which);
         // Written down first: a restart must not take them over again.
         self.memory.note_ended(&ended, &self.ledger);
@@ -177,7 +178,7 @@ impl Warden {
     /// does not know goes, what the kernel has lost comes back for the time it
     /// has left, and what would last too long is shortened.
     pub(super) fn align_elements(&mut self, now: Monotonic) -> Result<(), FirewallError> {
-        self.ledger.expire(now);
+        self.expire(now);
         let found = self.firewall.elements()?;
         let mut wanted: HashMap<Element, Duration> = HashMap::new();
         for grant in self.ledger.iter() {
@@ -202,7 +203,7 @@ impl Warden {
     /// Every 20 seconds.
     pub(super) fn tick(&mut self) {
         let now = Reading::now();
-        self.ledger.expire(now.clock);
+        self.expire(now.clock);
         self.audit.tidy(now.clock);
         self.memory.look_at_clocks(now);
         self.memory.catch_up(&self.ledger);

@@ -56,6 +56,9 @@ impl Hold {
     }
 }
 
+/// How long a program may take to end, on a busy machine.
+const LONG: Duration = Duration::from_secs(30);
+
 /// Attempts to connect, one after the other without pause.
 pub struct Prober(Running);
 
@@ -63,8 +66,8 @@ impl Prober {
     /// Ends it and gives how many attempts were made, and what those that came through printed.
     pub fn finish(mut self) -> Result<(u64, Vec<String>)> {
         self.0.close_input();
-        self.0.wait_for("tries ", Duration::from_secs(5))?;
-        self.0.wait(Duration::from_secs(5))?;
+        self.0.wait_for("tries ", LONG)?;
+        self.0.wait(LONG)?;
         let text = self.0.stdout();
         let tries = text.lines().find_map(|line| line.strip_prefix("tries "));
         let open = text.lines().filter(|line| line.starts_with("open")).map(str::to_owned);

@@ -44,7 +44,8 @@ impl Flows {
     /// If the netlink socket fails.
     pub fn list(&mut self) -> Result<Vec<Flow>, FirewallError> {
         let granted = self.tracker.list(|labels| self.labels.is_granted(labels))?;
-        Ok(granted.into_iter().filter_map(Entry::into_flow).collect())
+        let open = granted.into_iter().filter(|entry| !entry.over);
+        Ok(open.filter_map(Entry::into_flow).collect())
     }
 
     /// Cuts a connection: when this returns no packet of it passes any more.

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 // linux/netfilter/nfnetlink_conntrack.h
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_PROTOINFO: u16 = 4;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
 const CTA_ID: u16 = 12;
@@ -29,6 +30,12 @@ const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
+
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+// linux/netfilter/nf_conntrack_tcp.h
+const TCP_CONNTRACK_TIME_WAIT: u8 = 7;
+const TCP_CONNTRACK_CLOSE: u8 = 8;
 
 const CTA_COUNTERS_PACKETS: u16 = 1;
 const CTA_COUNTERS_BYTES: u16 = 2;
@@ -77,6 +84,9 @@ pub(super) struct Entry {
     pub(super) original: Ends,
     /// As the answers have it.
     pub(super) reply: Ends,
+    /// Whether both ends have closed the connection. Its entry is kept for two
+    /// minutes more, for what may be late.
+    pub(super) over: bool,
     traffic: Traffic,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
@@ -129,6 +139,7 @@ impl Entry {
             protocol,
             original,
             reply,
+            over: value(CTA_PROTOINFO).is_some_and(is_over),
             traffic: Traffic { to_server, to_client },
             started: time(times, CTA_TIMESTAMP_START)
                 .or_else(|| value(CTA_TIMESTAMP_EVENT).and_then(timestamp)),
@@ -153,6 +164,12 @@ impl Entry {
             handle: self.handle,
         })
     }
+}
+
+fn is_over(info: &[u8]) -> bool {
+    let tcp = find(wire::nested(info), CTA_PROTOINFO_TCP);
+    let state = tcp.and_then(|tcp| find(wire::nested(tcp), CTA_PROTOINFO_TCP_STATE));
+    matches!(state, Some([TCP_CONNTRACK_TIME_WAIT | TCP_CONNTRACK_CLOSE]))
 }
 
 fn find<'a>(mut attributes: impl Iterator<Item = (u16, &'a [u8])>, kind: u16) -> Option<&'a [u8]> {

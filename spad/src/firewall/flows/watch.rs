@@ -33,7 +33,7 @@ const LIMIT: usize = 65_536;
 pub enum FlowEvent {
     /// It is there.
     Opened(Flow),
-    /// It has ended, or was cut, just now if [`Flow::ended`] says nothing; with
+    /// It has been closed, was cut or forgotten, just now if [`Flow::ended`] says nothing; with
     /// all that went through it.
     Closed(Flow),
     /// It has ended while notifications were lost: nobody knows when, nor what
@@ -118,7 +118,8 @@ impl FlowWatch {
     /// # Errors
     /// If the netlink socket fails.
     pub fn resynchronise(&mut self) -> Result<Vec<FlowEvent>, FirewallError> {
-        let granted = self.tracker.list(|labels| self.labels.is_granted(labels))?;
+        let mut granted = self.tracker.list(|labels| self.labels.is_granted(labels))?;
+        granted.retain(|entry| !entry.over);
         let events = self.open.reconcile(granted);
         events.iter().try_for_each(|event| self.follow(event))?;
         Ok(events)
@@ -146,16 +147,16 @@ impl FlowWatch {
         if message.message_type() & 0xff == IPCTNL_MSG_CT_DELETE {
             return Ok(self.open.ended(entry));
         }
-        if self.labels.is_cut(labels) {
-            return self.cut(&entry);
+        if self.labels.is_cut(labels) || entry.over {
+            return self.cut_or_closed(&entry);
         }
         let seen = self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten();
         seen.iter().try_for_each(|event| self.follow(event))?;
         Ok(seen)
     }
 
-    /// Its entry lives on, and its counters with it: the session ends here.
-    fn cut(&mut self, entry: &Entry) -> Result<Option<FlowEvent>, FirewallError> {
+    /// Its entry lives on, and its counters with it: the connection ends here.
+    fn cut_or_closed(&mut self, entry: &Entry) -> Result<Option<FlowEvent>, FirewallError> {
         if !self.open.contains(&entry.handle) {
             return Ok(None);
         }

@@ -1,0 +1,125 @@
+//! Which connection was made through which grant. Pure.
+//!
+//! The kernel knows that a connection was made through a grant, not through
+//! whose. That follows from the element that let it in: its holder, and where
+//! several clients hold it behind one address, the one that knocked last. Who
+//! wants to be told apart there asks for a bound grant.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use spa_keys::ClientName;
+use spa_proto::{Kid, Protocol, Service, ServiceName, Timestamp};
+
+use crate::config::Config;
+use crate::firewall::{Element, Flow};
+use crate::grants::{Grant, Ledger};
+
+/// A connection's ends, as its client wrote them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ends {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The client's end.
+    pub source: SocketAddr,
+    /// The service's.
+    pub destination: SocketAddr,
+}
+
+impl From<&Flow> for Ends {
+    fn from(flow: &Flow) -> Self {
+        Self { protocol: flow.protocol, source: flow.source, destination: flow.destination }
+    }
+}
+
+/// One connection, and who made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Number of the grant.
+    pub grant: u64,
+    /// Name of the client.
+    pub client: ClientName,
+    /// Key-id of the client.
+    pub kid: Kid,
+    /// The service.
+    pub service: ServiceName,
+    /// From where to where.
+    pub ends: Ends,
+    /// When it was first seen.
+    pub began: Timestamp,
+    /// Why it was cut, if it was.
+    pub cut: Option<&'static str>,
+}
+
+impl Session {
+    /// A connection that was made through `grant`.
+    #[must_use]
+    pub fn through(grant: &Grant, ends: Ends, began: Timestamp) -> Self {
+        Self {
+            grant: grant.id,
+            client: grant.client.clone(),
+            kid: grant.kid,
+            service: grant.element.service,
+            ends,
+            began,
+            cut: None,
+        }
+    }
+}
+
+/// The connections that are open.
+#[derive(Debug, Default)]
+pub struct Sessions(HashMap<Ends, Session>);
+
+impl Sessions {
+    /// It is open from now on.
+    pub fn open(&mut self, session: Session) {
+        self.0.insert(session.ends, session);
+    }
+
+    /// It has ended.
+    pub fn close(&mut self, ends: &Ends) -> Option<Session> {
+        self.0.remove(ends)
+    }
+
+    /// The one with these ends.
+    #[must_use]
+    pub fn get(&self, ends: &Ends) -> Option<&Session> {
+        self.0.get(ends)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.0.values()
+    }
+
+    /// Those that `which` picks are being cut for this reason.
+    pub fn condemn(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> Vec<Ends> {
+        let condemned = self.0.values_mut().filter(|session| which(session));
+        condemned.map(|session| (session.cut = Some(why), session.ends).1).collect()
+    }
+}
+
+/// The grant that let a connection in, of those in `ledger`; `None` for one that
+/// this host has opened itself.
+#[must_use]
+pub fn grant_of<'a>(ledger: &'a Ledger, config: &Config, flow: &Flow) -> Option<&'a Grant> {
+    // Where somebody redirects another port to the service, it is the second net
+    // that has let the connection in, by the address and port behind.
+    let ways = [flow.destination, flow.reply_source];
+    let elements = ways.into_iter().flat_map(|to| elements(config, flow, to));
+    elements.filter_map(|element| last_to_knock(ledger, &element)).next()
+}
+
+/// The elements that let such a connection in, in the order of the rules.
+fn elements(config: &Config, flow: &Flow, to: SocketAddr) -> Vec<Element> {
+    let service = config.service(Service::Port(flow.protocol, to.port()));
+    let sets = service.map(|(name, _)| config.plan().grant_sets(name)).unwrap_or_default();
+    let same_family = |v4: bool| v4 == matches!(to.ip(), IpAddr::V4(_));
+    let sets = sets.into_iter().filter(|set| same_family(set.v4));
+    sets.map(|set| set.element_for(flow.source, to.ip())).collect()
+}
+
+fn last_to_knock<'a>(ledger: &'a Ledger, element: &Element) -> Option<&'a Grant> {
+    ledger.holders(element).max_by_key(|grant| (grant.since, grant.id))
+}

@@ -1,0 +1,226 @@
+//! The connections made through grants: recorded as they open and end, cut
+//! when their grant is taken back.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use spa_proto::{Monotonic, Protocol};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::Warden;
+use crate::clock;
+use crate::config::Config;
+use crate::firewall::{
+    FirewallError, Flow, FlowEvent, FlowWatch, Flows, PortRange, Traffic, keep_records,
+};
+use crate::grants::{Grant, Ledger};
+use crate::journal::Record;
+use crate::sessions::{Ends, Session, grant_of};
+use crate::sys::ready;
+
+/// Hears of connections, and cuts them.
+pub(super) struct Connections {
+    watch: FlowWatch,
+    flows: Flows,
+    ready: AsyncFd<OwnedFd>,
+}
+
+impl Connections {
+    /// `None` where the kernel does not tell of connections: then they are
+    /// neither recorded nor cut.
+    pub(super) fn new(config: &Config) -> Option<Self> {
+        keep_records().iter().for_each(|warning| warn!(warning, "sessions"));
+        Self::open(config)
+            .inspect_err(|error| {
+                warn!(%error, "connections are neither recorded nor cut: the kernel does not tell of them");
+            })
+            .ok()
+    }
+
+    fn open(config: &Config) -> Result<Self, FirewallError> {
+        let labels = config.firewall.labels;
+        let watch = FlowWatch::open(labels, &ports(config))?;
+        let ready = watch.as_fd().try_clone_to_owned();
+        let ready = ready.and_then(|fd| ready::register(fd, Interest::READABLE));
+        let ready = ready
+            .map_err(|source| FirewallError::Netlink { doing: "watch for connections", source })?;
+        Ok(Self { watch, flows: Flows::open(labels)?, ready })
+    }
+
+    /// Waits until there is something to hear.
+    pub(super) async fn changed(connections: Option<&Self>) -> io::Result<()> {
+        let Some(connections) = connections else { return std::future::pending().await };
+        // Cleared first: what comes while reading makes it ready again.
+        connections.ready.readable().await?.clear_ready();
+        Ok(())
+    }
+}
+
+/// The ports of the services that need a knock.
+fn ports(config: &Config) -> Vec<PortRange> {
+    let plan = config.plan();
+    [Protocol::Tcp, Protocol::Udp].map(|protocol| plan.protected_ports(protocol)).concat()
+}
+
+impl Warden {
+    pub(super) fn flows_changed(&mut self, heard: io::Result<()>) {
+        if let Err(error) = heard {
+            error!(%error, "connections are no longer watched");
+            self.connections = None;
+        }
+        self.hear_flows();
+    }
+
+    /// Reads what connection tracking has told meanwhile.
+    pub(super) fn hear_flows(&mut self) {
+        let Some(connections) = &mut self.connections else { return };
+        match connections.watch.events() {
+            Ok(events) => events.into_iter().for_each(|event| self.flow_event(event)),
+            Err(error) => error!(%error, "connections cannot be watched"),
+        }
+    }
+
+    fn flow_event(&mut self, event: FlowEvent) {
+        match event {
+            FlowEvent::Opened(flow) => self.session_began(&flow),
+            FlowEvent::Closed(flow) => self.session_ended(&flow, Some(flow.traffic)),
+            FlowEvent::Vanished(flow) => self.session_ended(&flow, None),
+        }
+    }
+
+    /// Connections that nobody's grant let in are this host's own.
+    fn session_began(&mut self, flow: &Flow) {
+        let Some(grant) = grant_of(&self.ledger, &self.config, flow) else { return };
+        let began = flow.started.unwrap_or_else(clock::wall);
+        let session = Session::through(grant, Ends::from(flow), began);
+        self.memory.note_session(&session, true, &self.ledger);
+        self.audit.began(&session);
+        self.ledger.sessions.open(session);
+    }
+
+    fn session_ended(&mut self, flow: &Flow, traffic: Option<Traffic>) {
+        let Some(session) = self.ledger.sessions.close(&Ends::from(flow)) else { return };
+        self.memory.note_session(&session, false, &self.ledger);
+        self.audit.over(&session, flow.ended.unwrap_or_else(clock::wall), traffic);
+    }
+
+    /// Ends connections for good; how many.
+    pub(super) fn cut(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> usize {
+        self.hear_flows();
+        let condemned = self.ledger.sessions.condemn(why, which);
+        let Some(Connections { watch, flows, .. }) = &mut self.connections else { return 0 };
+        let open: Vec<Flow> =
+            watch.flows().filter(|flow| condemned.contains(&Ends::from(*flow))).cloned().collect();
+        let mut cut = 0;
+        for flow in &open {
+            match flows.cut(flow) {
+                Ok(was_open) => cut += usize::from(was_open.is_some()),
+                Err(error) => {
+                    error!(%error, source = %flow.source, "a connection could not be cut")
+                }
+            }
+        }
+        self.hear_flows();
+        cut
+    }
+
+    /// A source that is granted something may use ports again on which it had
+    /// connections that were cut.
+    pub(super) fn welcome(&mut self, grant: &Grant) {
+        let Some(Connections { flows, .. }) = &mut self.connections else { return };
+        if let Err(error) = flows.release(|source| grant.element.source.contains(source)) {
+            warn!(%error, "connections that were cut earlier stay in the way");
+        }
+    }
+
+    /// Lets go of grants that have ended by themselves. Whoever connected
+    /// before that is heard first: the connection is still that client's.
+    pub(super) fn expire(&mut self, now: Monotonic) {
+        if self.ledger.next_end().is_none_or(|end| end > now) {
+            return;
+        }
+        self.hear_flows();
+        let ended = self.ledger.expire(now);
+        let services = &self.config.services;
+        let cutting = ended.iter().filter(|grant| {
+            services.get(&grant.element.service).is_some_and(|service| service.cut_on_expiry)
+        });
+        let over: Vec<u64> = cutting.map(|grant| grant.id).collect();
+        if !over.is_empty() {
+            self.cut("grant expired", |session| over.contains(&session.grant));
+        }
+    }
+
+    /// When the next grant ends that takes its connections with it.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let cuts = self.config.services.values().any(|service| service.cut_on_expiry);
+        let end = self.ledger.next_end().filter(|_| cuts)?;
+        // The clock of grants goes on while the machine is suspended; a look
+        // each minute makes up for that.
+        Some(Instant::now() + end.since(clock::monotonic()).min(Duration::from_secs(60)))
+    }
+
+    /// After a reload: the services may have other ports.
+    pub(super) fn watch_ports(&mut self) {
+        let ports = ports(&self.config);
+        let Some(connections) = &mut self.connections else { return };
+        if let Err(error) = connections.watch.set_ports(&ports) {
+            error!(%error, "connections to new ports are not recorded");
+        }
+    }
+
+    /// Takes over the connections that are open: those that the journal knows,
+    /// and those that were made through one of the `past` grants while nobody
+    /// looked. What belongs to a client that is gone is cut.
+    pub(super) fn restore_sessions(&mut self, remembered: &[Record], past: &Ledger) {
+        let known = remembered.iter().filter_map(|record| self.session_of(record));
+        let mut known: HashMap<Ends, Session> = known.map(|s| (s.ends, s)).collect();
+        let Some(connections) = &mut self.connections else { return };
+        let events = connections.watch.resynchronise().unwrap_or_else(|error| {
+            error!(%error, "connections cannot be listed");
+            Vec::new()
+        });
+        for event in events {
+            let FlowEvent::Opened(flow) = event else { continue };
+            let ends = Ends::from(&flow);
+            let began = || flow.started.unwrap_or_else(clock::wall);
+            let through = || {
+                let grant = grant_of(past, &self.config, &flow)?;
+                Some(Session::through(grant, ends, began()))
+            };
+            if let Some(session) = known.remove(&ends).or_else(through) {
+                self.ledger.sessions.open(session);
+            }
+        }
+        known.values().for_each(|session| self.audit.over(session, clock::wall(), None));
+        self.cut_leftovers();
+    }
+
+    /// A client that is gone has a name no more: its key-id stands for it.
+    fn session_of(&self, record: &Record) -> Option<Session> {
+        let &Record::Session { grant, kid, service, ends, began } = record else { return None };
+        let name = self.clients.get(&kid).map(|record| record.name.clone());
+        let client = name.or_else(|| kid.to_string().parse().ok())?;
+        Some(Session { grant, client, kid, service, ends, began, cut: None })
+    }
+
+    /// What should have been cut while nobody was there to do it.
+    fn cut_leftovers(&mut self) {
+        let gone: HashSet<_> = self.ledger.sessions.iter().map(|session| session.kid).collect();
+        let gone: HashSet<_> =
+            gone.into_iter().filter(|kid| self.clients.get(kid).is_none()).collect();
+        self.cut("revoked", |session| gone.contains(&session.kid));
+        let in_force: HashSet<_> = self.ledger.iter().map(|grant| grant.id).collect();
+        let config = self.config.clone();
+        self.cut("grant expired", |session| {
+            let service = config.services.get(&session.service);
+            service.is_some_and(|service| service.cut_on_expiry)
+                && !in_force.contains(&session.grant)
+        });
+    }
+}

@@ -1,0 +1,183 @@
+//! Connections made through grants: recorded, and cut when the grant is taken back.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use spa_tests::lab::Addressing;
+use spa_tests::product::{Server, Settings, Site};
+use spa_tests::wait::{SOON, until, until_some};
+use spa_tests::{LabError, Result};
+
+/// Both families, one after the other: the server's first address is of that family.
+const FAMILIES: [Addressing; 2] = [Addressing::PRIVATE, Addressing::V6_ONLY];
+
+fn sessions(server: &Server) -> Result<Vec<Value>> {
+    let said = server.spad(&["sessions", "--json"])?.ok()?;
+    Ok(serde_json::from_str(&said.stdout)?)
+}
+
+/// Waits until so many sessions are known.
+fn wait_for(server: &Server, count: usize) -> Result<Vec<Value>> {
+    until_some(&format!("{count} sessions"), SOON, || {
+        let known = sessions(server)?;
+        Ok((known.len() == count).then_some(known))
+    })
+}
+
+/// The audit's line about a session of this client that has ended.
+fn ended(server: &Server, client: &str) -> Result<String> {
+    until_some("the audit says that the session has ended", SOON, || {
+        let log = server.log();
+        let mut lines = log.lines().filter(|line| line.contains("session ended"));
+        Ok(lines.find(|line| line.contains(&format!("client={client} "))).map(str::to_owned))
+    })
+}
+
+#[test]
+fn revoking_a_client_cuts_its_connections_and_nobody_elses() -> Result {
+    for addressing in FAMILIES {
+        let site = Site::with(addressing)?;
+        let server = site.spad()?;
+        let alice = site.client(&server, "alice")?;
+        let bob = site.client(&server, "bob")?.copy_to(&site.stranger)?;
+        site.open(&server, &alice, &[])?;
+        let mut of_alice = site.client.hold((site.address(), 22))?;
+        bob.knock(&["--wait"])?.ok()?;
+        let mut of_bob = site.stranger.hold((site.address(), 22))?;
+        assert!(of_alice.is_alive("a") && of_bob.is_alive("b"));
+
+        let said = server.spad(&["revoke", "alice"])?.ok()?;
+        assert!(said.stdout.contains("connections cut"), "{said}");
+        assert!(!of_alice.is_alive("after"), "the connection is cut");
+        assert!(of_bob.is_alive("still"), "nobody else's is");
+        let line = ended(&server, "alice")?;
+        assert!(line.contains("revoked by the administrator"), "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn revoking_one_grant_cuts_what_was_made_through_it() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let elsewhere = alice.copy_to(&site.stranger)?;
+    let grant = site.open(&server, &alice, &["--ttl", "1s"])?;
+    let mut here = site.client.hold((site.address(), 22))?;
+    elsewhere.knock(&["--wait"])?.ok()?;
+    let mut there = site.stranger.hold((site.address(), 22))?;
+    until("the grant is over", SOON, || {
+        Ok(server.grants()?.iter().all(|other| other.id != grant.id))
+    })?;
+    assert!(here.is_alive("a"), "an expired grant leaves its connections alone");
+
+    server.spad(&["revoke", "--grant", &grant.id])?.ok()?;
+    assert!(!here.is_alive("after") && there.is_alive("still"));
+    let said = server.spad(&["revoke", "--grant", "4711"])?;
+    assert!(!said.success() && said.stderr.contains("4711"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn revoking_the_record_cuts_within_a_second() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    let mut held = site.client.hold((site.address(), 22))?;
+    wait_for(&server, 1)?;
+    server.keys(&["revoke", "alice"])?.ok()?;
+    wait_for(&server, 0)?;
+    assert!(!held.is_alive("after"));
+    Ok(())
+}
+
+#[test]
+fn the_audit_has_who_when_and_how_much() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let grant = site.open(&server, &alice, &[])?;
+    let mut held = site.client.hold((site.address(), 22))?;
+    assert!(held.is_alive(&"x".repeat(1000)));
+    let known = until_some("the session", SOON, || {
+        Ok(sessions(&server)?.into_iter().find(|s| s["client"] == "alice"))
+    })?;
+    assert_eq!(known["grant"].to_string(), grant.id);
+    drop(held);
+    let line = until_some("a line with the bytes", Duration::from_secs(150), || {
+        let log = server.log();
+        let mut lines = log.lines().filter(|line| line.contains("session ended"));
+        Ok(lines.find(|line| number(line, "bytes_out=").is_ok_and(|n| n > 1000)).map(str::to_owned))
+    })?;
+    let source = known["source"].as_str().unwrap_or_default();
+    for part in ["client=alice", "service=ssh", source, "start=20", "end=20", "why=\"closed\""] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!((1000..5000).contains(&number(&line, "bytes_in=")?), "{line}");
+    Ok(())
+}
+
+fn number(line: &str, key: &str) -> Result<u64> {
+    match line.split_once(key) {
+        Some((_, rest)) => Ok(rest.split(' ').next().unwrap_or_default().parse()?),
+        None => Err(LabError::new(format!("no {key} in {line}"))),
+    }
+}
+
+#[test]
+fn sessions_and_their_owners_survive_a_restart() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let bob = site.client(&server, "bob")?.copy_to(&site.stranger)?;
+    site.open(&server, &alice, &[])?;
+    let mut of_alice = site.client.hold((site.address(), 22))?;
+    bob.knock(&["--wait"])?.ok()?;
+    let mut of_bob = site.stranger.hold((site.address(), 22))?;
+    let before = wait_for(&server, 2)?;
+    server.kill9()?;
+    // Made while nobody looks.
+    let mut unseen = site.client.hold((site.address(), 22))?;
+    server.start()?;
+    let after = sessions(&server)?;
+    assert!(before.iter().all(|session| after.contains(session)), "{before:?} {after:?}");
+    server.spad(&["revoke", "alice"])?.ok()?;
+    assert!(!of_alice.is_alive("after") && !unseen.is_alive("after"), "alice's are cut");
+    assert!(of_bob.is_alive("still"), "bob's is not");
+    Ok(())
+}
+
+#[test]
+fn a_client_revoked_while_the_daemon_is_down_loses_its_connections_at_the_start() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    let mut held = site.client.hold((site.address(), 22))?;
+    wait_for(&server, 1)?;
+    server.stop()?;
+    assert!(held.is_alive("alone"), "it does not need the daemon");
+    server.keys(&["revoke", "alice"])?.ok()?;
+    server.start()?;
+    assert!(!held.is_alive("after"));
+    Ok(())
+}
+
+#[test]
+fn a_service_may_say_that_connections_end_with_their_grant() -> Result {
+    let site = Site::new()?;
+    let more = "[service.echo]\nport = 7\ncut-on-expiry = true\n".to_owned();
+    let _echo = site.server.echo_tcp(7)?;
+    let server = site.spad_with(&Settings { more, ..Settings::default() })?;
+    let alice = site.client_with(&server, "alice", &["--service", "ssh,echo"])?;
+    alice.knock(&["--service", "ssh", "--service", "echo", "--ttl", "2s"])?.ok()?;
+    until("open", SOON, || site.reaches(&site.client, 7))?;
+    let mut cut = site.client.hold((site.address(), 7))?;
+    let mut kept = site.client.hold((site.address(), 22))?;
+    assert!(cut.is_alive("a") && kept.is_alive("a"));
+    until("the grants are over", SOON * 2, || Ok(server.grants()?.is_empty()))?;
+    assert!(!cut.is_alive("after") && kept.is_alive("after"));
+    assert!(ended(&server, "alice")?.contains("client=alice"));
+    Ok(())
+}
