@@ -114,7 +114,7 @@ impl Audit {
             destination = %session.ends.destination,
             grant = session.grant,
             start = %spa_keys::date::format(session.began),
-            end = traffic.map(|_| spa_keys::date::format(ended)),
+            end = traffic.map(|_| tracing::field::display(spa_keys::date::format(ended))),
             bytes_in = bytes(|all| all.to_server),
             bytes_out = bytes(|all| all.to_client),
             why = session.cut.unwrap_or("closed"),

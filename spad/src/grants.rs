@@ -2,7 +2,7 @@
 //! that two clients behind one address can share an element without either
 //! ending the other's. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use spa_keys::ClientName;
@@ -35,9 +35,22 @@ pub struct Ledger {
     by_element: HashMap<Element, BTreeSet<u64>>,
     by_end: BTreeSet<(Monotonic, u64)>,
     last: u64,
+    /// Grants that have ended not long ago: news of a connection may come late.
+    past: VecDeque<Past>,
     /// The connections made through grants, also of those that are over.
     pub sessions: Sessions,
 }
+
+/// A grant that has ended.
+#[derive(Debug)]
+struct Past {
+    grant: Grant,
+    at: Monotonic,
+    revoked: bool,
+}
+
+/// For how long news of a connection through a grant may be late.
+const LATE: Duration = Duration::from_secs(10);
 
 /// What the kernel has to be told after grants have ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +138,23 @@ impl Ledger {
         while let Some((_, id)) = self.by_end.first().filter(|(ends, _)| *ends <= now) {
             ended.extend(self.take(*id));
         }
+        self.bury(&ended, now, false);
         ended
+    }
+
+    fn bury(&mut self, ended: &[Grant], now: Monotonic, revoked: bool) {
+        while self.past.front().is_some_and(|past| now.since(past.at) > LATE) {
+            self.past.pop_front();
+        }
+        let past = ended.iter().map(|grant| Past { grant: grant.clone(), at: now, revoked });
+        self.past.extend(past);
+    }
+
+    /// Who held `element` until not long ago, and whether it was taken back.
+    #[must_use]
+    pub fn past_holder(&self, element: &Element) -> Option<(&Grant, bool)> {
+        let past = self.past.iter().rev().find(|past| past.grant.element == *element)?;
+        Some((&past.grant, past.revoked))
     }
 
     /// Ends the grants that `which` picks. Returns them, and what the kernel
@@ -137,6 +166,7 @@ impl Ledger {
     ) -> (Vec<Grant>, Vec<Change>) {
         let ids: Vec<_> = self.iter().filter(|grant| which(grant)).map(|grant| grant.id).collect();
         let ended: Vec<_> = ids.into_iter().filter_map(|id| self.take(id)).collect();
+        self.bury(&ended, now, true);
         let elements: BTreeSet<_> = ended.iter().map(|grant| grant.element).collect();
         let change = |element: Element| match self.remaining(&element, now) {
             // The kernel counts in milliseconds.

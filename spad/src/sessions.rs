@@ -100,15 +100,17 @@ impl Sessions {
     }
 }
 
-/// The grant that let a connection in, of those in `ledger`; `None` for one that
-/// this host has opened itself.
+/// The grant that let a connection in, of those in `ledger`, and whether it has
+/// been taken back since; `None` for one that this host has opened itself.
 #[must_use]
-pub fn grant_of<'a>(ledger: &'a Ledger, config: &Config, flow: &Flow) -> Option<&'a Grant> {
+pub fn grant_of<'a>(ledger: &'a Ledger, config: &Config, flow: &Flow) -> Option<(&'a Grant, bool)> {
     // Where somebody redirects another port to the service, it is the second net
     // that has let the connection in, by the address and port behind.
     let ways = [flow.destination, flow.reply_source];
-    let elements = ways.into_iter().flat_map(|to| elements(config, flow, to));
-    elements.filter_map(|element| last_to_knock(ledger, &element)).next()
+    let elements: Vec<_> = ways.into_iter().flat_map(|to| elements(config, flow, to)).collect();
+    let in_force = elements.iter().find_map(|element| last_to_knock(ledger, element));
+    let past = || elements.iter().find_map(|element| ledger.past_holder(element));
+    in_force.map(|grant| (grant, false)).or_else(past)
 }
 
 /// The elements that let such a connection in, in the order of the rules.

@@ -427,11 +427,12 @@ fn cutting_what_has_ended_leaves_the_server_alone() {
             let ours = |flows: &mut Flows| {
                 flows.list().expect("a list").into_iter().find(|f| f.source.port() == port)
             };
+            let flow = ours(&mut flows).expect("it is open");
             drop(session);
             let sockets = format!("ss -Htn state connected sport = :22 dport = :{port}");
             eventually("the server's end is closed", || site.net.server.sh(&sockets).is_empty());
-            let flow = ours(&mut flows).expect("conntrack still has it");
-            assert!(flows.cut(&flow).expect("cut").is_some());
+            eventually("it is over", || ours(&mut flows).is_none());
+            assert!(flows.cut(&flow).expect("cut").is_some(), "conntrack still has it");
             assert!(ours(&mut flows).is_none());
             assert!(site.net.client.reaches(to), "{to}: the server still listens");
         }

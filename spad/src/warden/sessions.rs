@@ -95,12 +95,16 @@ impl Warden {
 
     /// Connections that nobody's grant let in are this host's own.
     fn session_began(&mut self, flow: &Flow) {
-        let Some(grant) = grant_of(&self.ledger, &self.config, flow) else { return };
-        let began = flow.started.unwrap_or_else(clock::wall);
-        let session = Session::through(grant, Ends::from(flow), began);
+        let Some((grant, revoked)) = grant_of(&self.ledger, &self.config, flow) else { return };
+        let ends = Ends::from(flow);
+        let session = Session::through(grant, ends, flow.started.unwrap_or_else(clock::wall));
         self.memory.note_session(&session, true, &self.ledger);
         self.audit.began(&session);
         self.ledger.sessions.open(session);
+        if revoked {
+            // It came in just before its grant was taken back.
+            self.cut("revoked", |session| session.ends == ends);
+        }
     }
 
     fn session_ended(&mut self, flow: &Flow, traffic: Option<Traffic>) {
@@ -190,7 +194,7 @@ impl Warden {
             let ends = Ends::from(&flow);
             let began = || flow.started.unwrap_or_else(clock::wall);
             let through = || {
-                let grant = grant_of(past, &self.config, &flow)?;
+                let (grant, _) = grant_of(past, &self.config, &flow)?;
                 Some(Session::through(grant, ends, began()))
             };
             if let Some(session) = known.remove(&ends).or_else(through) {

@@ -8,14 +8,11 @@ use super::entry::{CTA_LABELS, CTA_PROTO_DST_PORT, CTA_TUPLE_ORIG, CTA_TUPLE_PRO
 use crate::capture::filter::Instruction;
 use crate::firewall::ruleset::PortRange;
 use libc::{
-    BPF_ABS, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD,
-    BPF_LDX, BPF_MISC, BPF_RET, BPF_TAX, BPF_W, SKF_AD_NLATTR, SKF_AD_NLATTR_NEST, SKF_AD_OFF,
+    BPF_ABS, BPF_H, BPF_IMM, BPF_IND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LDX,
+    BPF_MISC, BPF_RET, BPF_TAX, BPF_W, SKF_AD_NLATTR, SKF_AD_NLATTR_NEST, SKF_AD_OFF,
 };
 use std::collections::BTreeSet;
 
-/// Where the message type keeps its lower byte: in host byte order from 4 on.
-const TYPE: u32 = if cfg!(target_endian = "little") { 4 } else { 5 };
-pub(super) const IPCTNL_MSG_CT_DELETE: u16 = 2;
 /// Behind the headers of netlink and netfilter.
 const ATTRIBUTES: u32 = 20;
 /// Behind the header of an attribute.
@@ -24,28 +21,24 @@ const VALUE: u32 = 4;
 const MAX_RANGES: usize = 100;
 const WHOLE: u32 = u32::MAX;
 
-/// The filter for these ports; with too many ranges it passes every end.
+/// The filter for these ports; with too many ranges it passes everything.
 pub(super) fn program(ports: &BTreeSet<PortRange>) -> Vec<Instruction> {
-    let ended = if ports.len() <= MAX_RANGES { ended(ports) } else { vec![accept()] };
-    let labelled = labelled();
-    let skip = u8::try_from(labelled.len()).unwrap_or(u8::MAX);
-    let kind = [
-        op(BPF_LD | BPF_B | BPF_ABS, 0, 0, TYPE),
-        op(BPF_JMP | BPF_JEQ | BPF_K, skip, 0, IPCTNL_MSG_CT_DELETE.into()),
-    ];
-    [kind.to_vec(), labelled, ended].concat()
+    if ports.len() > MAX_RANGES {
+        return vec![accept()];
+    }
+    [labelled(), addressed_to(ports)].concat()
 }
 
-/// Whether there are labels.
+/// Accepts where there are labels; goes on where there are none.
 fn labelled() -> Vec<Instruction> {
     let mut program = vec![op(BPF_LD | BPF_IMM, 0, 0, ATTRIBUTES)];
     program.extend(find(SKF_AD_NLATTR, CTA_LABELS));
-    program.extend([if_none(0, 1), reject(), accept()]);
+    program.extend([if_none(1, 0), accept()]);
     program
 }
 
 /// Whether the first packet was for one of these ports.
-fn ended(ports: &BTreeSet<PortRange>) -> Vec<Instruction> {
+fn addressed_to(ports: &BTreeSet<PortRange>) -> Vec<Instruction> {
     let steps = [
         (SKF_AD_NLATTR, CTA_TUPLE_ORIG),
         (SKF_AD_NLATTR_NEST, CTA_TUPLE_PROTO),
@@ -105,7 +98,8 @@ mod tests {
     use crate::sys::packet::attach_filter;
     use std::os::unix::net::UnixDatagram;
 
-    const IPCTNL_MSG_CT_NEW: u16 = 0;
+    const NEW: u16 = 0;
+    const DELETE: u16 = 2;
 
     fn ranges(ports: &[(u16, u16)]) -> BTreeSet<PortRange> {
         ports.iter().map(|(first, last)| PortRange::new(*first, *last).unwrap()).collect()
@@ -148,7 +142,7 @@ mod tests {
     #[test]
     fn ends_pass_by_their_first_destination_port() {
         let ports = [(22, 22), (8000, 8010), (60000, 65535)];
-        let end = |port| message(IPCTNL_MSG_CT_DELETE, &[tuple(Some(port))]);
+        let end = |port| message(DELETE, &[tuple(Some(port))]);
         for port in [22, 8000, 8005, 8010, 60000, 65535] {
             assert!(passes(&ports, &end(port)), "{port}");
             assert!(!passes(&[], &end(port)), "{port}");
@@ -159,29 +153,30 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_and_changes_pass_by_their_labels() {
+    fn beginnings_and_changes_pass_by_labels_or_port() {
         let labels = attribute(CTA_LABELS, &[1; 16]);
         let ports = [(22, 22)];
-        let seen = |attributes: &[Vec<u8>]| message(IPCTNL_MSG_CT_NEW, attributes);
+        let seen = |attributes: &[Vec<u8>]| message(NEW, attributes);
         assert!(passes(&ports, &seen(&[tuple(Some(22)), labels.clone()])));
         assert!(passes(&ports, &seen(&[tuple(Some(443)), labels])), "published elsewhere");
-        assert!(!passes(&ports, &seen(&[tuple(Some(22))])));
+        assert!(passes(&ports, &seen(&[tuple(Some(22))])), "as it is closed");
+        assert!(!passes(&ports, &seen(&[tuple(Some(443))])));
     }
 
     #[test]
     fn nonsense_does_not_pass() {
-        let whole = message(IPCTNL_MSG_CT_DELETE, &[tuple(Some(22))]);
+        let whole = message(DELETE, &[tuple(Some(22))]);
         for len in 0..whole.len() - 4 {
             assert!(!passes(&[(22, 22)], &whole[..len]), "cut at {len}");
         }
-        assert!(!passes(&[(0, 65535)], &message(IPCTNL_MSG_CT_DELETE, &[tuple(None)])));
-        assert!(!passes(&[(0, 65535)], &message(IPCTNL_MSG_CT_DELETE, &[])));
+        assert!(!passes(&[(0, 65535)], &message(DELETE, &[tuple(None)])));
+        assert!(!passes(&[(0, 65535)], &message(DELETE, &[])));
     }
 
     #[test]
     fn as_many_ranges_as_a_jump_can_pass() {
         let many = |n: u16| (1..=n).map(|i| (10 * i, 10 * i + 1)).collect::<Vec<_>>();
-        let end = |port| message(IPCTNL_MSG_CT_DELETE, &[tuple(Some(port))]);
+        let end = |port| message(DELETE, &[tuple(Some(port))]);
         for port in [10, 500, 1000, 1001] {
             assert!(passes(&many(100), &end(port)), "{port}");
         }

@@ -1,7 +1,7 @@
 //! Hears from the kernel when connections through a grant open and end.
 
 use super::entry::{self, Entry};
-use super::filter::{self, IPCTNL_MSG_CT_DELETE};
+use super::filter;
 use super::flow::Flow;
 use super::open::OpenFlows;
 use super::tracker::{Tracker, failed};
@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 /// `NFNLGRP_CONNTRACK_NEW`, `_UPDATE` and `_DESTROY`.
 const GROUPS: [u32; 3] = [1, 2, 3];
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+const IPCTNL_MSG_CT_DELETE: u16 = 2;
 /// A notification is a few hundred bytes, one to a datagram.
 const DATAGRAM: usize = 8 * 1024;
 /// Some thousand connections may end at once, as when a grant is withdrawn.
