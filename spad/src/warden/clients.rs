@@ -250,6 +250,8 @@ mod tests {
                 expires: None,
                 sources: Vec::new(),
                 address: AddressRule::Both,
+                modes: spa_keys::Modes::ALL,
+                widest: spa_keys::Widest::ADDRESS,
                 key: None,
             };
             self.clients.store.add(client, Timestamp::from_millis(1_800_000_000_000)).unwrap();
