@@ -65,8 +65,8 @@ const KNOCK_EXAMPLES: &str = "\
 Examples:
   spa knock fw.example.com && ssh fw.example.com
   spa knock fw.example.com --service ssh,tcp/8443 --ttl 2m --wait
-  spa knock fw.example.com --service web --mode once && curl https://fw.example.com/
-  spa knock fw.example.com --service web --mode bound --source-port 50000 --wait &&
+  spa knock fw.example.com --service https --mode once && curl https://fw.example.com/
+  spa knock fw.example.com --service https --mode bound --source-port 50000 --wait &&
     curl --local-port 50000 https://fw.example.com/
 
 In ~/.ssh/config, so that ssh knocks by itself:

@@ -12,7 +12,7 @@ Exit codes:
   3  unknown host, or a token, key file or directory that cannot be used
   4  the server's name does not resolve, or not to the family asked for
   5  no knock could be sent to any address
-  6  the connection broke (proxy)";
+  6  the connection broke, or standard input or output (proxy)";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Exit {
     Resolve = 4,
     /// Nothing could be sent.
     NotSent = 5,
-    /// The connection broke.
+    /// The connection broke, or what it was passed on to.
     Broken = 6,
 }
 

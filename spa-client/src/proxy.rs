@@ -37,9 +37,7 @@ pub(crate) fn run(config: &ConfigDir, options: &ProxyOptions) -> Result<Exit, Fa
     let reporter = Reporter::of_steps(options.request.verbose);
     let door = host.door(&options.request, services(options), reporter)?;
     let stream = connect(&door, &plan)?;
-    relay::run(&stream).map_err(|error| {
-        Failure::broken(format!("the connection to {} broke: {error}", options.host))
-    })?;
+    relay::run(&stream).map_err(|why| Failure::broken(format!("{}: {why}", options.host)))?;
     Ok(Exit::Done)
 }
 

@@ -38,16 +38,16 @@ pub(crate) struct Opened {
 /// Watches one TCP port at several addresses.
 pub(crate) struct Watch {
     port: NonZeroU16,
-    from: From,
+    origin: Origin,
     ends: Receiver<Ended>,
     sender: Sender<Ended>,
     refused: bool,
 }
 
 /// Where attempts come from.
-enum From {
-    /// Any port; each attempt starts a pause after the one before, and these
-    /// begin with the shortest or the longest.
+enum Origin {
+    /// Any port; attempts start one after the other, the second this long after
+    /// the first.
     Anywhere { second_pause: Duration },
     /// Sockets that have not been used yet, and how long each may take.
     Bound { sockets: Vec<BoundSocket>, limit: Duration },
@@ -56,23 +56,23 @@ enum From {
 impl Watch {
     /// Looks as often as is of use.
     pub(crate) fn new(port: NonZeroU16) -> Self {
-        Self::from(port, From::Anywhere { second_pause: FIRST_PAUSE * 2 })
+        Self::with(port, Origin::Anywhere { second_pause: FIRST_PAUSE * 2 })
     }
 
     /// For a connection that is put to use: attempts that come through too
     /// late are connections for the server to log, so there are few.
     pub(crate) fn to_use(port: NonZeroU16) -> Self {
-        Self::from(port, From::Anywhere { second_pause: LONGEST_PAUSE })
+        Self::with(port, Origin::Anywhere { second_pause: LONGEST_PAUSE })
     }
 
     /// From sockets that hold their source ports; each connects once, within `limit`.
     pub(crate) fn bound(port: NonZeroU16, sockets: Vec<BoundSocket>, limit: Duration) -> Self {
-        Self::from(port, From::Bound { sockets, limit })
+        Self::with(port, Origin::Bound { sockets, limit })
     }
 
-    fn from(port: NonZeroU16, from: From) -> Self {
+    fn with(port: NonZeroU16, origin: Origin) -> Self {
         let (sender, ends) = channel();
-        Self { port, from, ends, sender, refused: false }
+        Self { port, origin, ends, sender, refused: false }
     }
 
     /// The port.
@@ -101,9 +101,9 @@ impl Watch {
     }
 
     fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
-        let second = match self.from {
-            From::Anywhere { second_pause } => second_pause,
-            From::Bound { .. } => LONGEST_PAUSE,
+        let second = match self.origin {
+            Origin::Anywhere { second_pause } => second_pause,
+            Origin::Bound { .. } => LONGEST_PAUSE,
         };
         let longer = move |pause: &Duration| Some((*pause * 2).clamp(second, LONGEST_PAUSE));
         std::iter::successors(Some(FIRST_PAUSE), longer)
@@ -123,9 +123,9 @@ impl Watch {
 
     /// Starts one attempt at each address.
     fn attempt(&mut self, addresses: &[SocketAddr]) {
-        match &mut self.from {
-            From::Anywhere { .. } => self.attempt_from_anywhere(addresses, ATTEMPT),
-            From::Bound { sockets, limit } => {
+        match &mut self.origin {
+            Origin::Anywhere { .. } => self.attempt_from_anywhere(addresses, ATTEMPT),
+            Origin::Bound { sockets, limit } => {
                 let (sockets, limit) = (std::mem::take(sockets), *limit);
                 let knocked = sockets.into_iter().filter(|one| addresses.contains(&one.to()));
                 knocked.for_each(|socket| self.attempt_from(socket, limit));

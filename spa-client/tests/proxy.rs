@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::thread;
 
 use spa_proto::{Mode, Service};
@@ -139,8 +139,19 @@ fn a_connection_that_breaks_is_an_error_of_its_own() {
     there.peek(&mut [0; 16]).unwrap();
     drop(there); // unread data: a reset
     let input = child.stdin.take(); // still open
-    ended(child).fails(6, &["the connection to 127.0.0.1 broke", "reset"]);
+    ended(child).fails(6, &["127.0.0.1: the connection broke", "reset"]);
     drop(input);
+}
+
+#[test]
+fn a_full_disk_is_not_blamed_on_the_connection() {
+    let (_server, client) = enrolled();
+    let service = Listening::new();
+    let mut command = client.command(&["proxy", "127.0.0.1", &service.port]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    service.accept().write_all(b"data").unwrap();
+    ended(child).fails(6, &["cannot write to standard output"]);
 }
 
 #[test]
