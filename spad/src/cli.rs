@@ -48,6 +48,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the rules in force, with the packets and bytes that they have counted
+    Rules {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// List the connections that were made through grants and are open
     Sessions {
         /// As JSON, for programs
@@ -96,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
         Command::Grants { json } => ask(&config, &Request::Grants, json),
+        Command::Rules { json } => ask(&config, &Request::Rules, json),
         Command::Sessions { json } => ask(&config, &Request::Sessions, json),
         Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
         Command::Reload { json } => ask(&config, &Request::Reload, json),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Grant, Journal, Ruleset, Session, Status};
+use crate::control::report::{Chain, Grant, Journal, Ruleset, Session, Status};
 use spa_proto::Timestamp;
 
 /// As JSON: the list or object itself.
@@ -12,6 +12,7 @@ pub fn json(answer: &Answer) -> String {
     let value = match answer {
         Answer::Status(status) => serde_json::to_string_pretty(status),
         Answer::Grants(grants) => serde_json::to_string_pretty(grants),
+        Answer::Rules(chains) => serde_json::to_string_pretty(chains),
         Answer::Sessions(sessions) => serde_json::to_string_pretty(sessions),
         Answer::Revoked { ended, cut } => {
             serde_json::to_string_pretty(&serde_json::json!({ "ended": ended, "cut": cut }))
@@ -28,6 +29,7 @@ pub fn text(answer: &Answer) -> String {
     match answer {
         Answer::Status(status) => self::status(status),
         Answer::Grants(list) => grants(list),
+        Answer::Rules(chains) => chains.iter().map(chain).collect::<Vec<_>>().join("\n"),
         Answer::Sessions(list) => sessions(list),
         Answer::Revoked { ended, cut } => {
             format!("{ended} grants ended, {cut} connections cut\n")
@@ -111,6 +113,17 @@ fn grants(grants: &[Grant]) -> String {
     let head = ["id", "client", "service", "source", "ports", "to", "mode", "time left"]
         .map(str::to_owned);
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+/// As people know it from `iptables -L -vn`.
+fn chain(chain: &Chain) -> String {
+    let hook = chain.hook.as_ref().map(|hook| format!(" ({})", hook.trim_end_matches(';')));
+    let mut out = format!("chain {}{}\n", chain.name, hook.unwrap_or_default());
+    let _ = writeln!(out, "{:>10} {:>12}  rule", "packets", "bytes");
+    for rule in &chain.rules {
+        let _ = writeln!(out, "{:>10} {:>12}  {}", rule.packets, rule.bytes, rule.text);
+    }
+    out
 }
 
 fn sessions(sessions: &[Session]) -> String {

@@ -17,6 +17,8 @@ pub enum Request {
     Status,
     /// Who may come in now.
     Grants,
+    /// The rules in force, with what they have counted.
+    Rules,
     /// Which connections were made through grants and are open.
     Sessions,
     /// End a client's grants and connections; its record stays.
@@ -41,6 +43,8 @@ pub enum Answer {
     Status(Box<report::Status>),
     /// To [`Request::Grants`].
     Grants(Vec<report::Grant>),
+    /// To [`Request::Rules`].
+    Rules(Vec<report::Chain>),
     /// To [`Request::Sessions`].
     Sessions(Vec<report::Session>),
     /// To [`Request::Revoke`] and [`Request::RevokeGrant`].

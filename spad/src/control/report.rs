@@ -27,6 +27,29 @@ pub struct Grant {
     pub expires_in_ms: u64,
 }
 
+/// A chain of the table `inet spad`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// Where the kernel calls it, as `nft` writes it; `None` for one that
+    /// others jump to.
+    pub hook: Option<String>,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Packets that it has applied to.
+    pub packets: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// As `nft` writes it, without its counter.
+    pub text: String,
+}
+
 /// One connection that was made through a grant and is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {

@@ -1,6 +1,7 @@
 //! The ruleset in the kernel: installs it, holds it, compares it, and adds and
 //! removes grants.
 
+use super::counters::{self, Counted};
 use super::element::Connection;
 use super::error::{Drift, FirewallError};
 use super::existing;
@@ -13,7 +14,7 @@ use super::ruleset::{Ruleset, TABLE};
 use super::snapshot::{self, Snapshot};
 use super::transaction::{Subject, Transaction};
 use nix::libc::{EINVAL, EOPNOTSUPP};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 const NFT_TABLE_F_OWNER: u32 = 2;
@@ -147,6 +148,14 @@ impl Firewall {
         let gone = || vec![format!("table 'inet {TABLE}' is gone")];
         let differences = now.map_or_else(gone, |now| wanted.differences(&now));
         if differences.is_empty() { Ok(()) } else { Err(Drift::Changed(differences)) }
+    }
+
+    /// What each rule has counted: of each chain, by name, its rules in order.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn counters(&self) -> Result<BTreeMap<String, Vec<Option<Counted>>>, FirewallError> {
+        counters::read(&self.channel)
     }
 
     /// Whether the kernel keeps everybody else from changing the table.

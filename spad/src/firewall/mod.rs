@@ -11,6 +11,7 @@
 
 mod apply;
 mod conntrack;
+mod counters;
 mod dialogue;
 mod element;
 mod elements;
@@ -34,6 +35,7 @@ mod watch;
 mod wire;
 
 pub use apply::{Firewall, Installed, Options, Origin};
+pub use counters::Counted;
 pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
 pub use flows::{Count, Flow, FlowEvent, FlowWatch, Flows, Traffic, keep_records};

@@ -323,6 +323,15 @@ pub struct PortRange {
     last: u16,
 }
 
+impl Statement {
+    /// Whether nothing can come behind it.
+    pub(crate) fn ends_the_rule(&self) -> bool {
+        let verdict = matches!(self, Self::Accept | Self::Drop | Self::Jump(_) | Self::Goto(_));
+        let nat = matches!(self, Self::DestinationNat(..) | Self::SourceNat(_) | Self::Masquerade);
+        verdict || nat
+    }
+}
+
 impl Limit {
     /// Once, and not again before a week is over.
     pub const ONCE: Self = Self { count: 1, unit: Unit::Week, burst: 1 };

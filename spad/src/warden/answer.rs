@@ -11,7 +11,8 @@ use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
 use crate::control::{Answer, Request, report};
 use crate::fields::millis;
-use crate::firewall::{Element, Terms};
+use crate::firewall::ruleset::{Chain, Rule, Statement};
+use crate::firewall::{Counted, Element, Terms};
 use crate::grants::Grant;
 use crate::ipc::ToGate;
 use crate::sessions::Session;
@@ -26,6 +27,7 @@ impl Warden {
         let answer = match request {
             Request::Status => return self.ask_gatekeeper(reply),
             Request::Grants => Answer::Grants(self.grants()),
+            Request::Rules => self.rules().map_or_else(Answer::Failed, Answer::Rules),
             Request::Sessions => Answer::Sessions(self.sessions()),
             Request::Revoke { client } => self.revoke(&client),
             Request::RevokeGrant { grant } => self.revoke_grant(grant),
@@ -78,6 +80,22 @@ impl Warden {
             }
             _ => Answer::Revoked { ended, cut },
         }
+    }
+
+    fn rules(&self) -> Result<Vec<report::Chain>, String> {
+        let counters = self.firewall.counters().map_err(|error| error.to_string())?;
+        let none = Vec::new();
+        let chain = |chain: &Chain| {
+            let counted = counters.get(&chain.name).unwrap_or(&none).iter().copied();
+            let counted = counted.chain(std::iter::repeat(None));
+            let rules = chain.rules.iter().zip(counted).map(rule).collect();
+            report::Chain {
+                name: chain.name.clone(),
+                hook: chain.hook.map(|hook| hook.to_string()),
+                rules,
+            }
+        };
+        Ok(self.ruleset.chains.iter().map(chain).collect())
     }
 
     fn sessions(&mut self) -> Vec<report::Session> {
@@ -196,6 +214,13 @@ impl Warden {
         });
         std::iter::once(warden).chain(keeper).collect()
     }
+}
+
+fn rule((rule, counted): (&Rule, Option<Counted>)) -> report::Rule {
+    let Counted { packets, bytes } = counted.unwrap_or_default();
+    let plain = rule.statements.iter().filter(|statement| **statement != Statement::Counter);
+    let plain = Rule { statements: plain.cloned().collect(), comment: rule.comment.clone() };
+    report::Rule { packets, bytes, text: plain.to_string() }
 }
 
 fn session(session: &Session) -> report::Session {

@@ -30,18 +30,23 @@ pub(super) fn regular(name: &str, rules: Vec<Rule>) -> Chain {
     Chain { name: name.to_owned(), hook: None, rules }
 }
 
+/// Every rule counts the packets that it applies to.
 pub(super) fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
-    Rule { statements: statements.into_iter().collect(), comment: String::new() }
+    let mut statements: Vec<_> = statements.into_iter().collect();
+    let last = statements.last().is_some_and(Statement::ends_the_rule);
+    let at = statements.len() - usize::from(last);
+    statements.insert(at, Statement::Counter);
+    Rule { statements, comment: String::new() }
 }
 
-/// The packet passes if all of it matches. Counted, as all that is decided.
+/// The packet passes if all of it matches.
 pub(super) fn accept(matches: impl IntoIterator<Item = Statement>) -> Rule {
-    rule(matches.into_iter().chain([Statement::Counter, Statement::Accept]))
+    rule(matches.into_iter().chain([Statement::Accept]))
 }
 
 /// The packet is gone if all of it matches.
 pub(super) fn drop(matches: impl IntoIterator<Item = Statement>) -> Rule {
-    rule(matches.into_iter().chain([Statement::Counter, Statement::Drop]))
+    rule(matches.into_iter().chain([Statement::Drop]))
 }
 
 pub(super) fn jump(chain: impl Into<String>) -> Statement {
@@ -59,13 +64,13 @@ pub(super) fn each_port<'a>(
     side: Side,
     then: impl Fn(&Service, &Ports) -> Option<Vec<Statement>>,
 ) -> Vec<Rule> {
-    let rule = |service: &Service, ports: &Ports| {
+    let named = |service: &Service, ports: &Ports| {
         let matched = Statement::Port(ports.protocol, side, ports.range);
         let then = then(service, ports)?;
         let comment = service.name.to_string();
-        Some(Rule { statements: std::iter::once(matched).chain(then).collect(), comment })
+        Some(Rule { comment, ..rule(std::iter::once(matched).chain(then)) })
     };
-    let of = |service: &'a Service| service.ports.iter().filter_map(move |p| rule(service, p));
+    let of = |service: &'a Service| service.ports.iter().filter_map(move |p| named(service, p));
     services.into_iter().flat_map(of).collect()
 }
 

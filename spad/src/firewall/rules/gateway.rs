@@ -42,7 +42,7 @@ fn who_may(plan: &Plan, v4: bool) -> Vec<Vec<Statement>> {
 }
 
 fn to_target(service: &Service, who: &[Statement], target: Target, address: IpAddr) -> Vec<Rule> {
-    let send = [Statement::Counter, Statement::DestinationNat(address, target.port)];
+    let send = [Statement::DestinationNat(address, target.port)];
     each_port([service], Side::Destination, |_, _| Some([who, &send[..]].concat()))
 }
 
@@ -56,7 +56,6 @@ fn outward(service: &Service, target: Target) -> Vec<Rule> {
                 Statement::Within(Side::Destination, host),
                 Statement::Port(ports.protocol, Side::Destination, range),
                 Statement::DestinationTranslated,
-                Statement::Counter,
                 Statement::Masquerade,
             ])
         })

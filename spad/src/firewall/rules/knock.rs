@@ -61,7 +61,7 @@ fn here() -> Vec<Rule> {
         peer(Field::Ipv6(Side::Source), PEERS6),
         rule([Statement::FromBridge, goto("knock_bridged")]),
     ];
-    rules.extend(addressed_to_us(&[Statement::Counter, Statement::Drop]));
+    rules.extend(addressed_to_us(&[Statement::Drop]));
     rules
 }
 

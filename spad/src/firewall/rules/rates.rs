@@ -80,7 +80,7 @@ fn over(plan: &Plan, service: &Service, limit: Limit) -> Vec<Rule> {
         .iter()
         .map(|network| super::base::accept([Statement::Within(Side::Source, *network)]));
     let over = set_names(service).into_iter().zip(sources()).map(|(set, source)| {
-        rule([Statement::MoreOften(vec![source], set, limit), Statement::Counter, Statement::Drop])
+        rule([Statement::MoreOften(vec![source], set, limit), Statement::Drop])
     });
     trusted.chain(over).collect()
 }
