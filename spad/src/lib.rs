@@ -20,6 +20,7 @@ pub mod grants;
 pub mod ipc;
 pub mod journal;
 pub mod policy;
+pub mod privileges;
 pub mod show;
 pub mod sys;
 pub mod warden;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::firewall::{Element, GuardInput, Network, PortRange, Protected, Ruleset, guard};
 use crate::grants::Grant;
+use spa_keys::files::FileError;
 use spa_proto::{Prefix, Protocol, Service, ServiceName, Tolerance};
 
 /// Bit of the conntrack label that marks connections made through a grant.
@@ -140,7 +141,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |error| ConfigError {
         path: path.to_owned(),
         line: None,
-        what: format!("cannot be read: {error}"),
+        what: FileError::foreign(path, &error)
+            .map_or_else(|| format!("cannot be read: {error}"), |foreign| foreign.to_string()),
     };
     std::fs::read_to_string(path).map_err(fail)
 }

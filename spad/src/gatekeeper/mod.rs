@@ -4,7 +4,6 @@
 //! the warden, the clients' symmetric keys, and no privileges. What passes its
 //! gate goes to the warden as one fixed-size message; all else is counted.
 
-pub mod privileges;
 pub mod sandbox;
 
 use std::io;
@@ -108,7 +107,7 @@ impl Gatekeeper {
 
     /// Takes one message from the warden.
     fn obey(&mut self) -> io::Result<bool> {
-        let Some((frame, sockets)) = self.channel.receive()? else { return Ok(false) };
+        let Some((frame, sockets)) = self.channel.receive_with_sockets()? else { return Ok(false) };
         match ToGate::decode(&frame).ok_or(io::ErrorKind::InvalidData)? {
             ToGate::Serve { secret, cloak, settings } => {
                 self.next = Some(Gate::new(secret, cloak, settings, clock::monotonic()));

@@ -12,7 +12,6 @@ use crate::config::{Config, Interfaces};
 use crate::control::{Answer, Request, report};
 use crate::fields::millis;
 use crate::firewall::Element;
-use crate::ipc::ToGate;
 
 /// How long the gatekeeper may take to say its counters.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -32,12 +31,10 @@ impl Warden {
     /// The counters of junk are the gatekeeper's; the answer waits for them.
     fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Answer>) {
         self.waiting.push(reply);
-        match &self.keeper {
-            Some(keeper) => {
-                keeper.tell(&ToGate::Report, Vec::new());
-                self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
-            }
-            None => self.answer_waiting(false),
+        if self.ask_counters() {
+            self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
+        } else {
+            self.answer_waiting(false);
         }
     }
 
@@ -156,7 +153,7 @@ impl Warden {
         let keeper = self.keeper.as_ref().map(|keeper| report::Process {
             role: "gatekeeper".into(),
             pid: keeper.pid(),
-            uid: self.identity.map_or(own, |identity| identity.uid),
+            uid: self.post.identity.map_or(own, |identity| identity.uid),
             restarts: self.restarts.count,
         });
         std::iter::once(warden).chain(keeper).collect()

@@ -13,8 +13,9 @@ use super::gatehouse::Restarts;
 use super::host::Host;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::post::Post;
 use super::upkeep::Tables;
-use super::{Counters, Warden, keeper};
+use super::{Counters, Warden};
 use crate::audit::Audit;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
@@ -23,6 +24,7 @@ use crate::control::{self, server};
 use crate::firewall::{Firewall, FirewallError, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
+use crate::privileges;
 use spa_proto::Reason;
 
 /// Why the daemon did not come up.
@@ -38,6 +40,8 @@ pub enum StartError {
     Journal(JournalError),
     /// The firewall.
     Firewall(FirewallError),
+    /// What the process may do is not enough.
+    Privileges(privileges::warden::Missing),
     /// Something else that the system refused.
     System(&'static str, io::Error),
 }
@@ -56,6 +60,7 @@ impl fmt::Display for StartError {
             Self::Directory(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
             Self::Firewall(error) => error.fmt(f),
+            Self::Privileges(error) => error.fmt(f),
             Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
         }
     }
@@ -67,7 +72,7 @@ impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
-        let (firewall, tables) = close(&ruleset)?;
+        let (firewall, tables) = close(&ruleset).map_err(without_privileges)?;
         Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
             warn!("the protected services are shut all the same; nft delete table inet spad opens them");
         })
@@ -79,6 +84,7 @@ impl Warden {
         config: Config,
         (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
+        privileges::warden::expect_all().map_err(StartError::Privileges)?;
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
         let public = server.secret.public();
         make_directories(&config)?;
@@ -92,7 +98,8 @@ impl Warden {
             .map_err(StartError::system("make the control socket in run-dir"))?;
         let (caller, calls) = mpsc::channel(16);
         tokio::spawn(server::serve(listener, caller));
-        let identity = keeper::identity(&config.user);
+        let post = Post::new(&config.user, &config.run_dir)
+            .map_err(StartError::system("make an empty directory for the gatekeeper in run-dir"))?;
         let mut warden = Self {
             config_path,
             present: host.present(&config.interfaces),
@@ -114,7 +121,7 @@ impl Warden {
             tables,
             audit: Audit::default(),
             keeper: None,
-            identity,
+            post,
             listening: false,
             restarts: Restarts::new(),
             counters: Counters {
@@ -156,6 +163,11 @@ impl Warden {
         let client = self.clients.get(&kid)?.name.clone();
         Some(Grant { id, client, kid, service, element, ends })
     }
+}
+
+/// Where capabilities are missing, whatever failed has failed for want of them.
+fn without_privileges(error: StartError) -> StartError {
+    privileges::warden::expect_all().err().map_or(error, StartError::Privileges)
 }
 
 fn make_directories(config: &Config) -> Result<(), StartError> {
