@@ -24,3 +24,4 @@ pub mod privileges;
 pub mod show;
 pub mod sys;
 pub mod warden;
+mod wipe;

@@ -17,6 +17,7 @@ use spa_proto::{Gate, Reason, SignedRequest};
 use crate::capture::{Family, decode};
 use crate::clock;
 use crate::ipc::{Channel, ToGate, ToWarden};
+use crate::wipe;
 
 /// How many packets are taken from one socket before the channel is looked at.
 const BATCH: usize = 256;
@@ -61,7 +62,7 @@ impl Gatekeeper {
                 self.hear(at)?;
             }
         }
-        if ready.first() == Some(&true) { self.obey() } else { Ok(true) }
+        if ready.first() == Some(&true) { wipe::stack_after(|| self.obey()) } else { Ok(true) }
     }
 
     /// Which descriptors can be read: the channel, then the sockets.

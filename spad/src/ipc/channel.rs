@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use super::message::{FRAME_LEN, Frame, blank};
 use rustix::cmsg_space;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -11,9 +12,6 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
-use zeroize::Zeroizing;
-
-use super::message::{FRAME_LEN, Frame};
 
 /// How many descriptors can come with one message.
 pub const MAX_SOCKETS: usize = 2;
@@ -95,7 +93,7 @@ impl Channel {
     }
 
     fn take(&self, control: &mut RecvAncillaryBuffer<'_>) -> io::Result<Option<Frame>> {
-        let mut frame: Frame = Zeroizing::new([0; FRAME_LEN]);
+        let mut frame = blank();
         // One byte more than a frame, so that a longer one shows.
         let mut beyond = [0; 1];
         let mut slices = [IoSliceMut::new(frame.as_mut_slice()), IoSliceMut::new(&mut beyond)];
@@ -135,7 +133,7 @@ mod tests {
     use super::*;
 
     fn frame(first: u8) -> Frame {
-        let mut frame: Frame = Zeroizing::new([0; FRAME_LEN]);
+        let mut frame = blank();
         frame[0] = first;
         frame
     }

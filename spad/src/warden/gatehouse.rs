@@ -11,6 +11,7 @@ use tracing::{error, warn};
 use super::{Warden, keeper};
 use crate::capture::{Family, socket};
 use crate::ipc::{ToGate, ToWarden};
+use crate::wipe;
 
 /// How long a dead gatekeeper's successor waits. The pause doubles with each
 /// that does not live for [`LONG`], so that one that dies at once does not keep
@@ -77,8 +78,10 @@ impl Warden {
     /// Tells the gatekeeper of one client, and what it has used already.
     pub(super) fn introduce(&self, kid: &Kid) {
         let Some(record) = self.clients.get(kid) else { return };
-        let keys = ClientKeys::derive(&record.psk, &self.public, kid);
-        self.tell(&ToGate::Insert { kid: *kid, keys });
+        wipe::stack_after(|| {
+            let keys = ClientKeys::derive(&record.psk, &self.public, kid);
+            self.tell(&ToGate::Insert { kid: *kid, keys });
+        });
         if let Some(history) = self.memory.replay().history(kid) {
             let (floor, used) = (history.floor(), history.used().to_vec());
             self.tell(&ToGate::Recall { kid: *kid, floor, used });

@@ -7,11 +7,13 @@ mod client;
 mod server;
 mod settings;
 mod site;
+mod traces;
 
 pub use client::Client;
 pub use server::{Grant, Server};
 pub use settings::{Service, Settings};
 pub use site::{SERVER_NAME, Site};
+pub use traces::Traces;
 
 /// UDP port of the knocks unless a setting says otherwise.
 pub const KNOCK_PORT: u16 = 62201;
