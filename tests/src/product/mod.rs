@@ -3,6 +3,7 @@
 //! [`Site`] is what most scenarios start from: a server with something on port 22, a client and a
 //! stranger on one network.
 
+pub mod attacks;
 mod client;
 mod server;
 mod settings;
