@@ -1,4 +1,4 @@
-//! Who the server is: `DIR/server.toml`.
+//! Who the server is: `DIR/server.toml`, or a systemd credential of that name.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -42,13 +42,23 @@ struct IdentityFile {
     cloak: Cloak,
 }
 
+/// Where the service manager puts a service's credentials (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 impl ServerIdentity {
-    /// Reads it.
+    /// Reads it: the credential `server.toml`, if this service was given one,
+    /// or else the file in `dir`. Either must be private.
     ///
     /// # Errors
     /// [`StoreError::NotInitialised`], or whatever is wrong with the file.
     pub fn load(dir: &Path) -> Result<Self, StoreError> {
-        let path = path_in(dir);
+        let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+        Self::load_from(credentials.as_deref(), dir)
+    }
+
+    fn load_from(credentials: Option<&Path>, dir: &Path) -> Result<Self, StoreError> {
+        let credential = credentials.map(path_in).filter(|path| path.exists());
+        let path = credential.unwrap_or_else(|| path_in(dir));
         let text = files::read_private(&path).map_err(|error| missing(dir, error))?;
         Ok(Self::parse(&path, &text)?)
     }
@@ -145,6 +155,28 @@ mod tests {
         let read = ServerIdentity::parse(Path::new("/s.toml"), &text).ok().unwrap();
         assert!(*read.to_text() == *text);
         assert_eq!((read.host.as_str(), read.port), ("fw.example.com", 62201));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_credential_goes_before_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, given) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = |credentials| match ServerIdentity::load_from(credentials, dir.path()) {
+            Ok(identity) => identity.host,
+            Err(error) => error.to_string(),
+        };
+        ServerIdentity::init(dir.path(), "file.example", 62201).ok().unwrap();
+        assert_eq!(host(Some(given.path())), "file.example", "there is no such credential");
+        let credential = path_in(given.path());
+        files::create_new(&credential, &text()).unwrap();
+        assert_eq!(
+            (host(Some(given.path())), host(None)),
+            ("fw.example.com".into(), "file.example".into())
+        );
+        std::fs::set_permissions(&credential, PermissionsExt::from_mode(0o440)).unwrap();
+        let said = host(Some(given.path()));
+        assert!(said.contains(&format!("chmod 600 {}", credential.display())), "{said}");
     }
 
     #[test]

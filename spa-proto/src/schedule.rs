@@ -15,8 +15,12 @@ use crate::transcript::{Transcript, concat};
 type HmacSha256 = Hmac<Sha256>;
 
 /// The symmetric keys of one client and one server, derived once (protocol §5.1).
+/// In a box, as all [secrets](crate::secret): what moves leaves no copy.
+#[derive(Clone)]
+pub struct ClientKeys(Box<Keys>);
+
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct ClientKeys {
+struct Keys {
     id: [u8; 32],
     mac: [u8; 32],
     header: [u8; 32],
@@ -33,51 +37,52 @@ impl ClientKeys {
             expand(&prk, &[label, server.as_bytes(), kid.as_bytes()], &mut out);
             out
         };
-        Self {
+        Self(Box::new(Keys {
             id: key(b"spa1 id\0"),
             mac: key(b"spa1 mac\0"),
             header: key(b"spa1 hdr\0"),
             dh: key(b"spa1 dh\0"),
-        }
+        }))
     }
 
     /// As they go from the process that reads records to the one that meets packets.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<[u8; 128]> {
-        Zeroizing::new(concat(&[&self.id, &self.mac, &self.header, &self.dh]))
+        let Keys { id, mac, header, dh } = &*self.0;
+        Zeroizing::new(concat(&[id, mac, header, dh]))
     }
 
     /// Undoes [`Self::to_bytes`].
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 128]) -> Self {
-        Self {
+        Self(Box::new(Keys {
             id: field(bytes, 0..32),
             mac: field(bytes, 32..64),
             header: field(bytes, 64..96),
             dh: field(bytes, 96..128),
-        }
+        }))
     }
 
     /// The client's pseudonym of an epoch (protocol §5.1).
     pub(crate) fn pseudonym(&self, epoch: u64) -> Pseudonym {
-        let tag = hmac(&self.id, &[&epoch.to_be_bytes()]).finalize().into_bytes();
+        let tag = hmac(&self.0.id, &[&epoch.to_be_bytes()]).finalize().into_bytes();
         Pseudonym::truncate(&tag.into())
     }
 
     /// The tag over the covered part of a datagram.
     pub(crate) fn tag(&self, covered: &[u8]) -> [u8; TAG_LEN] {
-        hmac(&self.mac, &[covered]).finalize().into_bytes().into()
+        hmac(&self.0.mac, &[covered]).finalize().into_bytes().into()
     }
 
     /// Whether `tag` is right, in constant time.
     pub(crate) fn verify_tag(&self, covered: &[u8], tag: &[u8; TAG_LEN]) -> bool {
-        hmac(&self.mac, &[covered]).verify(tag.into()).is_ok()
+        hmac(&self.0.mac, &[covered]).verify(tag.into()).is_ok()
     }
 
     /// The stream that hides time and ephemeral key (protocol §5.2).
     pub(crate) fn header_stream(&self, nonce: &Nonce) -> Zeroizing<[u8; HEADER_LEN]> {
         let mut stream = Zeroizing::new([0; HEADER_LEN]);
-        if let Ok(header) = Hkdf::<Sha256>::from_prk(&self.header) {
+        if let Ok(header) = Hkdf::<Sha256>::from_prk(&self.0.header) {
             expand(&header, &[b"spa1 stream\0", nonce.as_bytes()], stream.as_mut_slice());
         }
         stream
@@ -90,7 +95,7 @@ impl ClientKeys {
         transcript: &Transcript,
     ) -> ChaCha20Poly1305 {
         let mut key = Zeroizing::new([0; 32]);
-        let secret = Hkdf::<Sha256>::new(Some(&self.dh), shared.as_slice());
+        let secret = Hkdf::<Sha256>::new(Some(&self.0.dh), shared.as_slice());
         expand(&secret, &[b"spa1 aead\0", &transcript.to_bytes()], key.as_mut_slice());
         ChaCha20Poly1305::new((&*key).into())
     }

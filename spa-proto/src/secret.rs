@@ -1,5 +1,7 @@
 //! Secrets that two parties share: one type for each kind, wiped when dropped,
-//! without `Debug`, without `PartialEq`, exposed only by an explicit call.
+//! without `Debug`, without `PartialEq`, exposed only by an explicit call. Each
+//! is in a box: a value that moves, in a table that grows or out of one, would
+//! leave a copy where it was, which nothing wipes.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -9,7 +11,7 @@ macro_rules! secret {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
         #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-        pub struct $name([u8; $len]);
+        pub struct $name(Box<[u8; $len]>);
 
         impl $name {
             /// Length in bytes.
@@ -18,13 +20,13 @@ macro_rules! secret {
             /// Takes the bytes, which the caller has from the operating
             /// system's randomness or from a file that only its owner can read.
             #[must_use]
-            pub const fn from_bytes(bytes: [u8; $len]) -> Self {
-                Self(bytes)
+            pub fn from_bytes(bytes: [u8; $len]) -> Self {
+                Self(Box::new(bytes))
             }
 
             /// The bytes themselves, to be written to such a file or derived from.
             #[must_use]
-            pub const fn expose(&self) -> &[u8; $len] {
+            pub fn expose(&self) -> &[u8; $len] {
                 &self.0
             }
         }
@@ -82,5 +84,44 @@ impl EnrolHash {
     #[must_use]
     pub fn matches(&self, secret: &EnrolSecret) -> bool {
         self.0.ct_eq(&Self::of(secret).0).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{Debug, Display};
+    use std::marker::PhantomData;
+
+    use super::{Cloak, EnrolSecret, Psk};
+    use crate::key::{ServerSecret, SigningKey};
+    use crate::schedule::ClientKeys;
+
+    /// Whether a type can be printed: an inherent constant, where its bound
+    /// holds, goes before a trait's.
+    struct Printable<T>(PhantomData<T>);
+
+    trait Otherwise {
+        const DEBUG: bool = false;
+        const DISPLAY: bool = false;
+    }
+
+    impl<T> Otherwise for Printable<T> {}
+
+    impl<T: Debug> Printable<T> {
+        const DEBUG: bool = true;
+    }
+
+    impl<T: Display> Printable<T> {
+        const DISPLAY: bool = true;
+    }
+
+    #[test]
+    fn no_secret_can_be_printed() {
+        macro_rules! printable {
+            ($($kind:ty),*) => { [$((Printable::<$kind>::DEBUG, Printable::<$kind>::DISPLAY)),*] };
+        }
+        assert_eq!(printable![u8, &str], [(true, true); 2], "the question can be answered");
+        let secrets = printable![Psk, Cloak, EnrolSecret, ServerSecret, SigningKey, ClientKeys];
+        assert_eq!(secrets, [(false, false); 6]);
     }
 }

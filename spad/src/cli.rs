@@ -10,9 +10,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::Config;
 use crate::control::{Answer, Request, client};
-use crate::gatekeeper::privileges::{self, Identity};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
+use crate::privileges::{self, Identity};
 use crate::{check, gatekeeper, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
@@ -125,6 +125,9 @@ fn failed(what: impl ToString) -> Failure {
 
 fn run(config: PathBuf) -> Result<ExitCode, Failure> {
     log();
+    // Before anything else, and before there is a second thread.
+    privileges::warden::narrow()
+        .map_err(|error| failed(format!("privileges cannot be given up: {error}")))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(warden::run(config)).map_err(failed)?;
@@ -164,12 +167,22 @@ fn revocation(client: Option<String>, grant: Option<u64>) -> Request {
 /// The unprivileged half: privileges go before the first message is read.
 fn keep_gate(identity: Option<(u32, u32)>) -> Result<ExitCode, Failure> {
     let identity = identity.map(|(uid, gid)| Identity { uid, gid });
-    privileges::drop_all(identity).map_err(|error| failed(format!("privileges stay: {error}")))?;
-    let channel: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let stays = |error| failed(format!("privileges stay: {error}"));
+    privileges::gatekeeper::close_inherited().map_err(stays)?;
+    let channel = take_channel().map_err(failed)?;
+    privileges::gatekeeper::drop_all(identity).map_err(stays)?;
     sandbox::enter().map_err(|error| failed(format!("sandbox: {error}")))?;
     gatekeeper::run(Channel::from_fd(channel))
         .map_err(|error| failed(format!("gatekeeper: {error}")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The channel comes as standard input. It leaves that place, so that nothing
+/// that reads there by mistake meets it.
+fn take_channel() -> std::io::Result<OwnedFd> {
+    let channel = std::io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(std::io::stdout())?;
+    Ok(channel)
 }
 
 /// One line an event, to standard error; in colour nowhere.

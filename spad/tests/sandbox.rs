@@ -31,11 +31,20 @@ fn signal_after(attempt: &str) -> Option<i32> {
 fn attempt() {
     let Ok(attempt) = std::env::var(ATTEMPT) else { return };
     let descriptor = std::fs::File::open("/dev/null").unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     sandbox::enter().unwrap();
     std::io::stderr().write_all(b"shut in\n").unwrap();
     match attempt.as_str() {
         "file" => drop(std::fs::File::open("/etc/passwd")),
         "socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")),
+        "listing" => drop(std::fs::read_dir("/")),
+        "connect" => drop(socket.connect("127.0.0.1:9")),
+        "send" => drop(socket.send_to(b"secrets", "127.0.0.1:9")),
+        "option" => drop(socket.set_broadcast(true)),
+        "ptrace" => drop(nix::sys::ptrace::traceme()),
+        "exec" => drop(std::os::unix::process::CommandExt::exec(&mut Command::new("/bin/true"))),
+        "user" => drop(rustix::thread::set_thread_uid(rustix::process::getuid())),
+        "executable memory" => drop(executable()),
         "program" => drop(Command::new("/bin/true").spawn()),
         "thread" => drop(std::thread::Builder::new().spawn(|| ())),
         "stdout" => {
@@ -55,9 +64,33 @@ fn attempt() {
     std::process::exit(0);
 }
 
+/// Makes a mapping that code could be put into and run from.
+fn executable() -> nix::Result<()> {
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+    let length = std::num::NonZeroUsize::new(4096).unwrap();
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE | ProtFlags::PROT_EXEC;
+    // SAFETY: the kernel chooses the place, and nothing refers to the mapping.
+    unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE) }.map(drop)
+}
+
 #[test]
 fn what_a_gatekeeper_does_not_need_ends_it() {
-    for attempt in ["file", "socket", "program", "thread", "stdout", "signal"] {
+    for attempt in [
+        "file",
+        "listing",
+        "socket",
+        "connect",
+        "send",
+        "option",
+        "program",
+        "exec",
+        "thread",
+        "ptrace",
+        "signal",
+        "user",
+        "stdout",
+        "executable memory",
+    ] {
         assert_eq!(signal_after(attempt), Some(FORBIDDEN), "{attempt}");
     }
 }

@@ -1,10 +1,12 @@
 //! What can go wrong with a private file, and what to do about it.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::MAX_LEN;
+use crate::os;
 
 /// What went wrong with a file or a directory.
 #[derive(Debug)]
@@ -60,7 +62,20 @@ impl FileError {
     /// That the operating system refused what was being done.
     #[must_use]
     pub fn io(path: &Path, doing: &'static str, error: io::Error) -> Self {
-        Self::new(path, Problem::Io { doing, error })
+        Self::foreign(path, &error).unwrap_or_else(|| Self::new(path, Problem::Io { doing, error }))
+    }
+
+    /// Where `error` says that we may not: whether that is because the file, or
+    /// the directory that keeps us from it, is somebody else's. Root is kept
+    /// out as anybody else, where it has given up its capabilities.
+    #[must_use]
+    pub fn foreign(path: &Path, error: &io::Error) -> Option<Self> {
+        if error.kind() != ErrorKind::PermissionDenied {
+            return None;
+        }
+        let seen = |path: &Path| Some((path.to_owned(), fs::metadata(path).ok()?));
+        let (path, metadata) = path.ancestors().find_map(seen)?;
+        os::check_owner(&metadata).err().map(|problem| Self::new(&path, problem))
     }
 
     /// Which file or directory.

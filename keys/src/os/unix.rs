@@ -54,7 +54,8 @@ pub(crate) fn check_dir(dir: &Metadata) -> Result<(), Problem> {
     check_owner(dir)
 }
 
-fn check_owner(of: &Metadata) -> Result<(), Problem> {
+/// Refuses what is neither ours nor root's.
+pub(crate) fn check_owner(of: &Metadata) -> Result<(), Problem> {
     let (owner, us) = (of.uid(), geteuid().as_raw());
     if owner == us || owner == 0 { Ok(()) } else { Err(Problem::Foreign { owner, us }) }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::firewall::plan::{self, Access, Labels, Mode, Plan, Ports, Target};
 use crate::firewall::{Element, Options, Ruleset, rules};
+use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
 /// What an administrator has written, with the defaults filled in.
@@ -222,7 +223,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |error| ConfigError {
         path: path.to_owned(),
         line: None,
-        what: format!("cannot be read: {error}"),
+        what: FileError::foreign(path, &error)
+            .map_or_else(|| format!("cannot be read: {error}"), |foreign| foreign.to_string()),
     };
     std::fs::read_to_string(path).map_err(fail)
 }

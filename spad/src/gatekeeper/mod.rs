@@ -4,7 +4,6 @@
 //! the warden, the clients' symmetric keys, and no privileges. What passes its
 //! gate goes to the warden as one fixed-size message; all else is counted.
 
-pub mod privileges;
 pub mod sandbox;
 
 use std::io;
@@ -18,6 +17,7 @@ use spa_proto::{Gate, Reason, SignedRequest};
 use crate::capture::{Family, decode};
 use crate::clock;
 use crate::ipc::{Channel, ToGate, ToWarden};
+use crate::wipe;
 
 /// How many packets are taken from one socket before the channel is looked at.
 const BATCH: usize = 256;
@@ -62,7 +62,7 @@ impl Gatekeeper {
                 self.hear(at)?;
             }
         }
-        if ready.first() == Some(&true) { self.obey() } else { Ok(true) }
+        if ready.first() == Some(&true) { wipe::stack_after(|| self.obey()) } else { Ok(true) }
     }
 
     /// Which descriptors can be read: the channel, then the sockets.
@@ -108,7 +108,7 @@ impl Gatekeeper {
 
     /// Takes one message from the warden.
     fn obey(&mut self) -> io::Result<bool> {
-        let Some((frame, sockets)) = self.channel.receive()? else { return Ok(false) };
+        let Some((frame, sockets)) = self.channel.receive_with_sockets()? else { return Ok(false) };
         match ToGate::decode(&frame).ok_or(io::ErrorKind::InvalidData)? {
             ToGate::Serve { secret, cloak, settings } => {
                 self.next = Some(Gate::new(secret, cloak, settings, clock::monotonic()));

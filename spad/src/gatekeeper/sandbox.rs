@@ -25,7 +25,6 @@ const CALLS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_clock_gettime,
     libc::SYS_brk,
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
@@ -43,6 +42,9 @@ const STDERR: u64 = 2;
 
 /// `F_GETFD` of `linux/fcntl.h`.
 const IS_OPEN: u64 = 1;
+
+/// `PROT_EXEC` of `asm-generic/mman-common.h`.
+const EXECUTABLE: u64 = 4;
 
 /// Why there is no sandbox.
 #[derive(Debug)]
@@ -91,14 +93,21 @@ fn reach_nothing() -> Result<(), RulesetError> {
 }
 
 fn program() -> Result<BpfProgram, seccompiler::Error> {
-    let equals = |argument, value| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    let compare = |argument, how, value| -> Result<_, seccompiler::Error> {
+        Ok(vec![SeccompRule::new(vec![SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Dword,
+            how,
+            value,
+        )?])?])
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         CALLS.iter().map(|call| (*call, vec![])).collect();
-    rules.insert(libc::SYS_write, vec![SeccompRule::new(vec![equals(0, STDERR)?])?]);
+    rules.insert(libc::SYS_write, compare(0, SeccompCmpOp::Eq, STDERR)?);
+    // Memory for data; never for a program that came over the network.
+    rules.insert(libc::SYS_mmap, compare(2, SeccompCmpOp::MaskedEq(EXECUTABLE), 0)?);
     // Debug builds of the standard library look whether what they close is open.
-    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![equals(1, IS_OPEN)?])?]);
+    rules.insert(libc::SYS_fcntl, compare(1, SeccompCmpOp::Eq, IS_OPEN)?);
     let arch = std::env::consts::ARCH.try_into()?;
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?;
     Ok(filter.try_into()?)

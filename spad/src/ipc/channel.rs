@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use super::message::{FRAME_LEN, Frame, blank};
 use rustix::cmsg_space;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -11,9 +12,6 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
-use zeroize::Zeroizing;
-
-use super::message::{FRAME_LEN, Frame};
 
 /// How many descriptors can come with one message.
 pub const MAX_SOCKETS: usize = 2;
@@ -73,26 +71,38 @@ impl Channel {
         }
     }
 
-    /// Receives one frame; `None` once the other side is gone.
+    /// Receives one frame; `None` once the other side is gone. A message with
+    /// descriptors is refused: none of them comes into this process.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] where there is none and this end does not
     /// block; [`io::ErrorKind::InvalidData`] where what came is no frame.
-    pub fn receive(&self) -> io::Result<Option<(Frame, Vec<OwnedFd>)>> {
-        let mut frame: Frame = Zeroizing::new([0; FRAME_LEN]);
+    pub fn receive(&self) -> io::Result<Option<Frame>> {
+        self.take(&mut RecvAncillaryBuffer::default())
+    }
+
+    /// Receives one frame and the descriptors that come with it.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn receive_with_sockets(&self) -> io::Result<Option<(Frame, Vec<OwnedFd>)>> {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_SOCKETS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
+        let frame = self.take(&mut control)?;
+        Ok(frame.map(|frame| (frame, sockets(&mut control))))
+    }
+
+    fn take(&self, control: &mut RecvAncillaryBuffer<'_>) -> io::Result<Option<Frame>> {
+        let mut frame = blank();
         // One byte more than a frame, so that a longer one shows.
         let mut beyond = [0; 1];
         let mut slices = [IoSliceMut::new(frame.as_mut_slice()), IoSliceMut::new(&mut beyond)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let mut receive = || recvmsg(&self.0, &mut slices, &mut control, flags);
+        let mut receive = || recvmsg(&self.0, &mut slices, control, RecvFlags::CMSG_CLOEXEC);
         let message = retry_on_intr(&mut receive)?;
         let whole = !message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-        let sockets = sockets(&mut control);
         match message.bytes {
             0 => Ok(None),
-            FRAME_LEN if whole => Ok(Some((frame, sockets))),
+            FRAME_LEN if whole => Ok(Some(frame)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -123,7 +133,7 @@ mod tests {
     use super::*;
 
     fn frame(first: u8) -> Frame {
-        let mut frame: Frame = Zeroizing::new([0; FRAME_LEN]);
+        let mut frame = blank();
         frame[0] = first;
         frame
     }
@@ -133,11 +143,18 @@ mod tests {
         let (one, other) = Channel::pair().unwrap();
         one.send(&frame(1), &[]).unwrap();
         one.send(&frame(2), &[one.as_fd(), one.as_fd()]).unwrap();
-        let (first, none) = other.receive().unwrap().unwrap();
-        let (second, two) = other.receive().unwrap().unwrap();
+        let (first, none) = other.receive_with_sockets().unwrap().unwrap();
+        let (second, two) = other.receive_with_sockets().unwrap().unwrap();
         assert_eq!((first[0], none.len(), second[0], two.len()), (1, 0, 2, 2));
         drop((one, two));
         assert!(other.receive().unwrap().is_none(), "the other side is gone");
+    }
+
+    #[test]
+    fn descriptors_that_nobody_wants_are_an_error() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&frame(1), &[one.as_fd()]).unwrap();
+        assert_eq!(other.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -14,8 +14,14 @@ pub const FRAME_LEN: usize = 512;
 
 const _: () = assert!(8 * Reason::COUNT < FRAME_LEN && SIGNED_REQUEST_LEN < FRAME_LEN);
 
-/// A message as it travels; wiped when dropped, since some carry keys.
-pub type Frame = Zeroizing<[u8; FRAME_LEN]>;
+/// A message as it travels; wiped when dropped, since some carry keys, and in a
+/// box, so that a queue keeps no copy.
+pub type Frame = Box<Zeroizing<[u8; FRAME_LEN]>>;
+
+/// A frame of zeros.
+pub(super) fn blank() -> Frame {
+    Box::new(Zeroizing::new([0; FRAME_LEN]))
+}
 
 /// From the warden, which alone reads keys, to the gatekeeper.
 pub enum ToGate {
@@ -159,7 +165,7 @@ struct Writer {
 
 impl Writer {
     fn new(kind: u8) -> Self {
-        Self { frame: Zeroizing::new([0; FRAME_LEN]), at: 0 }.put(&[kind])
+        Self { frame: blank(), at: 0 }.put(&[kind])
     }
 
     fn put(mut self, bytes: &[u8]) -> Self {
@@ -260,11 +266,11 @@ mod tests {
         frame[FRAME_LEN - 1] = 1;
         assert!(ToGate::decode(&frame).is_none(), "something behind the message");
         for kind in [0, 7, 255] {
-            let mut frame = Frame::new([0; FRAME_LEN]);
+            let mut frame = blank();
             frame[0] = kind;
             assert!(ToGate::decode(&frame).is_none() && ToWarden::decode(&frame).is_none());
         }
-        let mut frame = Frame::new([0; FRAME_LEN]);
+        let mut frame = blank();
         frame[0] = 2;
         assert!(ToWarden::decode(&frame).is_none(), "a request between no addresses");
     }

@@ -14,7 +14,6 @@ use crate::fields::millis;
 use crate::firewall::ruleset::{Chain, Rule, Statement};
 use crate::firewall::{Counted, Element, Terms};
 use crate::grants::Grant;
-use crate::ipc::ToGate;
 use crate::sessions::Session;
 
 /// Why a grant or a connection has ended.
@@ -40,12 +39,10 @@ impl Warden {
     /// The counters of junk are the gatekeeper's; the answer waits for them.
     fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Answer>) {
         self.waiting.push(reply);
-        match &self.keeper {
-            Some(keeper) => {
-                keeper.tell(&ToGate::Report, Vec::new());
-                self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
-            }
-            None => self.answer_waiting(false),
+        if self.ask_counters() {
+            self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
+        } else {
+            self.answer_waiting(false);
         }
     }
 
@@ -209,7 +206,7 @@ impl Warden {
         let keeper = self.keeper.as_ref().map(|keeper| report::Process {
             role: "gatekeeper".into(),
             pid: keeper.pid(),
-            uid: self.identity.map_or(own, |identity| identity.uid),
+            uid: self.post.identity.map_or(own, |identity| identity.uid),
             restarts: self.restarts.count,
         });
         std::iter::once(warden).chain(keeper).collect()

@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use spa_keys::{ClientName, ClientRecord, Listing, Store, StoreError};
-use spa_proto::Kid;
+use spa_proto::{Kid, VerifyingKey};
 use std::mem::MaybeUninit;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
 use crate::sys::ready;
+use crate::wipe;
 
 /// All records that can be used.
 pub(super) struct Clients {
@@ -63,17 +64,26 @@ impl Clients {
         &self.store
     }
 
-    /// Replaces a record by what has just been written.
-    pub(super) fn replace(&mut self, record: ClientRecord) {
-        self.put(record);
+    /// Writes to a client's record that its first knock is about to be accepted,
+    /// and the key that it binds; see [`Store::note_first_knock`].
+    ///
+    /// # Errors
+    /// Those of the store: then the knock must not be accepted.
+    pub(super) fn note_first_knock(
+        &mut self,
+        record: &ClientRecord,
+        binds: Option<VerifyingKey>,
+    ) -> Result<(), StoreError> {
+        let note = || self.store.note_first_knock(&record.name, &record.kid, binds);
+        let written = wipe::stack_after(note)?;
+        self.put(written);
+        Ok(())
     }
 
     /// Looks at all records again. A directory that cannot be read has no
     /// clients.
     pub(super) fn reload(&mut self) -> Vec<Difference> {
-        let listing = self
-            .store
-            .clients()
+        let listing = wipe::stack_after(|| self.store.clients())
             .unwrap_or_else(|error| Listing { records: Vec::new(), broken: vec![error] });
         let told = std::mem::take(&mut self.broken);
         for error in listing.broken {
@@ -114,7 +124,7 @@ impl Clients {
 
     /// `None` where one record alone does not say what has changed.
     fn look_at(&mut self, name: &ClientName) -> Option<Vec<Difference>> {
-        match self.store.client(name) {
+        match wipe::stack_after(|| self.store.client(name)) {
             Ok(record) if self.is_twin(&record) => None,
             Ok(record) => Some(self.put(record)),
             Err(StoreError::Unknown(_) | StoreError::Revoked(_)) => {

@@ -11,6 +11,7 @@ use tracing::{error, warn};
 use super::{Warden, keeper};
 use crate::capture::{Family, socket};
 use crate::ipc::{ToGate, ToWarden};
+use crate::wipe;
 
 /// How long a dead gatekeeper's successor waits. The pause doubles with each
 /// that does not live for [`LONG`], so that one that dies at once does not keep
@@ -18,6 +19,10 @@ use crate::ipc::{ToGate, ToWarden};
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(60);
+/// How long a gatekeeper may take to answer, and how much longer for each
+/// client that it may just have been told of.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_FOR_CLIENT: Duration = Duration::from_millis(1);
 
 /// When gatekeepers were started, and the next one is to be.
 pub(super) struct Restarts {
@@ -48,7 +53,7 @@ impl Restarts {
 impl Warden {
     pub(super) fn start_keeper(&mut self) {
         self.restarts.begin();
-        match keeper::Keeper::start(self.identity) {
+        match keeper::Keeper::start(&self.post) {
             Ok(keeper) => {
                 self.keeper = Some(keeper);
                 self.provision();
@@ -73,8 +78,10 @@ impl Warden {
     /// Tells the gatekeeper of one client, and what it has used already.
     pub(super) fn introduce(&self, kid: &Kid) {
         let Some(record) = self.clients.get(kid) else { return };
-        let keys = ClientKeys::derive(&record.psk, &self.public, kid);
-        self.tell(&ToGate::Insert { kid: *kid, keys });
+        wipe::stack_after(|| {
+            let keys = ClientKeys::derive(&record.psk, &self.public, kid);
+            self.tell(&ToGate::Insert { kid: *kid, keys });
+        });
         if let Some(history) = self.memory.replay().history(kid) {
             let (floor, used) = (history.floor(), history.used().to_vec());
             self.tell(&ToGate::Recall { kid: *kid, floor, used });
@@ -83,7 +90,7 @@ impl Warden {
 
     pub(super) fn tell(&self, message: &ToGate) {
         if let Some(keeper) = &self.keeper {
-            keeper.tell(message, Vec::new());
+            keeper.tell(message);
         }
     }
 
@@ -94,33 +101,64 @@ impl Warden {
         let indices = self.present.indices.as_deref();
         let sockets: io::Result<Vec<_>> =
             Family::BOTH.into_iter().map(|family| socket::open(family, port, indices)).collect();
-        match (sockets, &self.keeper) {
-            (Ok(sockets), Some(keeper)) => keeper.tell(&ToGate::Listen { port }, sockets),
+        let patience = self.patience();
+        match (sockets, &mut self.keeper) {
+            (Ok(sockets), Some(keeper)) => keeper.listen(port, sockets, patience),
             (Ok(_), None) => {}
-            (Err(error), _) => {
-                error!(%error, "no packet socket: no knock is heard; CAP_NET_RAW is needed");
-            }
+            (Err(error), _) => error!(%error, "no packet socket: no knock is heard"),
         }
         for name in &self.present.missing {
             warn!(interface = %name, "not there yet: knocks are heard on it as soon as it comes");
         }
     }
 
+    /// Asks for its counters; whether there is one to ask.
+    pub(super) fn ask_counters(&mut self) -> bool {
+        let patience = self.patience();
+        self.keeper.as_mut().map(|keeper| keeper.report(patience)).is_some()
+    }
+
+    fn patience(&self) -> Duration {
+        let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
+        PATIENCE.saturating_add(PATIENCE_FOR_CLIENT.saturating_mul(clients))
+    }
+
+    /// Every now and then: one that does not hear is told again, and one that
+    /// does not answer has stopped.
+    pub(super) fn look_after_keeper(&mut self) {
+        if self.keeper.is_some() && !self.listening {
+            self.provision();
+        }
+        self.ask_counters();
+    }
+
     pub(super) fn heard(&mut self, message: io::Result<ToWarden>) {
-        match message {
+        let patience = self.patience();
+        let Some(keeper) = &mut self.keeper else { return };
+        let expected = message.and_then(|message| {
+            keeper.expect(&message, patience)?;
+            Ok(message)
+        });
+        match expected {
             Ok(ToWarden::Request(request)) => self.knock(&request),
             Ok(ToWarden::Listening) => self.listening = true,
             Ok(ToWarden::Counters(counters)) => {
                 self.counters.gate = counters;
                 self.answer_waiting(true);
             }
-            Err(error) => self.bury_keeper(&error),
+            Err(error) => self.replace_keeper(&error),
         }
     }
 
-    fn bury_keeper(&mut self, why: &io::Error) {
-        warn!(error = %why, "the gatekeeper has ended: starting another");
-        self.keeper = None;
+    pub(super) fn keeper_is_silent(&mut self) {
+        self.replace_keeper(&io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+    }
+
+    /// Ends the gatekeeper, whatever it is doing, and plans another.
+    fn replace_keeper(&mut self, why: &io::Error) {
+        let status = self.keeper.take().and_then(|mut keeper| keeper.end());
+        let status = status.map(|status| status.to_string());
+        warn!(%why, status, "the gatekeeper has ended or was ended: another is started");
         self.listening = false;
         for (former, gate) in self.counters.former.iter_mut().zip(&mut self.counters.gate) {
             *former = former.saturating_add(std::mem::take(gate));

@@ -1,24 +1,26 @@
-//! The gatekeeper, from the warden's side: started, fed, listened to, and
-//! started again when it dies.
+//! The gatekeeper, from the warden's side: started, fed, listened to, held to
+//! what it was asked, and ended.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use nix::unistd::User;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::error;
 
-use crate::gatekeeper::privileges::Identity;
+use super::post::Post;
 use crate::ipc::{Channel, Frame, ToGate, ToWarden};
+use crate::privileges::{Identity, warden::as_real_user};
 use crate::sys::ready;
 
-/// Where ids are looked for that nobody uses.
-const UNUSED: std::ops::Range<u32> = 61_184..65_520;
+/// Variables that lead to what a gatekeeper has no business with. The others it
+/// inherits: they are no secret, and some are for the dynamic linker.
+const NOT_INHERITED: [&str; 3] = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_FDS"];
 
 /// The warden's end of the channel, and when it can be used.
 struct End {
@@ -37,24 +39,61 @@ impl End {
 /// A running gatekeeper. Dropped, it ends.
 pub(super) struct Keeper {
     child: Child,
+    identity: Option<Identity>,
     end: Arc<End>,
     outgoing: mpsc::UnboundedSender<(Frame, Vec<OwnedFd>)>,
+    owed: Owed,
+}
+
+/// Answers that were asked for and have not come.
+#[derive(Default)]
+struct Owed {
+    listening: u32,
+    counters: u32,
+    by: Option<Instant>,
+}
+
+impl Owed {
+    /// The first that is owed sets the time; asking again does not move it.
+    fn wait(&mut self, patience: Duration) {
+        self.by.get_or_insert_with(|| Instant::now() + patience);
+    }
+
+    /// Takes an answer; whether one was owed. Whoever answers one thing is
+    /// alive, and has its time for the next.
+    fn settle(&mut self, message: &ToWarden, patience: Duration) -> bool {
+        let owed = match message {
+            ToWarden::Request(_) => return true,
+            ToWarden::Listening => &mut self.listening,
+            ToWarden::Counters(_) => &mut self.counters,
+        };
+        let Some(left) = owed.checked_sub(1) else { return false };
+        *owed = left;
+        let all = self.listening + self.counters;
+        self.by = (all > 0).then(|| Instant::now() + patience);
+        true
+    }
 }
 
 impl Keeper {
     /// Starts one: this same program, with the channel as its standard input.
-    pub(super) fn start(identity: Option<Identity>) -> io::Result<Self> {
+    pub(super) fn start(post: &Post) -> io::Result<Self> {
         let (ours, theirs) = Channel::pair()?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("gatekeeper").stdin(theirs.into_fd()).stdout(Stdio::null());
-        if let Some(Identity { uid, gid }) = identity {
+        command.arg("gatekeeper").current_dir(post.dir());
+        command.stdin(theirs.into_fd()).stdout(Stdio::null());
+        for name in NOT_INHERITED {
+            command.env_remove(name);
+        }
+        if let Some(Identity { uid, gid }) = post.identity {
             command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
         }
         let child = command.spawn()?;
         let ours = Arc::new(End::new(ours)?);
         let (outgoing, messages) = mpsc::unbounded_channel();
         tokio::spawn(send(Arc::clone(&ours), messages));
-        Ok(Self { child, end: ours, outgoing })
+        let (identity, owed) = (post.identity, Owed::default());
+        Ok(Self { child, identity, end: ours, outgoing, owed })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -63,28 +102,79 @@ impl Keeper {
 
     /// Says something, in order, without waiting. What a dead gatekeeper does
     /// not hear, its successor is told anyway.
-    pub(super) fn tell(&self, message: &ToGate, sockets: Vec<OwnedFd>) {
+    pub(super) fn tell(&self, message: &ToGate) {
+        self.put(message, Vec::new());
+    }
+
+    /// Gives it sockets, and keeps none.
+    pub(super) fn listen(&mut self, port: u16, sockets: Vec<OwnedFd>, patience: Duration) {
+        self.put(&ToGate::Listen { port }, sockets);
+        self.owed.listening += 1;
+        self.owed.wait(patience);
+    }
+
+    /// Asks for its counters.
+    pub(super) fn report(&mut self, patience: Duration) {
+        self.put(&ToGate::Report, Vec::new());
+        self.owed.counters += 1;
+        self.owed.wait(patience);
+    }
+
+    /// When it will have been silent for too long.
+    pub(super) fn owes_by(&self) -> Option<Instant> {
+        self.owed.by
+    }
+
+    fn put(&self, message: &ToGate, sockets: Vec<OwnedFd>) {
         let _ = self.outgoing.send((message.encode(), sockets));
     }
 
     /// Waits for its next message.
     ///
     /// # Errors
-    /// Where it has ended, or says what no gatekeeper says.
+    /// Where it has ended, or what came is no message.
     pub(super) async fn next(&self) -> io::Result<ToWarden> {
         let End { ready, channel } = &*self.end;
         let received = ready.async_io(Interest::READABLE, |_| channel.receive()).await?;
-        let (frame, sockets) = received.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let message = ToWarden::decode(&frame).filter(|_| sockets.is_empty());
-        message.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let frame = received.ok_or(io::ErrorKind::UnexpectedEof)?;
+        ToWarden::decode(&frame).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Takes note of a message that came; an answer must have been asked for.
+    ///
+    /// # Errors
+    /// Where nobody asked.
+    pub(super) fn expect(&mut self, message: &ToWarden, patience: Duration) -> io::Result<()> {
+        let expected = self.owed.settle(message, patience);
+        if expected { Ok(()) } else { Err(io::Error::other("an answer that nobody asked for")) }
+    }
+
+    /// Ends it; with what status it ended, unless it cannot be ended.
+    pub(super) fn end(&mut self) -> Option<ExitStatus> {
+        // One that listens ends by this alone.
+        let _ = rustix::net::shutdown(&self.end.channel, rustix::net::Shutdown::Both);
+        match self.kill() {
+            Ok(()) => self.child.wait().ok(),
+            Err(error) => {
+                error!(pid = self.pid(), %error, "the gatekeeper cannot be ended: kill it");
+                None
+            }
+        }
+    }
+
+    /// One that has stopped, or does not listen, ends as well.
+    fn kill(&mut self) -> io::Result<()> {
+        let child = &mut self.child;
+        match self.identity {
+            Some(Identity { uid, .. }) => as_real_user(uid, || child.kill())?,
+            None => child.kill(),
+        }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // It may be dead already; then there is only its status to collect.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
@@ -101,46 +191,32 @@ async fn send(end: Arc<End>, mut messages: mpsc::UnboundedReceiver<(Frame, Vec<O
     }
 }
 
-/// As whom the gatekeeper is to run: the configured user; where there is none,
-/// an id that nobody has; where this process could not become anybody else,
-/// itself.
-pub(super) fn identity(user: &str) -> Option<Identity> {
-    let wanted = match User::from_name(user) {
-        Ok(Some(user)) => Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() },
-        _ => {
-            let id = unused();
-            warn!(
-                user,
-                id,
-                "no such user: the gatekeeper runs under an unused id; make one with: \
-                useradd --system --no-create-home --shell /usr/sbin/nologin {user}"
-            );
-            Identity { uid: id, gid: id }
-        }
-    };
-    let possible = is_mapped("uid", wanted.uid) && is_mapped("gid", wanted.gid);
-    if !possible {
-        warn!(
-            "this user namespace has one id only: the gatekeeper runs under it, without capabilities"
-        );
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_proto::Reason;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const COUNTERS: ToWarden = ToWarden::Counters([0; Reason::COUNT]);
+
+    #[test]
+    fn an_answer_is_taken_once_for_each_question() {
+        let mut owed = Owed::default();
+        assert!(!owed.settle(&COUNTERS, PATIENCE), "not asked for");
+        owed.counters = 2;
+        owed.wait(PATIENCE);
+        assert!(!owed.settle(&ToWarden::Listening, PATIENCE), "another was");
+        assert!(owed.settle(&COUNTERS, PATIENCE) && owed.by.is_some(), "one is left");
+        assert!(owed.settle(&COUNTERS, PATIENCE) && owed.by.is_none());
+        assert!(!owed.settle(&COUNTERS, PATIENCE));
     }
-    possible.then_some(wanted)
-}
 
-fn unused() -> u32 {
-    let free = |id: &u32| matches!(User::from_uid((*id).into()), Ok(None));
-    UNUSED.rev().find(free).unwrap_or(UNUSED.end)
-}
-
-/// Whether an id exists in this user namespace. Where that cannot be read, it
-/// is tried, and fails then.
-fn is_mapped(kind: &str, id: u32) -> bool {
-    let Ok(map) = fs::read_to_string(format!("/proc/self/{kind}_map")) else { return true };
-    map.lines().any(|line| {
-        let mut numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
-        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-        first
-            .zip(count)
-            .is_some_and(|(first, count)| (first..first + count).contains(&u64::from(id)))
-    })
+    #[test]
+    fn asking_again_gives_no_more_time() {
+        let mut owed = Owed::default();
+        owed.wait(PATIENCE);
+        let by = owed.by;
+        owed.wait(2 * PATIENCE);
+        assert_eq!(owed.by, by);
+    }
 }

@@ -51,8 +51,7 @@ impl Warden {
         if record.knocked {
             return Ok(false);
         }
-        let noted = self.clients.store().note_first_knock(&record.name, &record.kid, knock.binds());
-        let record = noted.map_err(|error| {
+        self.clients.note_first_knock(record, knock.binds()).map_err(|error| {
             warn!(client = %record.name, %error, "first knock not granted: it could not be written down");
             match error {
                 // Another knock, or the administrator, was quicker.
@@ -60,7 +59,6 @@ impl Warden {
                 _ => Reason::NotDurable,
             }
         })?;
-        self.clients.replace(record);
         Ok(knock.binds().is_some())
     }
 

@@ -12,6 +12,7 @@ mod keeper;
 mod knock;
 mod machine;
 mod memory;
+mod post;
 mod sessions;
 mod start;
 mod upkeep;
@@ -32,7 +33,6 @@ use crate::config::Config;
 use crate::control::Answer;
 use crate::control::server::Call;
 use crate::firewall::{Firewall, Ruleset};
-use crate::gatekeeper::privileges::Identity;
 use crate::grants::Ledger;
 
 pub use start::StartError;
@@ -79,7 +79,7 @@ struct Warden {
     tables: upkeep::Tables,
     audit: Audit,
     keeper: Option<keeper::Keeper>,
-    identity: Option<Identity>,
+    post: post::Post,
     /// Whether the gatekeeper has said that it listens.
     listening: bool,
     restarts: gatehouse::Restarts,
@@ -138,6 +138,7 @@ impl Warden {
             written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),
             _ = renewal.tick() => self.tick(),
             () = at(self.restarts.next) => self.start_keeper(),
+            () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),

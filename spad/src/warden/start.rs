@@ -14,9 +14,10 @@ use super::gatehouse::Restarts;
 use super::host::Host;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::post::Post;
 use super::sessions::Connections;
 use super::upkeep::Tables;
-use super::{Counters, Warden, keeper};
+use super::{Counters, Warden};
 use crate::audit::Audit;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
@@ -25,6 +26,7 @@ use crate::control::{self, server};
 use crate::firewall::{Firewall, FirewallError, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
+use crate::privileges;
 use spa_proto::Reason;
 
 /// Why the daemon did not come up.
@@ -40,6 +42,8 @@ pub enum StartError {
     Journal(JournalError),
     /// The firewall.
     Firewall(FirewallError),
+    /// What the process may do is not enough.
+    Privileges(privileges::warden::Missing),
     /// Something else that the system refused.
     System(&'static str, io::Error),
 }
@@ -58,6 +62,7 @@ impl fmt::Display for StartError {
             Self::Directory(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
             Self::Firewall(error) => error.fmt(f),
+            Self::Privileges(error) => error.fmt(f),
             Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
         }
     }
@@ -69,7 +74,7 @@ impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
-        let (firewall, tables) = close(&config, &ruleset)?;
+        let (firewall, tables) = close(&config, &ruleset).map_err(without_privileges)?;
         Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
             warn!("the protected services are shut all the same; nft delete table inet spad opens them");
         })
@@ -81,6 +86,7 @@ impl Warden {
         config: Config,
         (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
+        privileges::warden::expect_all().map_err(StartError::Privileges)?;
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
         let public = server.secret.public();
         make_directories(&config)?;
@@ -94,8 +100,9 @@ impl Warden {
             .map_err(StartError::system("make the control socket in run-dir"))?;
         let (caller, calls) = mpsc::channel(16);
         tokio::spawn(server::serve(listener, caller));
-        let identity = keeper::identity(&config.user);
         let connections = Connections::new(&config);
+        let post = Post::new(&config.user, &config.run_dir)
+            .map_err(StartError::system("make an empty directory for the gatekeeper in run-dir"))?;
         let mut warden = Self {
             config_path,
             present: host.present(&config.interfaces),
@@ -118,7 +125,7 @@ impl Warden {
             tables,
             audit: Audit::default(),
             keeper: None,
-            identity,
+            post,
             listening: false,
             restarts: Restarts::new(),
             counters: Counters {
@@ -162,6 +169,11 @@ impl Warden {
         let client = self.clients.get(&kid)?.name.clone();
         Some(Grant { id, client, kid, element, since, ends })
     }
+}
+
+/// Where capabilities are missing, whatever failed has failed for want of them.
+fn without_privileges(error: StartError) -> StartError {
+    privileges::warden::expect_all().err().map_or(error, StartError::Privileges)
 }
 
 fn make_directories(config: &Config) -> Result<(), StartError> {

@@ -212,9 +212,7 @@ impl Warden {
         }
         let differences = self.clients.look_at_broken();
         self.follow(differences);
-        if self.keeper.is_some() && !self.listening {
-            self.provision();
-        }
+        self.look_after_keeper();
         if let Some((mut file, horizon)) = self.memory.renewal(now) {
             self.renewing = Some(tokio::task::spawn_blocking(move || {
                 let written = file.write(horizon);

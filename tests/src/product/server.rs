@@ -114,7 +114,22 @@ impl<'host> Server<'host> {
 
     /// Starts the daemon and waits until capture and ruleset are in force.
     pub fn start(&mut self) -> Result {
-        self.launch()?;
+        self.start_as(&[])
+    }
+
+    /// As [`Server::start`], by a command that is put before it, such as `env NAME=VALUE`.
+    pub fn start_as(&mut self, before: &[&str]) -> Result {
+        self.launch_as(before)?;
+        self.expect_ready()
+    }
+
+    /// As [`Server::start`], with a gatekeeper that does this; see `src/bin/spa-lab-hostile`.
+    pub fn start_hostile(&mut self, attack: &str) -> Result {
+        self.launch_hostile(attack)?;
+        self.expect_ready()
+    }
+
+    fn expect_ready(&mut self) -> Result {
         let mut said = String::new();
         let ready = wait::until("spad is ready", PATIENCE, || {
             self.expect_running()?;
@@ -129,10 +144,25 @@ impl<'host> Server<'host> {
 
     /// Starts the daemon without waiting for anything.
     pub fn launch(&mut self) -> Result {
+        self.launch_as(&[])
+    }
+
+    /// As [`Server::launch`], by a command that is put before it.
+    pub fn launch_as(&mut self, before: &[&str]) -> Result {
+        self.launch_program("spad", before)
+    }
+
+    /// As [`Server::start_hostile`], without waiting for anything.
+    pub fn launch_hostile(&mut self, attack: &str) -> Result {
+        self.launch_program("spa-lab-hostile", &["env", &format!("SPA_LAB_ATTACK={attack}")])
+    }
+
+    fn launch_program(&mut self, name: &str, before: &[&str]) -> Result {
         self.remember();
-        let (program, config) = (program("spad")?, self.config_path());
+        let (program, config) = (program(name)?, self.config_path());
         let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
-        self.running = Some(self.host.spawn([&*program, "run", "--config", &*config])?);
+        let words = [before, &[&*program, "run", "--config", &*config]].concat();
+        self.running = Some(self.host.spawn(words)?);
         Ok(())
     }
 

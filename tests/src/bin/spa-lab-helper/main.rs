@@ -6,6 +6,7 @@ mod capture;
 mod connect;
 mod keep;
 mod listen;
+mod scan;
 mod send;
 
 use std::env;
@@ -42,6 +43,7 @@ fn run(words: &[&str]) -> Result {
         }
         ["hammer", to] => connect::hammer(address(to)?),
         ["hold", to] => connect::hold(address(to)?),
+        ["scan", pid] => scan::memory(parse(pid)?),
         ["listen", "tcp", port] => listen::tcp(parse(port)?),
         ["listen", "udp", port] => listen::udp(parse(port)?),
         _ => fail("unknown command"),

@@ -1,0 +1,59 @@
+//! The gatekeeper may do nothing: it holds what it was given.
+
+use std::io;
+
+use rustix::fs::Gid;
+use rustix::process::{Signal, Uid, set_parent_process_death_signal};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::{Identity, bound_to, keep_to_itself, memory};
+
+/// The first descriptor that is not a standard one.
+const FIRST_OTHER: i32 = 3;
+
+/// Gives up everything: identity (unless `None`: a user namespace that has no
+/// other), groups, all capability sets, the way to new ones, core dumps.
+///
+/// The process must have one thread only.
+///
+/// # Errors
+/// Whatever could not be given up: then the caller must not go on.
+pub fn drop_all(identity: Option<Identity>) -> io::Result<()> {
+    // Where it is not possible, the warden has said so.
+    let _ = memory::lock();
+    bound_to(CapabilitySet::empty())?;
+    clear_ambient_capability_set()?;
+    if let Some(Identity { uid, gid }) = identity {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+    }
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_no_new_privs(true)?;
+    keep_to_itself()?;
+    // Changing identity clears it, so it comes last. Between two users the
+    // kernel does not send it, since the warden has no CAP_KILL: there, it is
+    // the end of the channel that ends a gatekeeper whose warden was killed.
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Closes what whoever started the warden had open without saying that it is
+/// not to be inherited. To be called before anything else is opened.
+///
+/// # Errors
+/// Where `/proc` is not there.
+pub fn close_inherited() -> io::Result<()> {
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    for descriptor in numbers.filter(|number| *number >= FIRST_OTHER) {
+        // One of them was the listing itself, which is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+    Ok(())
+}

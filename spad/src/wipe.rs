@@ -1,0 +1,24 @@
+//! Keys that have been worked with leave pieces on the stack: arguments, moved
+//! values, the inside of a hash. Types that wipe themselves do not reach those.
+
+/// How much of the stack is wiped, in bytes: more than reading a record takes.
+const DEPTH: usize = 64 * 1024;
+
+/// Does something that handles keys, and wipes the stack that it used. The
+/// result must have no key in itself, outside of a box.
+pub(crate) fn stack_after<T>(act: impl FnOnce() -> T) -> T {
+    let done = apart(act);
+    overwrite();
+    done
+}
+
+/// In a frame of its own, which `overwrite` then gets.
+#[inline(never)]
+fn apart<T>(act: impl FnOnce() -> T) -> T {
+    act()
+}
+
+#[inline(never)]
+fn overwrite() {
+    std::hint::black_box(&mut [0_u8; DEPTH]);
+}

@@ -1,0 +1,160 @@
+//! Secrets stay where they belong, and are gone when they should be.
+
+use std::fs;
+
+use spa_tests::lab::{Result, fail};
+use spa_tests::product::{SERVER_NAME, Server, Settings, Site, Traces};
+use spa_tests::wait::{SOON, until};
+
+/// Process numbers of warden and gatekeeper.
+fn pids(server: &Server) -> Result<[u64; 2]> {
+    let status = server.status()?;
+    let pid = |at: usize| status["processes"][at]["pid"].as_u64();
+    match (pid(0), pid(1)) {
+        (Some(warden), Some(gatekeeper)) => Ok([warden, gatekeeper]),
+        _ => fail(format!("not two processes: {status}")),
+    }
+}
+
+/// How many traces of a client's keys are in memory: of the pre-shared key and of what is derived
+/// from it, in the warden and in the gatekeeper.
+#[derive(Debug, PartialEq)]
+struct Found {
+    psk: [usize; 2],
+    derived: [usize; 2],
+}
+
+const NOTHING: Found = Found { psk: [0, 0], derived: [0, 0] };
+
+fn look(site: &Site, server: &Server, traces: &Traces) -> Result<Found> {
+    let [warden, gatekeeper] = pids(server)?;
+    let both = |needles: &[Vec<u8>]| -> Result<[usize; 2]> {
+        let host = &site.server;
+        Ok([Traces::found(needles, host, warden)?, Traces::found(needles, host, gatekeeper)?])
+    };
+    Ok(Found { psk: both(&traces.psk)?, derived: both(&traces.derived)? })
+}
+
+#[test]
+fn a_revoked_clients_keys_are_in_nobodys_memory() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let (alice, bob) = (site.client(&server, "alice")?, site.client(&server, "bob")?);
+    let traces = ["alice", "bob"].map(|name| Traces::of(&server, name));
+    let [alices, bobs] = traces;
+    let (alices, bobs) = (alices?, bobs?);
+    // Knocks, another gatekeeper's provisioning, more clients: all of these move keys about.
+    site.open(&server, &alice, &[])?;
+    site.open(&server, &bob, &[])?;
+    for number in 0..60 {
+        server.add(&format!("more{number}"), &["--service", "ssh"])?;
+    }
+    server.spad(&["reload"])?.ok()?;
+    site.open(&server, &alice, &[])?;
+    until("the gatekeeper listens", SOON, || Ok(server.status()?["capture"]["in_force"] == true))?;
+
+    let before = look(&site, &server, &alices)?;
+    assert!(before.psk[0] > 0 && before.derived[1] > 0, "the scan sees what is there: {before:?}");
+    assert_eq!(before.psk[1], 0, "the gatekeeper never has it");
+
+    let clients = server.status()?["clients"].as_u64();
+    // Many at once: what a queue of them has left is not all written over by the next messages.
+    server.spad(&["reload"])?.ok()?;
+    server.keys(&["revoke", "alice"])?.ok()?;
+    // The answer comes from the gatekeeper as well, in order.
+    until("she is gone", SOON, || Ok(server.status()?["clients"].as_u64() < clients))?;
+    server.status()?;
+    println!("before: {before:?}, of {} and {}", alices.psk.len(), alices.derived.len());
+    assert_eq!(look(&site, &server, &alices)?, NOTHING, "after revoking; before: {before:?}");
+    let others = look(&site, &server, &bobs)?;
+    assert!(others.psk[0] > 0 && others.derived[1] > 0, "{others:?}");
+    Ok(())
+}
+
+/// All values of the server's files that are secret, as they stand there.
+fn secret_texts(server: &Server) -> Result<Vec<String>> {
+    let keys = server.dir().join("keys");
+    let text = fs::read_to_string(keys.join("server.toml"))?
+        + &fs::read_to_string(keys.join("clients/alice.toml"))?;
+    let secret = |line: &str| {
+        let (name, value) = line.split_once(" = ")?;
+        let value = value.trim_matches('"');
+        ["secret-key", "cloak", "psk"].contains(&name).then(|| value.to_owned())
+    };
+    Ok(text.lines().filter_map(secret).collect())
+}
+
+#[test]
+fn no_secret_is_in_arguments_environment_log_or_answers() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    // A record and a server key that are nearly right: complaints must not quote them.
+    let record = server.dir().join("keys/clients/alice.toml");
+    let good = fs::read_to_string(&record)?;
+    let secrets = secret_texts(&server)?;
+    assert_eq!(secrets.len(), 3, "{secrets:?}");
+    let mut said = String::new();
+    for broken in [good.replace("psk = \"", "psk = \"A"), good.replace("psk = \"", "psk = ")] {
+        fs::write(&record, broken)?;
+        until("it is refused", SOON, || Ok(server.status()?["clients"] == 0))?;
+        said += &server.spad(&["check"])?.all();
+        fs::write(&record, &good)?;
+        until("it is taken", SOON, || Ok(server.status()?["clients"] == 1))?;
+    }
+    said += &server.status()?.to_string();
+    said += &server.spad(&["grants"])?.all();
+    said += &server.keys(&["show", "alice"])?.all();
+    said += &server.keys(&["list"])?.all();
+    for pid in pids(&server)? {
+        let look = format!("cat /proc/{pid}/cmdline /proc/{pid}/environ /proc/{pid}/comm");
+        said += &site.server.sh(&look)?.ok()?.all();
+    }
+    said += &server.log();
+    assert!(said.contains("alice.toml") && said.contains("gatekeeper"), "control: {said}");
+    for secret in secrets {
+        assert!(!said.contains(&secret[1..]), "{secret} in {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_with_what_to_do() -> Result {
+    let site = Site::new()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    let key = server.dir().join("keys/server.toml").display().to_string();
+    for mode in ["0644", "0640", "0604", "0610"] {
+        site.server.sh(&format!("chmod {mode} {key}"))?.ok()?;
+        server.launch()?;
+        assert!(!server.wait()?.success(), "{mode}");
+        let log = server.log();
+        assert!(log.contains(mode) && log.contains(&format!("chmod 600 {key}")), "{log}");
+        assert!(server.spad(&["check"])?.stderr.contains("chmod 600"), "check says it as well");
+        assert!(!site.reaches(&site.client, 22)?, "shut all the same");
+    }
+    site.server.sh(&format!("chmod 600 {key}"))?.ok()?;
+    server.start()
+}
+
+#[test]
+fn the_server_key_can_come_as_a_credential() -> Result {
+    let site = Site::new()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    let alice = site.client(&server, "alice")?;
+    let (credentials, key) =
+        (server.dir().join("credentials"), server.dir().join("keys/server.toml"));
+    fs::create_dir(&credentials)?;
+    fs::rename(&key, credentials.join("server.toml"))?;
+    let given = format!("CREDENTIALS_DIRECTORY={}", credentials.display());
+    server.start_as(&["env", &given])?;
+    site.open(&server, &alice, &[])?;
+    let environment = format!("cat /proc/{}/environ", pids(&server)?[1]);
+    let environment = site.server.sh(&environment)?.ok()?;
+    assert!(!environment.stdout.contains("CREDENTIALS"), "not for the gatekeeper: {environment}");
+    server.stop()?;
+    site.server.sh(&format!("chmod 644 {}/server.toml", credentials.display()))?.ok()?;
+    server.launch_as(&["env", &given])?;
+    assert!(!server.wait()?.success() && server.log().contains("chmod 600"), "{}", server.log());
+    Ok(())
+}
