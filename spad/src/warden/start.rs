@@ -16,6 +16,7 @@ use super::memory::Memory;
 use super::upkeep::Tables;
 use super::{Counters, Warden, keeper};
 use crate::audit::Audit;
+use crate::check;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
@@ -38,6 +39,8 @@ pub enum StartError {
     Journal(JournalError),
     /// The firewall.
     Firewall(FirewallError),
+    /// An inner host that cannot be reached.
+    Target(String),
     /// Something else that the system refused.
     System(&'static str, io::Error),
 }
@@ -56,6 +59,7 @@ impl fmt::Display for StartError {
             Self::Directory(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
             Self::Firewall(error) => error.fmt(f),
+            Self::Target(what) => f.write_str(what),
             Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
         }
     }
@@ -79,6 +83,8 @@ impl Warden {
         config: Config,
         (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
+        check::targets(&config, &config_path).map_err(StartError::Target)?;
+        check::forwarding(&config).iter().for_each(|notice| warn!(notice, "gateway"));
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
         let public = server.secret.public();
         make_directories(&config)?;
