@@ -152,12 +152,22 @@ fn approve(
     if !record.services.contains(&name) {
         return Err(Reason::ServiceNotAllowed);
     }
+    if !reachable(service, ends.source) {
+        return Err(Reason::NotGrantable);
+    }
     let terms = terms(request.mode, record, service)?;
     let asked = request.seconds.map(|seconds| Duration::from_secs(u32::from(seconds).into()));
     let lasts = lasts(asked, record, service);
     let lasts = left.map_or(lasts, |left| lasts.min(left));
     let Ends { source, destination } = ends;
     Ok(Approved { element: Element { service: name, source, destination, terms }, lasts })
+}
+
+/// Where an inner host has an address of one family alone, a source of the other
+/// would be let in to this host.
+fn reachable(service: &ServiceConfig, source: Prefix) -> bool {
+    let v4 = source.address().is_ipv4();
+    service.target.is_none_or(|target| target.addresses().any(|inner| inner.is_ipv4() == v4))
 }
 
 /// As asked for; else as the service has it, or where the record does not allow
@@ -440,6 +450,20 @@ mod tests {
         assert_eq!(judged(&wide, &record("198.51.100.0/25")), Err(Reason::SourceNotAllowed));
         let bound = Request { mode: Mode::Bound { source_port: 9 }, ..wide };
         assert_eq!(judged(&bound, &record("0.0.0.0/0")), Err(Reason::WidthNotAllowed));
+    }
+
+    #[test]
+    fn an_inner_host_is_reached_over_its_own_families() {
+        let to = |inner: &str| {
+            let text = format!("[service.ssh]\nport = 22\ntarget = {inner}\n");
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&file, text).unwrap();
+            let knock = verified(&request(&["ssh"]), SEEN.parse().unwrap());
+            judge(&knock, &record(), &Config::load(file.path()).unwrap(), NOW, |_| false).map(drop)
+        };
+        assert_eq!(to("\"10.0.0.5\""), Ok(()));
+        assert_eq!(to("[\"10.0.0.5:22\", \"[2001:db8::5]:22\"]"), Ok(()));
+        assert_eq!(to("\"2001:db8::5\""), Err(Reason::NotGrantable));
     }
 
     #[test]

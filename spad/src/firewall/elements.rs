@@ -1,7 +1,7 @@
 //! Grants in the kernel: added, taken out, listed.
 
 use super::apply::Firewall;
-use super::element::Element;
+use super::element::{Element, Terms};
 use super::error::FirewallError;
 use super::grant_set::GrantSet;
 use super::netlink::Channel;
@@ -17,10 +17,13 @@ use std::time::Duration;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+/// The kernel's unit of time is not longer.
+const TICK: Duration = Duration::from_millis(10);
 
 impl Firewall {
     /// Adds `element` for `timeout` from now. If it is there already, that is
-    /// the time it has left from now on, be it more or less than before.
+    /// the time it has left from now on, be it more or less than before; if it
+    /// was used up, it can be used again.
     ///
     /// # Errors
     /// [`FirewallError::SetFull`]: others are untouched. [`FirewallError::BadElement`]
@@ -41,6 +44,38 @@ impl Firewall {
         transaction.push(elements_of(set), requests::delete_elements(set, &elements))?;
         transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
         self.channel.commit(transaction)
+    }
+
+    /// Corrects the time of an element that was granted before: `left` from now.
+    /// What has vanished comes back, except one for [`Terms::Once`], which may
+    /// have been used; and what was used up stays used up.
+    ///
+    /// # Errors
+    /// As [`Firewall::grant`].
+    pub fn retime(&mut self, element: &Element, left: Duration) -> Result<(), FirewallError> {
+        if element.terms != Terms::Once {
+            return self.grant(element, left);
+        }
+        if self.left(element)?.is_none() {
+            return Ok(());
+        }
+        let (set, elements) = (&element.set().name(), [(element.key(), Some(left))]);
+        let mut transaction = Transaction::new();
+        transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
+        self.channel.commit(transaction)?;
+        // Linux before 6.12 leaves the time as it is: better none than too much.
+        match self.left(element)? {
+            Some(still) if still > left + TICK => self.withdraw(&[*element]),
+            _ => Ok(()),
+        }
+    }
+
+    /// The time that an element has left; `None` if it is not there.
+    fn left(&self, element: &Element) -> Result<Option<Duration>, FirewallError> {
+        let (set, key) = (element.set(), element.key());
+        self.is_known(&set)?;
+        let mut elements = list(&self.channel, &set.name())?.into_iter();
+        Ok(elements.find(|(k, _)| *k == key).map(|(_, left)| left.unwrap_or(Duration::MAX)))
     }
 
     /// Removes elements; those that are not there are passed over.

@@ -63,7 +63,8 @@ impl Replacement {
 
     /// The elements that have to be added again, with the time they have left:
     /// those of sets that are removed, but come back with the same key. Those
-    /// without an end were not made by us and do not come back.
+    /// without an end were not made by us and do not come back. Nor do those
+    /// that count their uses: nobody can tell whether they are used up.
     pub(crate) fn carried(
         &self,
         channel: &Channel,
@@ -75,7 +76,7 @@ impl Replacement {
         let mut carried = Vec::new();
         for (name, set) in &wanted.sets {
             let comes_back = old.sets.get(name).is_some_and(|other| same_key(set, other));
-            if comes_back && self.removes_set(name) {
+            if comes_back && set.expression.is_empty() && self.removes_set(name) {
                 let mut elements = elements::list(channel, name)?;
                 elements.retain(|(_, left)| left.is_some_and(|left| !left.is_zero()));
                 carried.push((name.clone(), elements));

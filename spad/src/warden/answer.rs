@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Warden, upkeep};
+use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
 use crate::control::{Answer, Request, report};
@@ -107,6 +108,7 @@ impl Warden {
     pub(super) fn reload(&mut self) -> Result<(), String> {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
+        check::targets(&config, &self.config_path)?;
         let ruleset = config.ruleset();
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);

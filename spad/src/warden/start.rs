@@ -19,6 +19,7 @@ use super::sessions::Connections;
 use super::upkeep::Tables;
 use super::{Counters, Warden};
 use crate::audit::Audit;
+use crate::check;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
@@ -44,6 +45,8 @@ pub enum StartError {
     Firewall(FirewallError),
     /// What the process may do is not enough.
     Privileges(privileges::warden::Missing),
+    /// An inner host that cannot be reached.
+    Target(String),
     /// Something else that the system refused.
     System(&'static str, io::Error),
 }
@@ -63,6 +66,7 @@ impl fmt::Display for StartError {
             Self::Journal(error) => error.fmt(f),
             Self::Firewall(error) => error.fmt(f),
             Self::Privileges(error) => error.fmt(f),
+            Self::Target(what) => f.write_str(what),
             Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
         }
     }
@@ -87,6 +91,8 @@ impl Warden {
         (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         privileges::warden::expect_all().map_err(StartError::Privileges)?;
+        check::targets(&config, &config_path).map_err(StartError::Target)?;
+        check::forwarding(&config).iter().for_each(|notice| warn!(notice, "gateway"));
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
         let public = server.secret.public();
         make_directories(&config)?;

@@ -113,7 +113,7 @@ impl Warden {
         for change in changes {
             let told = match change {
                 Change::Withdraw(element) => self.firewall.withdraw(&[element]),
-                Change::Shorten(element, left) => self.firewall.grant(&element, left),
+                Change::Shorten(element, left) => self.firewall.retime(&element, left),
             };
             if let Err(error) = told {
                 error!(%error, "a grant could not be taken back: tried again");
@@ -197,7 +197,7 @@ impl Warden {
             }
         }
         wanted.retain(|_, left| left.as_millis() > 0);
-        wanted.iter().try_for_each(|(element, left)| self.firewall.grant(element, *left))
+        wanted.iter().try_for_each(|(element, left)| self.firewall.retime(element, *left))
     }
 
     /// Every 20 seconds.

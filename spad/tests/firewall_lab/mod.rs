@@ -180,19 +180,18 @@ impl Host {
 
     /// Connects from a port of one's own choice.
     pub fn connect_from(&self, port: u16, to: SocketAddr) -> Option<TcpStream> {
-        self.run(|| {
-            let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-            let fd =
-                socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-            let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-            setsockopt(&fd, sockopt::ReuseAddr, &true).expect("a port of before");
-            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(10)).expect("a timeout");
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))
-                .expect("the port");
-            connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
-            let stream = TcpStream::from(fd);
-            alive(&stream).then_some(stream)
-        })
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        self.connect_as(SocketAddr::new(any, port), to)
+    }
+
+    /// Connects from an address and port of one's own choice; an echo has come back.
+    pub fn connect_as(&self, from: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
+        self.run(|| dial(from, to, PATIENCE).filter(alive))
+    }
+
+    /// Whether there is no answer to an attempt to connect from there.
+    pub fn shut_out_from(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.run(|| dial(from, to, SOON).is_none())
     }
 
     /// Whether an echo comes back from a UDP port within this time.
@@ -338,6 +337,17 @@ pub fn unowned() -> Options {
 
 pub fn at(address: &str) -> SocketAddr {
     address.parse().expect("an address and port")
+}
+
+fn dial(from: SocketAddr, to: SocketAddr, within: Duration) -> Option<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let limit = TimeVal::milliseconds(within.as_millis().try_into().expect("a time"));
+    setsockopt(&fd, sockopt::ReuseAddr, &true).expect("a port of before");
+    setsockopt(&fd, sockopt::SendTimeout, &limit).expect("a timeout");
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).expect("the address and port");
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
+    Some(TcpStream::from(fd))
 }
 
 /// The next connection to a port.

@@ -27,12 +27,17 @@ pub const ICMP: u8 = 1;
 /// Sends IP packets, headers included, from a host. They arrive in this order.
 pub fn send(host: &Host, packets: &[Vec<u8>]) {
     host.run(|| {
-        let mut one = CpuSet::new();
-        one.set(0).and_then(|()| sched_setaffinity(Pid::from_raw(0), &one)).expect("a processor");
+        stay_on(0);
         for packet in packets {
             Sender::new(packet[0] >> 4 == 4).send(packet);
         }
     });
+}
+
+/// Binds this thread to a processor.
+pub fn stay_on(cpu: usize) {
+    let mut one = CpuSet::new();
+    one.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &one)).expect("a processor");
 }
 
 /// Sends packets of one family from the host that it was made on.

@@ -85,13 +85,18 @@ impl Site {
 
     /// Knocks, waits until the daemon has granted it, and checks that the service answers.
     pub fn open(&self, server: &Server, client: &Client, options: &[&str]) -> Result<Grant> {
+        let grant = self.grant(server, client, options)?;
+        assert!(client.host().connects((self.address(), grant.port()?))?, "open after {grant:?}");
+        Ok(grant)
+    }
+
+    /// Knocks, waits until the daemon has granted it, and leaves the grant unused.
+    pub fn grant(&self, server: &Server, client: &Client, options: &[&str]) -> Result<Grant> {
         let before = server.counter("granted")?;
         client.knock(options)?.ok()?;
         server.wait_for_counter("granted", before + 1)?;
         let grants = server.grants()?;
-        let Some(grant) = grants.into_iter().last() else { return fail("granted but not listed") };
-        assert!(client.host().connects((self.address(), grant.port()?))?, "open after {grant:?}");
-        Ok(grant)
+        grants.into_iter().last().map_or_else(|| fail("granted but not listed"), Ok)
     }
 
     /// Knocks, and checks that it was refused for this reason and changed nothing.
