@@ -157,6 +157,11 @@ impl Plan {
                 .flat_map(|width| [Terms::Window, Terms::Once].map(|terms| set(terms, v4, *width)));
             exact.into_iter().chain(wide).collect::<Vec<_>>()
         };
-        [family(true, 32, &self.widths4), family(false, 128, &self.widths6)].concat()
+        let mut sets =
+            [family(true, 32, &self.widths4), family(false, 128, &self.widths6)].concat();
+        // What can be used up comes last, so that nothing is used up for a packet
+        // that another grant lets in.
+        sets.sort_by_key(|set| set.terms == Terms::Once);
+        sets
     }
 }

@@ -3,7 +3,6 @@
 //! labelled; any other comes back.
 
 use super::base::{accept, each_port, goto, regular};
-use crate::firewall::element::Terms;
 use crate::firewall::grant_set::GrantSet;
 use crate::firewall::plan::{Plan, Service};
 use crate::firewall::ruleset::{Chain, Rule, Side, Statement};
@@ -34,9 +33,5 @@ fn rules(plan: &Plan, service: &Service) -> Vec<Rule> {
         let found = Statement::InSet(set.fields(), set.name());
         accept([found, Statement::Label(plan.labels.granted)])
     };
-    let mut sets = plan.grant_sets(service.name);
-    // What can be used up comes last, so that nothing is used up for a packet
-    // that another grant lets in.
-    sets.sort_by_key(|set| set.terms == Terms::Once);
-    sets.into_iter().map(granted).collect()
+    plan.grant_sets(service.name).into_iter().map(granted).collect()
 }
