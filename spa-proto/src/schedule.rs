@@ -15,7 +15,7 @@ use crate::transcript::{Transcript, concat};
 type HmacSha256 = Hmac<Sha256>;
 
 /// The symmetric keys of one client and one server, derived once (protocol §5.1).
-/// In a box, as all [secrets](crate::secret): what moves leaves no copy.
+/// In a box, as all secrets: what moves leaves no copy.
 #[derive(Clone)]
 pub struct ClientKeys(Box<Keys>);
 

@@ -39,7 +39,7 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// Gives up all but [`KEPT`] and locks the memory.
+/// Gives up all but the five capabilities and locks the memory.
 ///
 /// The process must have one thread only: those that come later have no more
 /// than this one.
@@ -65,7 +65,7 @@ pub fn narrow() -> io::Result<()> {
     keep_to_itself()
 }
 
-/// Makes sure that all of [`KEPT`] are there.
+/// Makes sure that all five capabilities are there.
 ///
 /// # Errors
 /// [`Missing`], by name and purpose.
