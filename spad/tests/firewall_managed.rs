@@ -145,6 +145,33 @@ fn an_address_in_use_is_defended() {
     });
 }
 
+/// A server sends them to an address that is not there yet, from one that no
+/// route leads back to; for connection tracking they answer nothing.
+#[test]
+fn answers_of_dhcp_servers_come_in() {
+    isolated("answers_of_dhcp_servers_come_in", || {
+        let net = Net::new();
+        net.server.echo(&[68, 546]);
+        let _firewall = manage(&net.server, &managed());
+        let link_local = "ip -6 -o addr show dev s1 scope link | awk '{print $4}' | cut -d/ -f1";
+        let index =
+            net.client.sh("cat /sys/class/net/c0/ifindex || ip -o link show c0 | cut -d: -f1");
+        let link_local = net.server.sh(link_local);
+        let to6 = format!("[{}%{}]:546", link_local.trim(), index.trim());
+        assert!(net.client.udp_echo(67, at("10.0.1.1:68"), PATIENCE));
+        assert!(net.client.udp_echo(547, at(&to6), PATIENCE), "{to6}");
+        assert!(!net.client.udp_echo(7000, at("10.0.1.1:68"), SOON), "not from a server");
+        assert!(!net.client.udp_echo(547, at("[2001:db8:1::1]:546"), SOON), "not from the link");
+        net.server.nft("table inet seen { chain in { type filter hook input priority 300; \n udp dport 68 counter comment \"answers\"\n }\n }\n");
+        let probe = Probe::on(&net.server);
+        for (from, to) in [("10.0.1.2", "255.255.255.255"), ("198.51.100.1", "10.0.1.1")] {
+            let answer = raw::udp((ip(from), 67), (ip(to), 68), b"x");
+            net.send(&probe, &net.client, &[raw::ip(ip(from), ip(to), UDP, &answer)]);
+        }
+        assert_eq!(net.server.counted("inet seen", "answers"), 2);
+    });
+}
+
 #[test]
 fn pings_are_answered_but_no_flood_of_them() {
     isolated("pings_are_answered_but_no_flood_of_them", || {
