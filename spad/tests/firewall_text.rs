@@ -5,7 +5,7 @@
 mod firewall_lab;
 
 use firewall_lab::{Host, isolated, network, plan, service};
-use spad::firewall::plan::{Access, Labels, Target};
+use spad::firewall::plan::{Access, KnownHelper, Labels, Managed, Mode, Source, Target};
 use spad::firewall::ruleset::{Limit, Unit};
 use spad::firewall::{Options, Plan, Protocol, Ruleset, rules};
 use std::fs;
@@ -65,6 +65,44 @@ fn rich() -> Plan {
     }
 }
 
+/// The whole firewall of a host on its own.
+fn managed() -> Plan {
+    let mut web = service("web", Protocol::Tcp, &[(80, 80), (443, 443)]);
+    web.access = Access::Public(None);
+    Plan {
+        mode: Mode::Managed,
+        services: vec![service("ssh", Protocol::Tcp, &[(22, 22)]), web],
+        trusted: vec![network("192.0.2.0", 24), network("2001:db8:7::", 48)],
+        ..plan()
+    }
+}
+
+/// Of one that others are behind, with all that can be asked for.
+fn gateway() -> Plan {
+    let mut public = service("mail", Protocol::Tcp, &[(25, 25), (587, 587)]);
+    public.access = Access::Public(None);
+    public.target = Some(Target {
+        v4: Some([10, 0, 0, 6].into()),
+        v6: "2001:db8::6".parse().ok(),
+        port: None,
+        source_nat: false,
+    });
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Plan {
+        mode: Mode::Managed,
+        services: [rich().services, vec![public]].concat(),
+        managed: Managed {
+            strict: names(&["lan0", "wan0"]),
+            inside: names(&["lan0", "lan1"]),
+            outside: names(&["wan0"]),
+            source4: Source::Interface,
+            source6: Source::Address([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7].into()),
+            helpers: KnownHelper::ALL.into(),
+        },
+        ..rich()
+    }
+}
+
 /// Compares with a file; with SPAD_BLESS in the environment, writes it.
 fn assert_golden(file: &str, ruleset: &Ruleset) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firewall_golden").join(file);
@@ -90,9 +128,19 @@ fn targets_public_services_and_widths() {
 }
 
 #[test]
+fn managed_host() {
+    assert_golden("managed_host.nft", &rules::ruleset(&managed()));
+}
+
+#[test]
+fn managed_gateway() {
+    assert_golden("managed_gateway.nft", &rules::ruleset(&gateway()));
+}
+
+#[test]
 fn text_means_what_is_sent() {
     isolated("text_means_what_is_sent", || {
-        for input in [plan(), several(), odd(), rich()] {
+        for input in [plan(), several(), odd(), rich(), managed(), gateway()] {
             let ruleset = rules::ruleset(&input);
             let (sent, loaded) = (Host::new(), Host::new());
             let _firewall = sent.firewall(Options::default(), &ruleset);

@@ -12,6 +12,7 @@ pub(super) const TOP: &[&str] = &[
     "interfaces",
     "keys-dir",
     "listen-port",
+    "managed",
     "run-dir",
     "service",
     "state-dir",
@@ -48,6 +49,10 @@ pub(super) const FIREWALL: &[&str] = &[
     "widths-ipv4",
     "widths-ipv6",
 ];
+
+/// Keys of `[managed]`.
+pub(super) const MANAGED: &[&str] =
+    &["helpers", "inside", "masquerade", "masquerade-ipv6", "outside", "source-nat", "strict"];
 
 /// Refuses the first key of `table` that is not among `known`.
 pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {

@@ -1,6 +1,7 @@
 //! `spad.toml`: read, checked, and turned into types that cannot be wrong.
 
 mod known;
+mod managed;
 mod packet_filter;
 mod parse;
 mod service;
@@ -11,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::firewall::plan::{self, Access, Labels, Mode, Plan, Ports, Target};
+use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Target};
 use crate::firewall::{Element, Options, Ruleset, rules};
 use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
@@ -37,6 +38,8 @@ pub struct Config {
     pub user: String,
     /// How the packet filter is used.
     pub firewall: FirewallConfig,
+    /// What is let in and through besides, in mode `managed`.
+    pub managed: Managed,
     /// What is protected, by name; at least one.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
 }
@@ -159,6 +162,7 @@ impl Config {
             widths4: firewall.widths4.clone(),
             widths6: firewall.widths6.clone(),
             absolute_bans: firewall.absolute_bans,
+            managed: self.managed.clone(),
         }
     }
 

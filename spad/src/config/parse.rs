@@ -7,7 +7,7 @@ use spa_proto::{Protocol, Tolerance};
 use toml::de::DeTable;
 
 use super::value::{Fault, Value, directory, duration, each, network, port, string};
-use super::{Config, Interfaces, known, packet_filter, service};
+use super::{Config, Interfaces, known, managed, packet_filter, service};
 use crate::capture::filter::MAX_INTERFACES;
 use crate::firewall::plan::Ports;
 
@@ -28,9 +28,11 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
         trusted: top.get("trusted").map_or(Ok(Vec::new()), |list| each(list, network))?,
         user: top.get("user").map_or(Ok("spad".into()), |value| Ok(string(value)?.to_owned()))?,
         firewall: packet_filter::read(top)?,
+        managed: managed::read(top)?,
         services: service::all(top)?,
     };
     apart_from_knocks(&config, top)?;
+    managed::fits_mode(&config, top)?;
     Ok(config)
 }
 
@@ -74,7 +76,7 @@ fn interfaces(value: &Value<'_>) -> Result<Interfaces, Fault> {
     }
 }
 
-fn interface(value: &Value<'_>) -> Result<String, Fault> {
+pub(super) fn interface(value: &Value<'_>) -> Result<String, Fault> {
     let name = string(value)?;
     let fits = (1..16).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');

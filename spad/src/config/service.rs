@@ -33,11 +33,20 @@ pub(super) fn all(top: &DeTable<'_>) -> Result<Services, Fault> {
     if services.is_empty() { Err(none()) } else { Ok(services) }
 }
 
+/// Where the target of a service is written.
+pub(super) fn target_span(top: &DeTable<'_>, name: &ServiceName) -> Range<usize> {
+    let target = table_of(top, name).and_then(|table| table.get("target"));
+    target.map_or(0..0, Spanned::span)
+}
+
 /// Where the ports of a service are written.
 pub(super) fn ports_span(top: &DeTable<'_>, name: &ServiceName) -> Range<usize> {
-    let tables = top.get("service").and_then(|value| value.get_ref().as_table());
-    let table = tables.and_then(|tables| tables.get(name.as_str())?.get_ref().as_table());
-    table.map_or(0..0, span_of_ports)
+    table_of(top, name).map_or(0..0, span_of_ports)
+}
+
+fn table_of<'a, 'i>(top: &'a DeTable<'i>, name: &ServiceName) -> Option<&'a DeTable<'i>> {
+    let services = top.get("service")?.get_ref().as_table()?;
+    services.get(name.as_str())?.get_ref().as_table()
 }
 
 fn span_of_ports(table: &DeTable<'_>) -> Range<usize> {
@@ -99,7 +108,7 @@ fn only_with_knock(service: &ServiceConfig, table: &DeTable<'_>) -> Result<(), F
     if service.access == Access::Knock {
         return Ok(());
     }
-    let keys = ["ttl", "max-ttl", "mode", "cut-on-expiry", "target", "source-nat"];
+    let keys = ["ttl", "max-ttl", "mode", "cut-on-expiry"];
     match keys.iter().find_map(|key| Some((key, table.get(*key)?))) {
         Some((key, value)) => {
             let what = format!("{key} is about grants, and a public service needs none");

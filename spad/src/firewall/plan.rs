@@ -46,6 +46,48 @@ pub struct Plan {
     pub widths6: Vec<u8>,
     /// Whether a ban holds against a valid knock too.
     pub absolute_bans: bool,
+    /// What there is besides the services, in [`Mode::Managed`].
+    pub managed: Managed,
+}
+
+/// The rest of a host whose packet filter is all ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    /// Interfaces through which a packet may come in only if its source is
+    /// reached through the same one.
+    pub strict: Vec<String>,
+    /// Interfaces of the networks behind this host.
+    pub inside: Vec<String>,
+    /// Interfaces through which those reach everybody else.
+    pub outside: Vec<String>,
+    /// As what they appear there over IPv4.
+    pub source4: Source,
+    /// The same over IPv6.
+    pub source6: Source,
+    /// Helpers of connection tracking.
+    pub helpers: Vec<KnownHelper>,
+}
+
+/// As what forwarded connections appear outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// With their own addresses.
+    #[default]
+    Own,
+    /// With the address of the interface that they leave by.
+    Interface,
+    /// With this address, which is of the family in question.
+    Address(IpAddr),
+}
+
+/// A helper of connection tracking: it reads along with the connections to one
+/// port, and lets in the further ones that they announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownHelper {
+    /// What the kernel calls it.
+    pub name: &'static str,
+    /// The port that it works on.
+    pub port: Ports,
 }
 
 /// Bits of the conntrack label that are ours, 0 to 127.
@@ -110,6 +152,21 @@ impl Mode {
             Self::Managed => "managed",
             Self::Attach => "attach",
         }
+    }
+}
+
+impl KnownHelper {
+    /// All that can be asked for.
+    pub const ALL: [Self; 5] = [
+        Self::on("ftp", Protocol::Tcp, 21),
+        Self::on("irc", Protocol::Tcp, 6667),
+        Self::on("pptp", Protocol::Tcp, 1723),
+        Self::on("sip", Protocol::Udp, 5060),
+        Self::on("tftp", Protocol::Udp, 69),
+    ];
+
+    const fn on(name: &'static str, protocol: Protocol, port: u16) -> Self {
+        Self { name, port: Ports { protocol, range: PortRange::single(port) } }
     }
 }
 

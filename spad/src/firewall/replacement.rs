@@ -10,7 +10,7 @@ use super::netlink::Channel;
 use super::requests::{self, KeyWithTimeout};
 use super::ruleset::Ruleset;
 use super::snapshot::Snapshot;
-use super::state::SetState;
+use super::state::{ObjectState, SetState};
 use super::transaction::{Subject, Transaction};
 
 const NFT_TABLE_F_PERSIST: u32 = 4;
@@ -19,8 +19,9 @@ const NFT_TABLE_F_PERSIST: u32 = 4;
 pub(crate) enum Replacement {
     /// All of it: the kernel does not let a table become persistent.
     Whole,
-    /// Its rules, and these sets and chains, which are not as they should be.
-    Parts { sets: Vec<String>, chains: Vec<String> },
+    /// Its rules, and these objects, sets and chains, which are not as they
+    /// should be.
+    Parts { objects: Vec<ObjectState>, sets: Vec<String>, chains: Vec<String> },
 }
 
 /// A set's name and elements.
@@ -31,9 +32,11 @@ impl Replacement {
         if (old.table.flags ^ wanted.table.flags) & NFT_TABLE_F_PERSIST != 0 {
             return Self::Whole;
         }
+        let objects = old.objects.iter().filter(|(name, o)| wanted.objects.get(*name) != Some(o));
         let sets = old.sets.iter().filter(|(name, set)| wanted.sets.get(*name) != Some(set));
         let chains = old.chains.iter().filter(|(name, c)| wanted.chains.get(*name) != Some(c));
         Self::Parts {
+            objects: objects.map(|(_, object)| object.clone()).collect(),
             sets: sets.map(|(name, _)| name.clone()).collect(),
             chains: chains.map(|(name, _)| name.clone()).collect(),
         }
@@ -46,7 +49,7 @@ impl Replacement {
         ruleset: &Ruleset,
         flags: u32,
     ) -> Result<(), FirewallError> {
-        let Self::Parts { sets, chains } = self else {
+        let Self::Parts { objects, sets, chains } = self else {
             return transaction.push(Subject::Table, requests::delete_table());
         };
         // First of all makes an orphan ours, and wakes up a dormant table.
@@ -57,6 +60,11 @@ impl Replacement {
         }
         for chain in chains {
             transaction.push(Subject::Chain(chain.clone()), requests::delete_chain(chain))?;
+        }
+        // When neither rules nor sets refer to them any more.
+        for ObjectState { name, kind, .. } in objects {
+            let delete = requests::delete_object(*kind, name);
+            transaction.push(Subject::Helper(name.clone()), delete)?;
         }
         Ok(())
     }

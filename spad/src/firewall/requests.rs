@@ -22,12 +22,12 @@ const TYPE_BITS: u32 = 6;
 // linux/netfilter/nf_tables.h
 const NFTA_SET_EXPR: u16 = 17;
 const NFTA_OBJ_TABLE: u16 = 1;
-const NFTA_OBJ_NAME: u16 = 2;
-const NFTA_OBJ_TYPE: u16 = 3;
-const NFTA_OBJ_DATA: u16 = 4;
-const NFTA_CT_HELPER_NAME: u16 = 1;
-const NFTA_CT_HELPER_L4PROTO: u16 = 3;
-const NFT_OBJECT_CT_HELPER: u32 = 3;
+pub(crate) const NFTA_OBJ_NAME: u16 = 2;
+pub(crate) const NFTA_OBJ_TYPE: u16 = 3;
+pub(crate) const NFTA_OBJ_DATA: u16 = 4;
+pub(crate) const NFTA_CT_HELPER_NAME: u16 = 1;
+pub(crate) const NFTA_CT_HELPER_L4PROTO: u16 = 3;
+pub(crate) const NFT_OBJECT_CT_HELPER: u32 = 3;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_LIMIT_RATE: u16 = 1;
@@ -82,6 +82,16 @@ pub(crate) fn add_helper(helper: &Helper) -> Vec<u8> {
     change(NfTablesMessage::NewObject(object), NLM_F_CREATE)
 }
 
+/// Deletes a named object of the given `NFT_OBJECT_*`; no rule may refer to it.
+pub(crate) fn delete_object(kind: u32, name: &str) -> Vec<u8> {
+    let object = vec![
+        nla(NFTA_OBJ_TABLE, text(TABLE)),
+        nla(NFTA_OBJ_NAME, text(name)),
+        nla(NFTA_OBJ_TYPE, kind.to_be_bytes()),
+    ];
+    change(NfTablesMessage::DeleteObject(object), 0)
+}
+
 pub(crate) fn add_set(set: &Set, id: u32) -> Vec<u8> {
     let mut attributes = vec![
         SetAttribute::Table(TABLE.to_owned()),
@@ -118,6 +128,11 @@ pub(crate) fn delete_elements(set: &str, keys: &[KeyWithTimeout]) -> Vec<u8> {
 
 pub(crate) fn list_tables() -> NfTablesMessage {
     NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() })
+}
+
+/// Of all kinds, those of others too.
+pub(crate) fn list_objects() -> NfTablesMessage {
+    NfTablesMessage::GetObject(vec![nla(NFTA_OBJ_TABLE, text(TABLE))])
 }
 
 pub(crate) fn list_chains() -> NfTablesMessage {

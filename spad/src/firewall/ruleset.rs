@@ -177,8 +177,18 @@ pub enum Statement {
     Icmp(u8),
     /// A message of ICMPv6 of this type.
     Icmpv6(u8),
+    /// Group management, of IPv4 multicast.
+    Igmp,
+    /// An IPv6 packet that may pass so many routers: with 255 it has passed none.
+    HopLimit(u8),
     /// The packet did not come in by the interface that leads back to its source.
     WrongWay,
+    /// No interface at all leads back to the packet's source.
+    NoWayBack,
+    /// An IPv4 packet.
+    Ipv4,
+    /// An IPv6 packet.
+    Ipv6,
     /// The transport protocol.
     Protocol(Protocol),
     /// The transport protocol and one of its two ports.
@@ -367,6 +377,9 @@ impl State {
 }
 
 impl PortRange {
+    /// Every port.
+    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
     /// A single port.
     #[must_use]
     pub const fn single(port: u16) -> Self {

@@ -5,7 +5,7 @@ use super::error::FirewallError;
 use super::netlink::Channel;
 use super::requests;
 use super::ruleset::{Ruleset, TABLE};
-use super::state::{ChainState, RuleState, SetState, TableState};
+use super::state::{ChainState, ObjectState, RuleState, SetState, TableState};
 use super::transaction::Transaction;
 use super::wire;
 use netlink_packet_netfilter::nftables::NfTablesMessage;
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) table: TableState,
+    pub(crate) objects: BTreeMap<String, ObjectState>,
     pub(crate) sets: BTreeMap<String, SetState>,
     pub(crate) chains: BTreeMap<String, ChainState>,
     pub(crate) rules: BTreeMap<String, Vec<RuleState>>,
@@ -41,7 +42,12 @@ impl Snapshot {
         if tables.is_empty() {
             return Ok(None);
         }
-        let requests = [requests::list_sets(), requests::list_chains(), requests::list_rules()];
+        let requests = [
+            requests::list_objects(),
+            requests::list_sets(),
+            requests::list_chains(),
+            requests::list_rules(),
+        ];
         let mut messages = tables;
         for request in requests {
             messages.extend(messages_about_us(channel, request)?);
@@ -54,6 +60,10 @@ impl Snapshot {
         let NetfilterMessageInner::NfTables(message) = message else { return };
         match message {
             NfTablesMessage::NewTable(m) => self.table = TableState::from(&m.attributes[..]),
+            NfTablesMessage::NewObject(attributes) => {
+                let object = ObjectState::from(&attributes[..]);
+                self.objects.insert(object.title(), object);
+            }
             NfTablesMessage::NewSet(m) => {
                 let set = SetState::from(&m.attributes[..]);
                 self.sets.insert(set.name.clone(), set);
@@ -79,6 +89,7 @@ impl Snapshot {
                 now.table.flags, self.table.flags
             ));
         }
+        compare("object", &self.objects, &now.objects, &mut found);
         compare("set", &self.sets, &now.sets, &mut found);
         compare("chain", &self.chains, &now.chains, &mut found);
         for chain in self.chains.keys() {

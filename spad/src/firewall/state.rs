@@ -1,8 +1,12 @@
 //! Objects of nftables as netlink messages have them, without what differs from
 //! one installation to the next: handles, transaction numbers, counts.
 
+use super::requests::{
+    NFT_OBJECT_CT_HELPER, NFTA_CT_HELPER_L4PROTO, NFTA_CT_HELPER_NAME, NFTA_OBJ_DATA,
+    NFTA_OBJ_NAME, NFTA_OBJ_TYPE,
+};
 use super::wire;
-use netlink_packet_core::{NLA_TYPE_MASK, Nla};
+use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK, Nla};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ExpressionAttribute, Expressions, Hook, ListAttribute, RuleAttribute,
     SetAttribute, SetDescription, TableAttribute,
@@ -12,6 +16,7 @@ use std::collections::BTreeMap;
 // linux/netfilter/nf_tables.h
 const NFTA_DYNSET_EXPR: u16 = 7;
 const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_OBJREF_IMM_NAME: u16 = 2;
 /// Kind of the table's comment in its user data.
 const UDATA_COMMENT: u8 = 0;
 
@@ -23,6 +28,17 @@ pub(crate) struct TableState {
     /// Netlink port of the owner.
     pub(crate) owner: Option<u32>,
     pub(crate) comment: String,
+}
+
+/// What an object is that rules refer to by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ObjectState {
+    pub(crate) name: String,
+    /// `NFT_OBJECT_*`.
+    pub(crate) kind: u32,
+    /// Of a helper, what the kernel calls it and its protocol. The kernel adds
+    /// for which families it has such a helper, which is not ours to say.
+    helper: BTreeMap<u16, Vec<u8>>,
 }
 
 /// What a set is, without its elements.
@@ -76,6 +92,32 @@ impl From<&[TableAttribute]> for TableState {
             }
         }
         state
+    }
+}
+
+impl ObjectState {
+    /// What tells it from all others of the table. Names are unique in each kind.
+    pub(crate) fn title(&self) -> String {
+        match self.kind {
+            NFT_OBJECT_CT_HELPER => self.name.clone(),
+            kind => format!("{} of kind {kind}", self.name),
+        }
+    }
+}
+
+impl From<&[DefaultNla]> for ObjectState {
+    fn from(list: &[DefaultNla]) -> Self {
+        let attributes = attributes(list);
+        let value = |kind| attributes.get(&kind).map(Vec::as_slice).unwrap_or_default();
+        let name = value(NFTA_OBJ_NAME).strip_suffix(&[0]).unwrap_or_default();
+        let ours =
+            |(kind, _): &(u16, &[u8])| [NFTA_CT_HELPER_NAME, NFTA_CT_HELPER_L4PROTO].contains(kind);
+        let data = wire::nested(value(NFTA_OBJ_DATA)).filter(ours);
+        Self {
+            name: String::from_utf8_lossy(name).into_owned(),
+            kind: value(NFTA_OBJ_TYPE).first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)),
+            helper: data.map(|(kind, value)| (kind, value.to_vec())).collect(),
+        }
     }
 }
 
@@ -158,6 +200,12 @@ impl From<&[ExpressionAttribute]> for ExpressionState {
             && state.name == "dynset"
         {
             *inner = plain_expression(inner);
+        }
+        if let Some(name) = state.attributes.get_mut(&NFTA_OBJREF_IMM_NAME)
+            && state.name == "objref"
+        {
+            // libnftnl leaves out the zero byte that the kernel puts behind it.
+            name.retain(|byte| *byte != 0);
         }
         if state.name == "counter" {
             // What it has counted is no part of the ruleset.

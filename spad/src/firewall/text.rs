@@ -108,7 +108,12 @@ impl Display for Statement {
             Self::SentTo(Many::Multicast) => f.write_str("meta pkttype multicast"),
             Self::Icmp(kind) => write!(f, "icmp type {kind}"),
             Self::Icmpv6(kind) => write!(f, "icmpv6 type {kind}"),
+            Self::Igmp => f.write_str("meta l4proto 2"),
+            Self::HopLimit(limit) => write!(f, "ip6 hoplimit {limit}"),
             Self::WrongWay => f.write_str("fib saddr . iif oif missing"),
+            Self::NoWayBack => f.write_str("fib saddr oif missing"),
+            Self::Ipv4 => f.write_str("meta nfproto ipv4"),
+            Self::Ipv6 => f.write_str("meta nfproto ipv6"),
             Self::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
             Self::Port(protocol, side, ports) => {
                 write!(f, "{protocol} {}port {ports}", side.letter())

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 use spa_proto::Prefix;
-use spad::firewall::plan::{Access, Labels, Mode, Ports, Service};
+use spad::firewall::plan::{Access, Labels, Managed, Mode, Ports, Service};
 use spad::firewall::{
     Element, Firewall, FirewallError, Installed, Options, Plan, PortRange, Protocol, Ruleset,
     Terms, rules,
@@ -296,6 +296,7 @@ pub fn plan() -> Plan {
         widths4: vec![24],
         widths6: vec![64],
         absolute_bans: false,
+        managed: Managed::default(),
     }
 }
 

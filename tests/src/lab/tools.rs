@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 12] = [
+pub const TOOLS: [(&str, &str); 14] = [
     ("conntrack", "conntrack"),
+    ("dhclient", "isc-dhcp-client"),
+    ("dnsmasq", "dnsmasq-base"),
     ("faketime", "faketime"),
     ("ip", "iproute2"),
     ("nft", "nftables"),

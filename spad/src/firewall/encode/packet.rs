@@ -1,6 +1,6 @@
 //! What a rule asks of the packet itself, its interfaces and the routing tables.
 
-use super::{Encoder, NFT_PAYLOAD_TRANSPORT_HEADER, prefix_mask};
+use super::{Encoder, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, prefix_mask};
 use crate::firewall::ruleset::{AddressType, Field, Many, PortRange, Side};
 use crate::sys::nft::Instruction;
 use nftnl::expr::{CmpOp, Meta};
@@ -26,6 +26,8 @@ const RTN_ANYCAST: u32 = 4;
 const RTN_MULTICAST: u32 = 5;
 const PACKET_BROADCAST: u8 = 1;
 const PACKET_MULTICAST: u8 = 2;
+/// Where an IPv6 header has its hop limit.
+const HOP_LIMIT: u32 = 7;
 /// Longest name of an interface, with the zero byte behind it.
 const IFNAMSIZ: usize = 16;
 /// The loopback interface is the first of every network namespace.
@@ -75,6 +77,16 @@ impl Encoder<'_> {
         self.require_protocol(u8::try_from(protocol).unwrap_or_default());
         self.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0);
         self.compare(CmpOp::Eq, &[kind]);
+    }
+
+    pub(super) fn igmp(&mut self) {
+        self.require_protocol(u8::try_from(libc::IPPROTO_IGMP).unwrap_or_default());
+    }
+
+    pub(super) fn hop_limit(&mut self, limit: u8) {
+        self.require_family(libc::NFPROTO_IPV6);
+        self.load_payload(NFT_PAYLOAD_NETWORK_HEADER, HOP_LIMIT, 1, 0);
+        self.compare(CmpOp::Eq, &[limit]);
     }
 
     pub(super) fn port(&mut self, protocol: Protocol, side: Side, ports: PortRange) {
@@ -128,9 +140,16 @@ impl Encoder<'_> {
     }
 
     pub(super) fn wrong_way(&mut self) {
-        let flags = NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
-        self.look_up_route(NFT_FIB_RESULT_OIF, flags);
-        self.compare(CmpOp::Eq, &[0]);
+        self.no_route(NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF);
+    }
+
+    pub(super) fn no_way_back(&mut self) {
+        self.no_route(NFTA_FIB_F_SADDR);
+    }
+
+    fn no_route(&mut self, flags: u32) {
+        self.look_up_route(NFT_FIB_RESULT_OIF, flags | NFTA_FIB_F_PRESENT);
+        self.compare(CmpOp::Eq, &[0; 4]);
     }
 
     fn look_up_route(&mut self, result: u32, flags: u32) {

@@ -90,12 +90,12 @@ fn guard(plan: &Plan) -> Vec<Rule> {
     rules
 }
 
-fn trusted(network: &Prefix) -> Rule {
+pub(super) fn trusted(network: &Prefix) -> Rule {
     accept([Statement::Within(Side::Source, *network)])
 }
 
 /// Connections from before the first ruleset; never a new one on their tuple.
-fn existing(address: fn(Side) -> Field, set: &str) -> Rule {
+pub(super) fn existing(address: fn(Side) -> Field, set: &str) -> Rule {
     let key = both_ends(address);
     accept([
         no_syn(),

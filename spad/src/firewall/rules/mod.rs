@@ -9,14 +9,19 @@
 
 mod bans;
 mod base;
+mod essentials;
+mod forwarding;
 mod gateway;
 mod granted;
 mod guard;
+mod helpers;
 mod knock;
+mod managed;
 mod rates;
+mod reverse_path;
 
 use super::plan::{Mode, Plan};
-use super::ruleset::{Chain, Existing, Ruleset, Set};
+use super::ruleset::{Chain, Existing, PortRange, Ruleset, Set};
 use spa_proto::Protocol;
 
 /// Begins the comment of every table that a spad has made.
@@ -26,6 +31,8 @@ pub(crate) const MARK: &str = "spad ";
 const RAW: i32 = -300;
 /// After conntrack, before destination NAT (−100).
 const GUARD: i32 = -150;
+/// Where most people's filters are.
+const FILTER: i32 = 0;
 /// Where destination NAT is done.
 const DESTINATION_NAT: i32 = -100;
 /// Where source NAT is done.
@@ -40,7 +47,7 @@ pub fn ruleset(plan: &Plan) -> Ruleset {
         comment: comment(plan.mode),
         sets: sets(plan),
         grants: granted::sets(plan),
-        helpers: Vec::new(),
+        helpers: helpers::objects(plan),
         chains: chains(plan),
         existing: (plan.mode != Mode::Attach).then(|| existing(plan)),
     }
@@ -70,13 +77,17 @@ fn chains(plan: &Plan) -> Vec<Chain> {
         bans::chains(),
         rates::chains(plan),
         gateway::chains(plan),
+        managed::chains(plan),
     ]
     .concat()
 }
 
 fn existing(plan: &Plan) -> Existing {
     Existing {
-        tcp: plan.protected_ports(Protocol::Tcp),
+        tcp: match plan.mode {
+            Mode::Managed => vec![PortRange::ALL],
+            Mode::Guard | Mode::Attach => plan.protected_ports(Protocol::Tcp),
+        },
         udp: plan.protected_ports(Protocol::Udp),
         set4: guard::EXISTING4.to_owned(),
         set6: guard::EXISTING6.to_owned(),
