@@ -4,13 +4,16 @@ use super::element::Connection;
 use super::error::FirewallError;
 use super::netlink::Channel;
 use super::wire::{self, Message};
-use netlink_packet_core::NLM_F_ACK;
+use netlink_packet_core::{DefaultNla, NLM_F_ACK};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Tuple,
 };
 use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
 use std::net::{IpAddr, SocketAddr};
 
+// linux/netfilter/nfnetlink_conntrack.h
+const CTA_LABELS: u16 = 22;
+const CTA_LABELS_MASK: u16 = 23;
 /// `TCP_CONNTRACK_ESTABLISHED`.
 const ESTABLISHED: u8 = 3;
 
@@ -40,13 +43,40 @@ pub(crate) fn flows(
 
 /// Makes connection tracking forget a flow; its next packet begins a new one.
 pub(crate) fn forget(channel: &Channel, flow: Flow) -> Result<(), FirewallError> {
-    let family = match flow.ends.source {
-        SocketAddr::V4(_) => NetfilterProtoFamily::IPv4,
-        SocketAddr::V6(_) => NetfilterProtoFamily::IPv6,
-    };
+    let family = family(&flow);
     // Without a tuple this would delete all there are.
     let request = ConntrackMessage::Delete(vec![ConntrackAttribute::CtaTupleOrig(flow.original)]);
     channel.request(&wire::message(family, request, NLM_F_ACK))
+}
+
+/// Gives a flow those of the `labels` that are in the `mask`, in place of what
+/// it had there. One that is over is passed over.
+pub(crate) fn relabel(
+    channel: &Channel,
+    flow: &Flow,
+    labels: u128,
+    mask: u128,
+) -> Result<(), FirewallError> {
+    let bits = |kind, bits| ConntrackAttribute::Other(DefaultNla::new(kind, label_words(bits)));
+    let request = ConntrackMessage::New(vec![
+        ConntrackAttribute::CtaTupleOrig(flow.original.clone()),
+        bits(CTA_LABELS, labels),
+        bits(CTA_LABELS_MASK, mask),
+    ]);
+    channel.request(&wire::message(family(flow), request, NLM_F_ACK))
+}
+
+fn family(flow: &Flow) -> NetfilterProtoFamily {
+    match flow.ends.source {
+        SocketAddr::V4(_) => NetfilterProtoFamily::IPv4,
+        SocketAddr::V6(_) => NetfilterProtoFamily::IPv6,
+    }
+}
+
+/// As the kernel has them: a bitmap in words of 64, the lowest first.
+fn label_words(bits: u128) -> Vec<u8> {
+    let word = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
+    [word(bits).to_ne_bytes(), word(bits >> 64).to_ne_bytes()].concat()
 }
 
 fn flow(message: Message<'_>) -> Result<Option<Flow>, FirewallError> {

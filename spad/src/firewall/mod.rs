@@ -11,14 +11,17 @@
 
 mod apply;
 mod conntrack;
+mod cut;
 mod element;
 mod elements;
 mod encode;
 mod error;
 mod existing;
 mod grant_set;
+mod intervals;
 mod netlink;
 pub mod plan;
+mod rates;
 mod replacement;
 mod requests;
 pub mod rules;
@@ -34,6 +37,7 @@ pub use apply::{Firewall, Installed, Options, Origin};
 pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
 pub use grant_set::GrantSet;
+pub use intervals::Interval;
 pub use plan::{Mode, Plan};
 pub use ruleset::{PortRange, Ruleset};
 pub use spa_proto::Protocol;

@@ -257,6 +257,8 @@ pub enum State {
     Related,
     /// It begins a connection.
     New,
+    /// Somebody keeps it out of connection tracking.
+    Untracked,
 }
 
 /// More than one receiver.
@@ -353,6 +355,7 @@ impl State {
             Self::Established => 2,
             Self::Related => 4,
             Self::New => 8,
+            Self::Untracked => 64,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bans::Order;
 use super::{Warden, upkeep};
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -24,6 +25,14 @@ impl Warden {
             Request::Status => return self.ask_gatekeeper(reply),
             Request::Grants => Answer::Grants(self.grants()),
             Request::Revoke { client } => self.revoke(&client),
+            Request::Ban { network, seconds, why, by } => {
+                self.ban(&Order { network, seconds, why, by })
+            }
+            Request::Unban { network, by } => self.unban(&network, by),
+            Request::Bans => self.list_bans(),
+            Request::Rates { service, source, clear } => {
+                self.rates(service.as_deref(), source, clear)
+            }
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
         // Whoever has hung up does not want it any more.
@@ -69,6 +78,8 @@ impl Warden {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
         let ruleset = config.ruleset();
+        self.bans.read_again();
+        self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
         self.memory.set_tolerance(self.config.tolerance);

@@ -5,6 +5,7 @@
 //! is what happens meanwhile, `answer` is the administrator's side.
 
 mod answer;
+mod bans;
 mod clients;
 mod gatehouse;
 mod host;
@@ -12,6 +13,7 @@ mod keeper;
 mod knock;
 mod machine;
 mod memory;
+mod rates;
 mod start;
 mod upkeep;
 
@@ -73,6 +75,7 @@ struct Warden {
     firewall: Firewall,
     ruleset: Ruleset,
     tables: upkeep::Tables,
+    bans: bans::Register,
     audit: Audit,
     keeper: Option<keeper::Keeper>,
     identity: Option<Identity>,

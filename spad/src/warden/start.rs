@@ -8,6 +8,7 @@ use spa_keys::{ServerIdentity, Store, StoreError, files};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::bans::Register;
 use super::clients::Clients;
 use super::gatehouse::Restarts;
 use super::host::Host;
@@ -20,7 +21,7 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError, Ruleset};
+use crate::firewall::{Firewall, FirewallError, Interval, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use spa_proto::Reason;
@@ -67,8 +68,11 @@ impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
-        let (firewall, tables) = close(&config, &ruleset)?;
-        Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
+        let now = Reading::now();
+        let bans = Register::open(&config.state_dir, now);
+        let (firewall, tables) = close(&config, &ruleset, bans.intervals(&config.trusted, now))?;
+        let closed = (firewall, tables, ruleset, bans);
+        Self::start_closed(config_path, config, closed).inspect_err(|_| {
             warn!("the protected services are shut all the same; nft delete table inet spad opens them");
         })
     }
@@ -77,7 +81,7 @@ impl Warden {
     fn start_closed(
         config_path: PathBuf,
         config: Config,
-        (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
+        (firewall, tables, ruleset, bans): (Firewall, Tables, Ruleset, Register),
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
         let public = server.secret.public();
@@ -112,6 +116,7 @@ impl Warden {
             firewall,
             ruleset,
             tables,
+            bans,
             audit: Audit::default(),
             keeper: None,
             identity,
@@ -173,8 +178,13 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 }
 
 /// Puts the ruleset in force, before anything listens.
-fn close(config: &Config, ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
+fn close(
+    config: &Config,
+    ruleset: &Ruleset,
+    banned: Option<Vec<Interval>>,
+) -> Result<(Firewall, Tables), StartError> {
     let mut firewall = Firewall::open_with(config.options()).map_err(StartError::Firewall)?;
+    banned.into_iter().for_each(|banned| firewall.stage_banned(banned));
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
     for warning in installed.warnings {

@@ -180,18 +180,26 @@ impl Host {
 
     /// Connects from a port of one's own choice.
     pub fn connect_from(&self, port: u16, to: SocketAddr) -> Option<TcpStream> {
+        self.connect_within(TimeVal::seconds(10), port, to).filter(alive)
+    }
+
+    /// Whether there is no answer to an attempt from this port.
+    pub fn shut_out_from(&self, port: u16, to: SocketAddr) -> bool {
+        self.connect_within(TimeVal::milliseconds(400), port, to).is_none()
+    }
+
+    fn connect_within(&self, limit: TimeVal, port: u16, to: SocketAddr) -> Option<TcpStream> {
         self.run(|| {
             let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
             let fd =
                 socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
             let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
             setsockopt(&fd, sockopt::ReuseAddr, &true).expect("a port of before");
-            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(10)).expect("a timeout");
+            setsockopt(&fd, sockopt::SendTimeout, &limit).expect("a timeout");
             bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))
                 .expect("the port");
             connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
-            let stream = TcpStream::from(fd);
-            alive(&stream).then_some(stream)
+            Some(TcpStream::from(fd))
         })
     }
 

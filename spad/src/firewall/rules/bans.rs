@@ -4,8 +4,10 @@
 use super::base::{drop, regular};
 use crate::firewall::ruleset::{Chain, Datatype, Field, Rule, Set, Side, Statement};
 
-pub(crate) const BANS4: &str = "bans4";
-pub(crate) const BANS6: &str = "bans6";
+const BANS4: &str = "bans4";
+const BANS6: &str = "bans6";
+/// The sets, IPv4 and IPv6.
+pub(crate) const SETS: [&str; 2] = [BANS4, BANS6];
 
 /// Drops what comes from a banned source.
 pub(super) const FROM_BANNED: &str = "from_banned";

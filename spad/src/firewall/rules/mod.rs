@@ -7,13 +7,13 @@
 //! Attach       x         x                x      x        x                   x
 //! ```
 
-mod bans;
+pub(crate) mod bans;
 mod base;
 mod gateway;
 mod granted;
 mod guard;
 mod knock;
-mod rates;
+pub(crate) mod rates;
 
 use super::plan::{Mode, Plan};
 use super::ruleset::{Chain, Existing, Ruleset, Set};
