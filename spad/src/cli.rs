@@ -61,8 +61,10 @@ enum Command {
         json: bool,
     },
     /// Let nothing from an address or network in, and nothing out to it; its connections end
-    #[command(after_help = "A valid knock from a banned address is served all the same, unless the configuration says \
-        bans = \"absolute\" under [firewall].\n\nExample:\n  spad ban 192.0.2.0/24 --for 1h --why 'guesses names'")]
+    #[command(
+        after_help = "A valid knock from a banned address is served all the same, unless the configuration says \
+        bans = \"absolute\" under [firewall].\n\nExample:\n  spad ban 192.0.2.0/24 --for 1h --why 'guesses names'"
+    )]
     Ban {
         /// An address, or a network such as 192.0.2.0/24
         #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]

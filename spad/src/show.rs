@@ -35,7 +35,9 @@ pub fn text(answer: &Answer) -> String {
         Answer::Revoked(0) => "no grant was in force\n".into(),
         Answer::Revoked(count) => format!("{count} ended\n"),
         Answer::Banned(banned) => self::banned(banned),
-        Answer::Unbanned(list) => list.iter().map(|ban| format!("{} lifted\n", ban.network)).collect(),
+        Answer::Unbanned(list) => {
+            list.iter().map(|ban| format!("{} lifted\n", ban.network)).collect()
+        }
         Answer::Bans(list) => bans(list),
         Answer::Rates(list) => rates(list),
         Answer::Cleared(count) => format!("{count} cleared\n"),
@@ -122,8 +124,12 @@ fn grants(grants: &[Grant]) -> String {
 
 fn banned(banned: &Banned) -> String {
     let Banned { ban, grants, connections } = banned;
-    let until = ban.expires_in_ms.map_or("until it is lifted".into(), |ms| format!("for {}", time(ms)));
-    format!("{} banned {until}; {grants} grants ended, {connections} connections cut\n", ban.network)
+    let until =
+        ban.expires_in_ms.map_or("until it is lifted".into(), |ms| format!("for {}", time(ms)));
+    format!(
+        "{} banned {until}; {grants} grants ended, {connections} connections cut\n",
+        ban.network
+    )
 }
 
 fn bans(bans: &[Ban]) -> String {

@@ -165,6 +165,7 @@ fn a_grant_after_the_ban_is_served() {
         for (client, to) in CLIENT.into_iter().zip(["10.0.1.1:22", "[2001:db8:1::1]:22"]) {
             assert!(net.client.shut_out(at(to)));
             firewall.grant(&element(client), MINUTE).expect("a grant");
+            net.server.sh("ip neigh flush all");
             let session = net.client.connect(at(to)).expect("served");
             firewall.withdraw(&[element(client)]).expect("the end of the grant");
             assert!(alive(&session) && net.client.shut_out(at(to)), "{to}");
@@ -220,12 +221,14 @@ fn this_host_begins_nothing_to_a_banned_address() {
     isolated("this_host_begins_nothing_to_a_banned_address", || {
         let net = Net::new();
         net.client.echo(&[443]);
-        let mut firewall = net.server.guarded();
+        let services = vec![service("ssh", Protocol::Tcp, &[(2200, 2200)])];
+        let ruleset = rules::ruleset(&Plan { services, ..plan() });
+        let (mut firewall, _) = net.server.firewall(Options::default(), &ruleset);
         for client in ["10.0.1.2:443", "[2001:db8:1::2]:443"] {
-            assert!(net.server.connect_from(22, at(client)).is_some(), "{client}");
+            assert!(net.server.connect_from(2200, at(client)).is_some(), "{client}");
             firewall.set_banned(&both()).expect("bans");
             assert!(net.server.shut_out(at(client)), "{client}");
-            assert!(net.server.shut_out_from(22, at(client)), "{client} from a protected port");
+            assert!(net.server.shut_out_from(2200, at(client)), "{client} from a protected port");
             firewall.set_banned(&[]).expect("no bans");
         }
     });
@@ -308,7 +311,11 @@ fn ten_thousand_bans() {
         for round in 0..3 {
             let began = Instant::now();
             firewall.set_banned(&many).expect("bans");
-            println!("round {round}: 10000 bans set in {:?}, slab {} kB", began.elapsed(), slab() - before);
+            println!(
+                "round {round}: 10000 bans set in {:?}, slab {} kB",
+                began.elapsed(),
+                slab() - before
+            );
             let began = Instant::now();
             assert_eq!(firewall.banned().expect("bans").len(), 10_000);
             println!("  listed in {:?}", began.elapsed());

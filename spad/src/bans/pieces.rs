@@ -191,10 +191,14 @@ mod tests {
             (seed >> 16) % below
         };
         for round in 0..500 {
-            let mut network = || Prefix::of(Ipv4Addr::from(random(64)).into(), 26 + u8::try_from(random(7)).unwrap());
+            let mut network = || {
+                Prefix::of(Ipv4Addr::from(random(64)).into(), 26 + u8::try_from(random(7)).unwrap())
+            };
             let nets: Vec<_> = (0..8).map(|_| network()).collect();
             let spared: Vec<_> = (0..2).map(|_| network()).collect();
-            let left = |n: usize| (n > 0).then_some(Duration::from_secs(u64::try_from(n % 4).unwrap() + 1));
+            let left = |n: usize| {
+                (n > 0).then_some(Duration::from_secs(u64::try_from(n % 4).unwrap() + 1))
+            };
             let list: Vec<_> = nets.iter().enumerate().map(|(n, net)| (*net, left(n))).collect();
             let pieces = cut(list.iter().copied(), &spared);
             for bits in 0..70 {

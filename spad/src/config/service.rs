@@ -184,8 +184,7 @@ fn rate(value: &Value<'_>) -> Result<Limit, Fault> {
         Fault::at(value.span(), what.into())
     };
     let (count, time) = string(value)?.split_once(" per ").ok_or_else(wrong)?;
-    let count =
-        count.parse::<u32>().ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(wrong)?;
+    let count = count.parse::<u32>().ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(wrong)?;
     let time = spa_keys::duration::parse(time).map_err(|_| wrong())?;
     let is = |unit: &Unit| Duration::from_secs(unit.seconds().into()) == time;
     let unit = Unit::ALL.into_iter().find(is).ok_or_else(wrong)?;

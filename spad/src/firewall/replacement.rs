@@ -79,8 +79,7 @@ impl Replacement {
         let mut carried = Vec::new();
         for (name, set) in &wanted.sets {
             let plain = !bans::SETS.contains(&name.as_str()) && !rates::is_set(name);
-            let comes_back =
-                plain && old.sets.get(name).is_some_and(|other| same_key(set, other));
+            let comes_back = plain && old.sets.get(name).is_some_and(|other| same_key(set, other));
             if comes_back && self.removes_set(name) {
                 let mut elements = elements::list(channel, name)?;
                 elements.retain(|(_, left)| left.is_some_and(|left| !left.is_zero()));

@@ -178,10 +178,7 @@ fn with_timeouts(set: &str, elements: &[KeyWithTimeout]) -> SetElementMessage {
 
 type ElementAttributes = ListAttribute<SetElementAttribute>;
 
-fn element_list(
-    set: &str,
-    elements: impl Iterator<Item = ElementAttributes>,
-) -> SetElementMessage {
+fn element_list(set: &str, elements: impl Iterator<Item = ElementAttributes>) -> SetElementMessage {
     let mut message = all_elements(set);
     message.attributes.push(SetElementList::Elements(elements.collect()));
     message

@@ -134,7 +134,8 @@ impl Warden {
         self.may_be_banned(&ban.network)?;
         self.change_bans(now, |list| list.put(ban.clone()))?;
         // From here on nothing new comes in; now what is in already.
-        let grants = self.end_grants("banned", |grant| overlap(&grant.element.source, &ban.network));
+        let grants =
+            self.end_grants("banned", |grant| overlap(&grant.element.source, &ban.network));
         let connections = self.cut(&ban.network);
         self.audit.banned(&ban, grants);
         self.bans.save().map_err(|error| {
@@ -158,7 +159,9 @@ impl Warden {
             return Err(format!("{network} cannot be banned: {never} is nobody's in particular"));
         }
         if network.prefix_len() < widest {
-            return Err(format!("{network} is too wide: /{widest} is the widest that can be banned"));
+            return Err(format!(
+                "{network} is too wide: /{widest} is the widest that can be banned"
+            ));
         }
         if let Some(trusted) = self.config.trusted.iter().find(|net| overlap(net, network)) {
             return Err(format!("{network} cannot be banned: {trusted} is trusted"));

@@ -43,7 +43,9 @@ impl Warden {
             .filter(|name| asked.is_none_or(|asked| asked == name.as_str()))
             .collect();
         match asked {
-            Some(asked) if found.is_empty() => Err(format!("there is no service {asked} with a rate")),
+            Some(asked) if found.is_empty() => {
+                Err(format!("there is no service {asked} with a rate"))
+            }
             _ => Ok(found),
         }
     }

@@ -62,8 +62,7 @@ fn here() -> Vec<Rule> {
     // An answer to a flow that source NAT has put on the port: it goes on to
     // whom the flow belongs to. If that is this host, the second net sees it.
     let answer = || [Statement::Direction(Direction::Reply), Statement::SourceTranslated];
-    let mut rules =
-        vec![rule(answer().into_iter().chain([jump(FROM_BANNED)])), accept(answer())];
+    let mut rules = vec![rule(answer().into_iter().chain([jump(FROM_BANNED)])), accept(answer())];
     rules.extend(addressed_to_us(&[goto("guard")]));
     rules
 }
