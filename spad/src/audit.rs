@@ -91,7 +91,7 @@ impl Audit {
         warn!(
             target: "audit",
             network = %ban.network,
-            until = ban.until().map_or("lifted".to_owned(), spa_keys::date::format),
+            until = %ban.until().map_or("lifted".to_owned(), spa_keys::date::format),
             why = ban.why,
             by = ban.by,
             grants,
