@@ -8,6 +8,7 @@ use spa_keys::ClientName;
 use spa_proto::{Arrival, Kid, Monotonic, Reason, Timestamp};
 use tracing::{info, warn};
 
+use crate::bans::Ban;
 use crate::firewall::{Count, Traffic};
 use crate::grants::Grant;
 use crate::sessions::Session;
@@ -120,6 +121,24 @@ impl Audit {
             why = session.cut.unwrap_or("closed"),
             "session ended"
         );
+    }
+
+    /// A network was banned, and so many grants ended with it.
+    pub fn banned(&self, ban: &Ban, grants: usize) {
+        warn!(
+            target: "audit",
+            network = %ban.network,
+            until = %ban.until().map_or("lifted".to_owned(), spa_keys::date::format),
+            why = ban.why,
+            by = ban.by,
+            grants,
+            "banned"
+        );
+    }
+
+    /// A ban is over: its time is, or somebody has lifted it.
+    pub fn ban_ended(&self, ban: &Ban, end: &str, by: Option<u32>) {
+        info!(target: "audit", network = %ban.network, why = ban.why, end, by, "ban ended");
     }
 
     /// Forgets what has been quiet for long.

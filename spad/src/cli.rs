@@ -1,11 +1,15 @@
 //! The command line of `spad`.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use spa_keys::{cidr, duration};
+use spa_proto::Prefix;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::Config;
@@ -72,6 +76,54 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Let nothing from an address or network in, and nothing out to it; its connections end
+    #[command(
+        after_help = "A valid knock from a banned address is served all the same, unless the configuration says \
+        bans = \"absolute\" under [firewall].\n\nExample:\n  spad ban 192.0.2.0/24 --for 1h --why 'guesses names'"
+    )]
+    Ban {
+        /// An address, or a network such as 192.0.2.0/24
+        #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]
+        network: Prefix,
+        /// For how long, such as 1h; without, until it is lifted
+        #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+        lasts: Option<Duration>,
+        /// Whatever helps to remember
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lift the ban of an address or network, and of all that lies in it
+    Unban {
+        /// An address, or a network such as 192.0.2.0/24
+        #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]
+        network: Prefix,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// List who is banned
+    Bans {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// List who has connected to public services with a rate, or let them begin anew
+    Rates {
+        /// To this service only
+        service: Option<String>,
+        /// This source only
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<IpAddr>,
+        /// Forget what is listed: it may connect again at once
+        #[arg(long)]
+        clear: bool,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the configuration again; grants stay
     Reload {
         /// As JSON, for programs
@@ -105,6 +157,17 @@ pub fn main() -> ExitCode {
         Command::Rules { json } => ask(&config, &Request::Rules, json),
         Command::Sessions { json } => ask(&config, &Request::Sessions, json),
         Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
+        Command::Ban { network, lasts, why, json } => {
+            let (network, seconds) = (network.to_string(), lasts.map(|lasts| lasts.as_secs()));
+            ask(&config, &Request::Ban { network, seconds, why, by: None }, json)
+        }
+        Command::Unban { network, json } => {
+            ask(&config, &Request::Unban { network: network.to_string(), by: None }, json)
+        }
+        Command::Bans { json } => ask(&config, &Request::Bans, json),
+        Command::Rates { service, source, clear, json } => {
+            ask(&config, &Request::Rates { service, source, clear }, json)
+        }
         Command::Reload { json } => ask(&config, &Request::Reload, json),
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
     };

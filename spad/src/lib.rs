@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod audit;
+pub mod bans;
 pub mod capture;
 pub mod check;
 pub mod cli;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Chain, Grant, Journal, Ruleset, Session, Status};
+use crate::control::report::{Ban, Banned, Chain, Grant, Journal, Rate, Ruleset, Session, Status};
 use spa_proto::Timestamp;
 
 /// As JSON: the list or object itself.
@@ -16,6 +16,12 @@ pub fn json(answer: &Answer) -> String {
         Answer::Sessions(sessions) => serde_json::to_string_pretty(sessions),
         Answer::Revoked { ended, cut } => {
             serde_json::to_string_pretty(&serde_json::json!({ "ended": ended, "cut": cut }))
+        }
+        Answer::Banned(banned) => serde_json::to_string_pretty(banned),
+        Answer::Unbanned(bans) | Answer::Bans(bans) => serde_json::to_string_pretty(bans),
+        Answer::Rates(rates) => serde_json::to_string_pretty(rates),
+        Answer::Cleared(count) => {
+            serde_json::to_string_pretty(&serde_json::json!({ "cleared": count }))
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
@@ -34,6 +40,13 @@ pub fn text(answer: &Answer) -> String {
         Answer::Revoked { ended, cut } => {
             format!("{ended} grants ended, {cut} connections cut\n")
         }
+        Answer::Banned(banned) => self::banned(banned),
+        Answer::Unbanned(list) => {
+            list.iter().map(|ban| format!("{} lifted\n", ban.network)).collect()
+        }
+        Answer::Bans(list) => bans(list),
+        Answer::Rates(list) => rates(list),
+        Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
         Answer::Failed(why) => format!("{why}\n"),
     }
@@ -143,6 +156,45 @@ fn sessions(sessions: &[Session]) -> String {
     });
     let head = ["grant", "client", "service", "", "source", "to", "since"].map(str::to_owned);
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+fn banned(banned: &Banned) -> String {
+    let Banned { ban, grants, connections } = banned;
+    let until =
+        ban.expires_in_ms.map_or("until it is lifted".into(), |ms| format!("for {}", time(ms)));
+    format!(
+        "{} banned {until}; {grants} grants ended, {connections} connections cut\n",
+        ban.network
+    )
+}
+
+fn bans(bans: &[Ban]) -> String {
+    let row = |ban: &Ban| {
+        let by = ban.by_uid.map_or("-".into(), |uid| uid.to_string());
+        let left = ban.expires_in_ms.map_or("no end".into(), time);
+        [ban.network.clone(), ban.since.clone(), left, by, ban.why.clone()]
+    };
+    list(["network", "since", "time left", "by uid", "why"], bans.iter().map(row))
+}
+
+fn rates(rates: &[Rate]) -> String {
+    let row =
+        |rate: &Rate| [rate.service.clone(), rate.source.clone(), time(rate.begins_anew_in_ms)];
+    list(["service", "source", "begins anew in"], rates.iter().map(row))
+}
+
+/// In the largest unit that leaves two digits or more.
+fn time(ms: u64) -> String {
+    let seconds = ms.div_ceil(1000);
+    let units = [("d", 86_400), ("h", 3600), ("min", 60)];
+    let unit = units.into_iter().find(|(_, length)| seconds >= 10 * length);
+    let (unit, length) = unit.unwrap_or(("s", 1));
+    format!("{} {unit}", seconds.div_ceil(length))
+}
+
+fn list<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    if rows.len() == 1 { "  none\n".into() } else { table(&rows) }
 }
 
 fn mode(grant: &Grant) -> String {

@@ -612,7 +612,7 @@ fn all_of_a_source_can_be_cut() {
         let other = Talk::new(&site.net.stranger, Protocol::Udp, at("10.0.1.1:443"));
         let mut flows = site.flows();
         let client: IpAddr = [10, 0, 1, 2].into();
-        let cut = flows.cut_sources(|source| source == client).expect("all of them");
+        let cut = flows.cut_peers(|source| source == client).expect("all of them");
         assert!(cut >= 3, "{cut}");
         eventually("the old one has its reset", || old.is_over());
         assert!(!alive(&open));
@@ -620,7 +620,7 @@ fn all_of_a_source_can_be_cut() {
         let silent = granted.heard();
         other.goes_on(40);
         assert_eq!(granted.heard(), silent);
-        assert_eq!(flows.cut_sources(|source| source == client).expect("none"), 0);
+        assert_eq!(flows.cut_peers(|source| source == client).expect("none"), 0);
     });
 }
 

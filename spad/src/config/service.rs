@@ -189,12 +189,11 @@ fn access(table: &DeTable<'_>) -> Result<Access, Fault> {
 /// `"5 per 60s"`.
 fn rate(value: &Value<'_>) -> Result<Limit, Fault> {
     let wrong = || {
-        let what = "expected a rate such as \"5 per 60s\", per 1s, 60s, 1h, 1d or 7d";
+        let what = "expected a rate such as \"5 per 60s\": 1 to 10000, per 1s, 60s, 1h, 1d or 7d";
         Fault::at(value.span(), what.into())
     };
     let (count, time) = string(value)?.split_once(" per ").ok_or_else(wrong)?;
-    let count =
-        count.parse::<u32>().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(wrong)?;
+    let count = count.parse::<u32>().ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(wrong)?;
     let time = spa_keys::duration::parse(time).map_err(|_| wrong())?;
     let is = |unit: &Unit| Duration::from_secs(unit.seconds().into()) == time;
     let unit = Unit::ALL.into_iter().find(is).ok_or_else(wrong)?;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod report;
 pub mod server;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,52 @@ pub enum Request {
         /// Its number.
         grant: u64,
     },
+    /// Let nothing from these addresses in, and nothing out to them.
+    Ban {
+        /// An address or a network.
+        network: String,
+        /// For how long; without, until it is lifted.
+        seconds: Option<u64>,
+        /// Whatever helps to remember.
+        why: Option<String>,
+        /// User id of who asks; said by the kernel, not by the caller.
+        #[serde(skip)]
+        by: Option<u32>,
+    },
+    /// Lift the bans of these addresses.
+    Unban {
+        /// An address or a network.
+        network: String,
+        /// As for a ban.
+        #[serde(skip)]
+        by: Option<u32>,
+    },
+    /// Who is banned.
+    Bans,
+    /// Who has connected to services with a rate.
+    Rates {
+        /// To this service only.
+        service: Option<String>,
+        /// This source only.
+        source: Option<IpAddr>,
+        /// Forget them.
+        clear: bool,
+    },
     /// Read the configuration again.
     Reload,
+}
+
+impl Request {
+    /// The same, as asked by this user.
+    #[must_use]
+    pub(crate) fn asked_by(self, uid: u32) -> Self {
+        let by = Some(uid);
+        match self {
+            Self::Ban { network, seconds, why, .. } => Self::Ban { network, seconds, why, by },
+            Self::Unban { network, .. } => Self::Unban { network, by },
+            other => other,
+        }
+    }
 }
 
 /// What it answers.
@@ -54,6 +99,16 @@ pub enum Answer {
         /// How many connections were cut.
         cut: usize,
     },
+    /// To [`Request::Ban`].
+    Banned(report::Banned),
+    /// To [`Request::Unban`]: the bans as they were.
+    Unbanned(Vec<report::Ban>),
+    /// To [`Request::Bans`].
+    Bans(Vec<report::Ban>),
+    /// To [`Request::Rates`].
+    Rates(Vec<report::Rate>),
+    /// To [`Request::Rates`] where they were to be cleared: how many there were.
+    Cleared(usize),
     /// To [`Request::Reload`].
     Reloaded,
     /// It was not done, and why.

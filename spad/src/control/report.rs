@@ -1,4 +1,4 @@
-//! The shapes of what `spad status`, `grants` and `sessions` say with `--json`.
+//! The shapes of what spad's commands print with `--json`.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +67,43 @@ pub struct Session {
     pub destination: String,
     /// When it began, in milliseconds since 1970.
     pub since_unix_ms: u64,
+}
+
+/// One ban.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// The address or network, as a network.
+    pub network: String,
+    /// When it was banned, RFC 3339.
+    pub since: String,
+    /// Milliseconds until it is over; `None` for one without end.
+    pub expires_in_ms: Option<u64>,
+    /// As the administrator has put it.
+    pub why: String,
+    /// User id of who has asked for it.
+    pub by_uid: Option<u32>,
+}
+
+/// What a ban has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banned {
+    /// The ban.
+    pub ban: Ban,
+    /// How many grants it has ended.
+    pub grants: usize,
+    /// How many connections it has cut.
+    pub connections: usize,
+}
+
+/// One source that has connected to a service with a rate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Name of the service.
+    pub service: String,
+    /// The IPv4 address, or the IPv6 network.
+    pub source: String,
+    /// Milliseconds until its count begins anew.
+    pub begins_anew_in_ms: u64,
 }
 
 /// How the daemon is.

@@ -50,11 +50,12 @@ pub async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
 }
 
 async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let caller = stream.peer_cred()?.uid();
     let mut line = String::new();
     let mut reader = BufReader::new((&mut stream).take(LONGEST));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
-    let answer = match serde_json::from_str(&line) {
-        Ok(request) => ask(request, &calls).await,
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => ask(request.asked_by(caller), &calls).await,
         Err(error) => Answer::Failed(format!("not understood: {error}")),
     };
     let mut text = serde_json::to_string(&answer)?;

@@ -6,6 +6,7 @@ use super::element::Connection;
 use super::error::{Drift, FirewallError};
 use super::existing;
 use super::grant_set::GrantSet;
+use super::intervals::{self, Interval};
 use super::netlink::Channel;
 use super::replacement::{Replacement, SetElements};
 use super::requests::{self, ELEMENTS_PER_MESSAGE};
@@ -69,6 +70,8 @@ pub struct Firewall {
     installed: Option<Snapshot>,
     /// The sets that hold grants, as installed.
     pub(super) sets: Vec<GrantSet>,
+    /// What the next installation bans; `None` for what is banned already.
+    pub(super) staged: Option<Vec<Interval>>,
     /// Those of the very first start, should the table have to be made anew.
     existing: BTreeSet<Connection>,
 }
@@ -95,6 +98,7 @@ impl Firewall {
             own: options.own,
             installed: None,
             sets: Vec::new(),
+            staged: None,
             existing: BTreeSet::new(),
         })
     }
@@ -128,6 +132,7 @@ impl Firewall {
             warnings,
         };
         self.installed = Some(wanted);
+        self.staged = None;
         self.sets.clone_from(&ruleset.grants);
         match self.verify() {
             Ok(()) => Ok(report),
@@ -231,15 +236,23 @@ impl Firewall {
         let flags = self.flags(before);
         let wanted = Snapshot::of(ruleset, flags)?;
         let mut transaction = Transaction::new();
+        let mut banned = self.staged.clone();
         let elements = match before {
             None => self.existing_elements(ruleset),
             Some(before) => {
                 let replacement = Replacement::between(before, &wanted);
                 replacement.remove(&mut transaction, ruleset, flags)?;
+                banned = match banned {
+                    None => replacement.carried_bans(&self.channel, before)?,
+                    staged => staged,
+                };
                 replacement.carried(&self.channel, before, &wanted)?
             }
         };
         transaction.define(ruleset, flags)?;
+        if let Some(banned) = &banned {
+            intervals::replace(&mut transaction, banned)?;
+        }
         for (set, elements) in &elements {
             for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
                 transaction

@@ -88,13 +88,10 @@ impl Firewall {
             result => return result,
         }
         // No room even for a moment: one by one, missing or not.
-        for element in elements {
-            match self.take_out(element) {
-                Err(e) if !is_missing(&e) => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
+        let each = |element: &Element| {
+            delete_if_there(&self.channel, &element.set().name(), element.key())
+        };
+        elements.iter().try_for_each(each)
     }
 
     /// Removes elements without a failure if one is missing. Nobody sees them
@@ -116,13 +113,6 @@ impl Firewall {
         self.channel.commit(transaction)
     }
 
-    fn take_out(&self, element: &Element) -> Result<(), FirewallError> {
-        let (set, keys) = (&element.set().name(), [(element.key(), None)]);
-        let mut transaction = Transaction::new();
-        transaction.push(elements_of(set), requests::delete_elements(set, &keys))?;
-        self.channel.commit(transaction)
-    }
-
     /// All grants in force, with the time each has left; [`Duration::MAX`] for
     /// one without end, which somebody else must have made.
     ///
@@ -141,6 +131,20 @@ impl Firewall {
     fn is_known(&self, set: &GrantSet) -> Result<(), FirewallError> {
         let unknown = || FirewallError::BadElement(format!("there is no set {}", set.name()));
         if self.sets.contains(set) { Ok(()) } else { Err(unknown()) }
+    }
+}
+
+/// Deletes one element; that it is missing is no failure.
+pub(super) fn delete_if_there(
+    channel: &Channel,
+    set: &str,
+    key: Vec<u8>,
+) -> Result<(), FirewallError> {
+    let mut transaction = Transaction::new();
+    transaction.push(elements_of(set), requests::delete_elements(set, &[(key, None)]))?;
+    match channel.commit(transaction) {
+        Err(e) if !is_missing(&e) => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -174,7 +178,7 @@ fn key_with_timeout(element: &[u8]) -> Option<KeyWithTimeout> {
     Some((key?, left.map(Duration::from_millis)))
 }
 
-fn elements_of(set: &str) -> Subject {
+pub(super) fn elements_of(set: &str) -> Subject {
     Subject::Elements(set.to_owned())
 }
 

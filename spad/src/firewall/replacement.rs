@@ -6,8 +6,10 @@
 
 use super::elements;
 use super::error::FirewallError;
+use super::intervals::{self, Interval};
 use super::netlink::Channel;
 use super::requests::{self, KeyWithTimeout};
+use super::rules::{bans, rates};
 use super::ruleset::Ruleset;
 use super::snapshot::Snapshot;
 use super::state::{ObjectState, SetState};
@@ -72,7 +74,8 @@ impl Replacement {
     /// The elements that have to be added again, with the time they have left:
     /// those of sets that are removed, but come back with the same key. Those
     /// without an end were not made by us and do not come back. Nor do those
-    /// that count their uses: nobody can tell whether they are used up.
+    /// that count their uses: nobody can tell whether they are used up, and
+    /// rates begin anew. Bans are more than their keys: `intervals` carries them.
     pub(crate) fn carried(
         &self,
         channel: &Channel,
@@ -83,7 +86,8 @@ impl Replacement {
             |a: &SetState, b: &SetState| (a.key_type, a.key_len) == (b.key_type, b.key_len);
         let mut carried = Vec::new();
         for (name, set) in &wanted.sets {
-            let comes_back = old.sets.get(name).is_some_and(|other| same_key(set, other));
+            let plain = !bans::SETS.contains(&name.as_str()) && !rates::is_set(name);
+            let comes_back = plain && old.sets.get(name).is_some_and(|other| same_key(set, other));
             if comes_back && set.expression.is_empty() && self.removes_set(name) {
                 let mut elements = elements::list(channel, name)?;
                 elements.retain(|(_, left)| left.is_some_and(|left| !left.is_zero()));
@@ -91,6 +95,17 @@ impl Replacement {
             }
         }
         Ok(carried)
+    }
+
+    /// What is banned, if that has to be added again.
+    pub(crate) fn carried_bans(
+        &self,
+        channel: &Channel,
+        old: &Snapshot,
+    ) -> Result<Option<Vec<Interval>>, FirewallError> {
+        let there = bans::SETS.iter().all(|set| old.sets.contains_key(*set));
+        let removed = bans::SETS.iter().any(|set| self.removes_set(set));
+        (there && removed).then(|| intervals::read(channel)).transpose()
     }
 
     fn removes_set(&self, name: &str) -> bool {

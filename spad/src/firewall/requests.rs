@@ -7,8 +7,9 @@ use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_C
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
-    RuleMessage, SetAttribute, SetDescription, SetElementAttribute, SetElementList,
-    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage,
+    RuleMessage, SetAttribute, SetDescription, SetElementAttribute, SetElementFlags,
+    SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags,
+    TableMessage,
 };
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ pub(crate) const ELEMENTS_PER_MESSAGE: usize = 500;
 
 /// An element's key, and how long it lives; the set's timeout if not said.
 pub(crate) type KeyWithTimeout = (Vec<u8>, Option<Duration>);
+
+/// One end of an interval, as an element of a set of intervals.
+pub(crate) enum End {
+    /// The lowest key in it, and how long the interval lives; for ever if not said.
+    First(Vec<u8>, Option<Duration>),
+    /// The lowest key behind it.
+    Behind(Vec<u8>),
+}
 
 pub(crate) fn add_table(flags: u32, comment: &str) -> Vec<u8> {
     let attributes = vec![
@@ -118,12 +127,26 @@ pub(crate) fn delete_set(name: &str) -> Vec<u8> {
 /// Adds up to [`ELEMENTS_PER_MESSAGE`] elements. Of one that is there already,
 /// newer kernels change the remaining time and older ones nothing.
 pub(crate) fn add_elements(set: &str, elements: &[KeyWithTimeout]) -> Vec<u8> {
-    change(NfTablesMessage::NewSetElement(element_list(set, elements)), NLM_F_CREATE)
+    change(NfTablesMessage::NewSetElement(with_timeouts(set, elements)), NLM_F_CREATE)
 }
 
 /// Deletes up to [`ELEMENTS_PER_MESSAGE`] elements, all of which must be there.
 pub(crate) fn delete_elements(set: &str, keys: &[KeyWithTimeout]) -> Vec<u8> {
-    change(NfTablesMessage::DeleteSetElement(element_list(set, keys)), 0)
+    change(NfTablesMessage::DeleteSetElement(with_timeouts(set, keys)), 0)
+}
+
+/// Deletes all elements of a set.
+pub(crate) fn flush_set(set: &str) -> Vec<u8> {
+    change(NfTablesMessage::DeleteSetElement(all_elements(set)), 0)
+}
+
+/// Adds ends of intervals, up to [`ELEMENTS_PER_MESSAGE`].
+pub(crate) fn add_ends(set: &str, ends: &[End]) -> Vec<u8> {
+    let elements = ends.iter().map(|end| match end {
+        End::First(key, timeout) => element(key, *timeout),
+        End::Behind(key) => behind(key),
+    });
+    change(NfTablesMessage::NewSetElement(element_list(set, elements)), NLM_F_CREATE)
 }
 
 pub(crate) fn list_tables() -> NfTablesMessage {
@@ -150,26 +173,38 @@ pub(crate) fn list_sets() -> NfTablesMessage {
 }
 
 pub(crate) fn list_elements(set: &str) -> NfTablesMessage {
-    let attributes =
-        vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())];
-    NfTablesMessage::GetSetElement(SetElementMessage { attributes })
+    NfTablesMessage::GetSetElement(all_elements(set))
 }
 
 fn change(message: NfTablesMessage, flags: u16) -> Vec<u8> {
     wire::message(NetfilterProtoFamily::Inet, message, NLM_F_ACK | flags)
 }
 
-fn element_list(set: &str, elements: &[KeyWithTimeout]) -> SetElementMessage {
-    let elements = elements.iter().map(|(key, timeout)| element(key, *timeout)).collect();
-    let attributes = vec![
-        SetElementList::Table(TABLE.to_owned()),
-        SetElementList::Set(set.to_owned()),
-        SetElementList::Elements(elements),
-    ];
+/// Names no element, which stands for all.
+fn all_elements(set: &str) -> SetElementMessage {
+    let attributes =
+        vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())];
     SetElementMessage { attributes }
 }
 
-fn element(key: &[u8], timeout: Option<Duration>) -> ListAttribute<SetElementAttribute> {
+fn with_timeouts(set: &str, elements: &[KeyWithTimeout]) -> SetElementMessage {
+    element_list(set, elements.iter().map(|(key, timeout)| element(key, *timeout)))
+}
+
+type ElementAttributes = ListAttribute<SetElementAttribute>;
+
+fn element_list(set: &str, elements: impl Iterator<Item = ElementAttributes>) -> SetElementMessage {
+    let mut message = all_elements(set);
+    message.attributes.push(SetElementList::Elements(elements.collect()));
+    message
+}
+
+fn behind(key: &[u8]) -> ElementAttributes {
+    let key = SetElementAttribute::Key(DataAttribute::Value(key.to_vec()));
+    ListAttribute::Element(vec![key, SetElementAttribute::Flags(SetElementFlags::IntervalEnd)])
+}
+
+fn element(key: &[u8], timeout: Option<Duration>) -> ElementAttributes {
     let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))];
     attributes.extend(timeout.map(|t| SetElementAttribute::Timeout(milliseconds(t))));
     ListAttribute::Element(attributes)

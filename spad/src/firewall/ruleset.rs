@@ -267,6 +267,8 @@ pub enum State {
     Related,
     /// It begins a connection.
     New,
+    /// Somebody keeps it out of connection tracking.
+    Untracked,
 }
 
 /// More than one receiver.
@@ -372,6 +374,7 @@ impl State {
             Self::Established => 2,
             Self::Related => 4,
             Self::New => 8,
+            Self::Untracked => 64,
         }
     }
 }

@@ -198,6 +198,7 @@ impl Display for State {
             Self::Established => "established",
             Self::Related => "related",
             Self::New => "new",
+            Self::Untracked => "untracked",
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bans::Order;
 use super::{Warden, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
@@ -31,6 +32,14 @@ impl Warden {
             Request::Sessions => Answer::Sessions(self.sessions()),
             Request::Revoke { client } => self.revoke(&client),
             Request::RevokeGrant { grant } => self.revoke_grant(grant),
+            Request::Ban { network, seconds, why, by } => {
+                self.ban(&Order { network, seconds, why, by })
+            }
+            Request::Unban { network, by } => self.unban(&network, by),
+            Request::Bans => self.list_bans(),
+            Request::Rates { service, source, clear } => {
+                self.rates(service.as_deref(), source, clear)
+            }
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
         // Whoever has hung up does not want it any more.
@@ -110,6 +119,8 @@ impl Warden {
         fixed(&self.config, &config)?;
         check::targets(&config, &self.config_path)?;
         let ruleset = config.ruleset();
+        self.bans.read_again();
+        self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
         self.memory.set_tolerance(self.config.tolerance);

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::ifaddrs::getifaddrs;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use spa_proto::Prefix;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -61,6 +62,19 @@ impl Host {
     /// Whether this is an address of this host, or a broadcast address of one
     /// of its networks. Where that cannot be found out, it is.
     pub(super) fn is_own(&mut self, address: IpAddr) -> bool {
+        self.addresses().is_none_or(|own| own.contains(&address))
+    }
+
+    /// The first such address in a network. Where that cannot be found out, it
+    /// is the network's own first.
+    pub(super) fn own_in(&mut self, network: &Prefix) -> Option<IpAddr> {
+        match self.addresses() {
+            Some(own) => own.iter().copied().filter(|own| network.contains(*own)).min(),
+            None => Some(network.address()),
+        }
+    }
+
+    fn addresses(&mut self) -> Option<&HashSet<IpAddr>> {
         // Changes that came but were not waited for yet.
         if drain(self.news.get_ref()).unwrap_or(true) {
             self.addresses = None;
@@ -69,7 +83,7 @@ impl Host {
         if self.addresses.is_none() {
             self.addresses = addresses().ok();
         }
-        self.addresses.as_ref().is_none_or(|own| own.contains(&address))
+        self.addresses.as_ref()
     }
 
     pub(super) fn present(&self, interfaces: &Interfaces) -> Present {

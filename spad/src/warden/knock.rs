@@ -38,6 +38,10 @@ impl Warden {
         let knock = request.verify(&self.public, &record.verifier, now.wall, tolerance)?;
         let judged =
             policy::judge(&knock, record, &self.config, now.wall, |ip| self.host.is_own(ip));
+        let judged = match self.config.firewall.absolute_bans {
+            true => judged.and_then(|judgement| self.bans.admit(judgement, &self.config.trusted)),
+            false => judged,
+        };
         // Refused by policy counts as used: it must not become valid later.
         self.memory.use_up(&knock, record, &self.ledger, now)?;
         let judgement = judged?;

@@ -5,6 +5,7 @@
 //! is what happens meanwhile, `answer` is the administrator's side.
 
 mod answer;
+mod bans;
 mod clients;
 mod gatehouse;
 mod host;
@@ -13,6 +14,7 @@ mod knock;
 mod machine;
 mod memory;
 mod post;
+mod rates;
 mod sessions;
 mod start;
 mod upkeep;
@@ -77,6 +79,7 @@ struct Warden {
     firewall: Firewall,
     ruleset: Ruleset,
     tables: upkeep::Tables,
+    bans: bans::Register,
     audit: Audit,
     keeper: Option<keeper::Keeper>,
     post: post::Post,

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spa_proto::{Monotonic, Protocol};
+use spa_proto::{Monotonic, Prefix, Protocol};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -129,6 +129,18 @@ impl Warden {
                 }
             }
         }
+        self.hear_flows();
+        cut
+    }
+
+    /// Ends every connection with an end in this network, whether made through a
+    /// grant or not; how many.
+    pub(super) fn cut_off(&mut self, network: &Prefix) -> Result<usize, FirewallError> {
+        self.hear_flows();
+        let of_them = |session: &Session| network.contains(session.ends.source.ip());
+        self.ledger.sessions.condemn("banned", of_them);
+        let Some(Connections { flows, .. }) = &mut self.connections else { return Ok(0) };
+        let cut = flows.cut_peers(|peer| network.contains(peer));
         self.hear_flows();
         cut
     }

@@ -9,6 +9,7 @@ use spa_keys::{ServerIdentity, Store, StoreError, files};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::bans::Register;
 use super::clients::Clients;
 use super::gatehouse::Restarts;
 use super::host::Host;
@@ -24,7 +25,7 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError, Ruleset};
+use crate::firewall::{Firewall, FirewallError, Interval, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use crate::privileges;
@@ -78,8 +79,12 @@ impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
-        let (firewall, tables) = close(&config, &ruleset).map_err(without_privileges)?;
-        Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
+        let now = Reading::now();
+        let bans = Register::open(&config.state_dir, now);
+        let intervals = bans.intervals(&config.trusted, now);
+        let (firewall, tables) = close(&config, &ruleset, intervals).map_err(without_privileges)?;
+        let closed = (firewall, tables, ruleset, bans);
+        Self::start_closed(config_path, config, closed).inspect_err(|_| {
             warn!("the protected services are shut all the same; nft delete table inet spad opens them");
         })
     }
@@ -88,7 +93,7 @@ impl Warden {
     fn start_closed(
         config_path: PathBuf,
         config: Config,
-        (firewall, tables, ruleset): (Firewall, Tables, Ruleset),
+        (firewall, tables, ruleset, bans): (Firewall, Tables, Ruleset, Register),
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         privileges::warden::expect_all().map_err(StartError::Privileges)?;
         check::targets(&config, &config_path).map_err(StartError::Target)?;
@@ -129,6 +134,7 @@ impl Warden {
             firewall,
             ruleset,
             tables,
+            bans,
             audit: Audit::default(),
             keeper: None,
             post,
@@ -197,8 +203,13 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 }
 
 /// Puts the ruleset in force, before anything listens.
-fn close(config: &Config, ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
+fn close(
+    config: &Config,
+    ruleset: &Ruleset,
+    banned: Option<Vec<Interval>>,
+) -> Result<(Firewall, Tables), StartError> {
     let mut firewall = Firewall::open_with(config.options()).map_err(StartError::Firewall)?;
+    banned.into_iter().for_each(|banned| firewall.stage_banned(banned));
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
     for warning in installed.warnings {

@@ -162,6 +162,7 @@ impl Warden {
             Err(drift) => self.reinstall(&drift),
         };
         let repaired = repaired.and_then(|()| self.align_elements(clock::monotonic()));
+        let repaired = repaired.and_then(|()| self.align_bans());
         self.repair_at = repaired.is_err().then(|| Instant::now() + PAUSE);
         if let Err(error) = repaired {
             error!(%error, "the firewall could not be put right: tried again");
@@ -171,6 +172,8 @@ impl Warden {
     fn reinstall(&mut self, drift: &Drift) -> Result<(), FirewallError> {
         warn!(%drift, "somebody has changed our table: putting it back");
         self.tables.repairs += 1;
+        let trusted = self.config.trusted.clone();
+        self.stage_bans(&trusted);
         self.firewall.install(&self.ruleset).map(|_| ())
     }
 
@@ -205,6 +208,7 @@ impl Warden {
         let now = Reading::now();
         self.expire(now.clock);
         self.audit.tidy(now.clock);
+        self.look_after_bans(now);
         self.memory.look_at_clocks(now);
         self.memory.catch_up(&self.ledger);
         if self.records.as_ref().is_none_or(|watch| watch.is_stale(self.clients.store())) {

@@ -65,13 +65,15 @@ impl Flows {
     }
 
     /// Cuts every connection, through a grant or not and of whatever protocol,
-    /// that somebody in `banned` has opened. Returns how many there were.
+    /// that somebody in `banned` has opened or was called by. Returns how many
+    /// there were.
     ///
     /// # Errors
     /// If the kernel refuses one; the others are cut all the same.
-    pub fn cut_sources(&mut self, banned: impl Fn(IpAddr) -> bool) -> Result<usize, FirewallError> {
+    pub fn cut_peers(&mut self, banned: impl Fn(IpAddr) -> bool) -> Result<usize, FirewallError> {
         let mut alive = self.tracker.list(|labels| !self.labels.is_cut(labels))?;
-        alive.retain(|entry| banned(entry.original.source.ip()));
+        let ends = |entry: &Entry| [entry.original.source.ip(), entry.original.destination.ip()];
+        alive.retain(|entry| ends(entry).into_iter().any(&banned));
         let ended: Vec<_> = alive.iter().map(|entry| self.end(entry)).collect();
         ended.into_iter().collect::<Result<Vec<()>, _>>().map(|all| all.len())
     }

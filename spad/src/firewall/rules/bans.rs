@@ -1,17 +1,23 @@
 //! Banned sources: nothing of theirs comes in, and nothing goes out to them,
 //! but what belongs to a connection made through a grant.
 
-use super::base::{drop, regular};
+use super::base::{accept, drop, regular};
 use crate::firewall::ruleset::{Chain, Datatype, Field, Rule, Set, Side, Statement};
 
-pub(crate) const BANS4: &str = "bans4";
-pub(crate) const BANS6: &str = "bans6";
+const BANS4: &str = "bans4";
+const BANS6: &str = "bans6";
+/// The sets, IPv4 and IPv6.
+pub(crate) const SETS: [&str; 2] = [BANS4, BANS6];
 
 /// Drops what comes from a banned source.
 pub(super) const FROM_BANNED: &str = "from_banned";
 /// Drops what goes to one.
 pub(super) const TO_BANNED: &str = "to_banned";
 
+/// ICMPv6 types: who has this address, and I have.
+const NEIGHBOUR_DISCOVERY: [u8; 2] = [135, 136];
+
+/// Each interval takes two.
 const SIZE: u32 = 131_072;
 
 pub(super) fn sets() -> [Set; 2] {
@@ -33,5 +39,9 @@ pub(super) fn chains() -> Vec<Chain> {
 
 fn rules(side: Side) -> Vec<Rule> {
     let banned = |field, set: &str| drop([Statement::InSet(vec![field], set.to_owned())]);
-    vec![banned(Field::Ipv4(side), BANS4), banned(Field::Ipv6(side), BANS6)]
+    let mut rules = vec![banned(Field::Ipv4(side), BANS4)];
+    // A neighbour with a grant has to be found first; for IPv4 that is ARP.
+    rules.extend(NEIGHBOUR_DISCOVERY.map(|kind| accept([Statement::Icmpv6(kind)])));
+    rules.push(banned(Field::Ipv6(side), BANS6));
+    rules
 }

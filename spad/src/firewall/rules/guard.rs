@@ -61,8 +61,8 @@ fn arriving(plan: &Plan) -> Vec<Rule> {
 fn here() -> Vec<Rule> {
     // An answer to a flow that source NAT has put on the port: it goes on to
     // whom the flow belongs to. If that is this host, the second net sees it.
-    let mut rules =
-        vec![accept([Statement::Direction(Direction::Reply), Statement::SourceTranslated])];
+    let answer = || [Statement::Direction(Direction::Reply), Statement::SourceTranslated];
+    let mut rules = vec![rule(answer().into_iter().chain([jump(FROM_BANNED)])), accept(answer())];
     rules.extend(addressed_to_us(&[goto("guard")]));
     rules
 }
@@ -110,18 +110,20 @@ fn both_ends(address: fn(Side) -> Field) -> Vec<Field> {
 }
 
 /// Connections that this host itself begins from a protected port pass as if
-/// through a grant.
+/// through a grant; to a banned address it begins none.
 fn own_connections(plan: &Plan) -> Vec<Rule> {
     let label = vec![opening_segment(), Statement::Label(plan.labels.granted)];
-    each_port(plan.protected(), Side::Source, only(Protocol::Tcp, label))
+    let mut rules = vec![rule([opening_segment(), jump(TO_BANNED)])];
+    rules.extend(each_port(plan.protected(), Side::Source, only(Protocol::Tcp, label)));
+    rules
 }
 
 /// Nothing goes out on a connection that was cut, whoever keeps sending, nor to
-/// a banned source, except on a connection made through a grant.
+/// a banned source, except on a connection made through a grant, where that is
+/// allowed.
 fn leaving(plan: &Plan) -> Vec<Rule> {
-    vec![
-        drop([Statement::Labelled(plan.labels.cut)]),
-        accept([Statement::Labelled(plan.labels.granted)]),
-        rule([jump(TO_BANNED)]),
-    ]
+    let mut rules = vec![drop([Statement::Labelled(plan.labels.cut)])];
+    rules.extend((!plan.absolute_bans).then(|| accept([Statement::Labelled(plan.labels.granted)])));
+    rules.push(rule([jump(TO_BANNED)]));
+    rules
 }

@@ -7,7 +7,7 @@
 //! Attach       x         x                x      x        x                   x
 //! ```
 
-mod bans;
+pub(crate) mod bans;
 mod base;
 mod essentials;
 mod forwarding;
@@ -17,7 +17,7 @@ mod guard;
 mod helpers;
 mod knock;
 mod managed;
-mod rates;
+pub(crate) mod rates;
 mod reverse_path;
 
 use super::plan::{Mode, Plan};

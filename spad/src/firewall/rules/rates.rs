@@ -1,11 +1,13 @@
 //! Public services with a rate: new connections over it are dropped, source by
 //! source, each service for itself. An IPv6 source is its /64, which is what
-//! one customer has.
+//! one customer has. Where a set is full, those that it does not know pass: a
+//! flood from forged addresses must not shut everybody out.
 
-use super::base::{addressed_to_us, dynamic, each_port, jump, opening_segment, regular, rule};
+use super::base::{addressed_to_us, dynamic, each_port, jump, opening_segment, regular};
 use crate::firewall::plan::{Access, Plan, Service};
 use crate::firewall::ruleset::{Chain, Field, Limit, Rule, Set, Side, State, Statement};
-use spa_proto::Protocol;
+use spa_proto::{Prefix, Protocol, ServiceName};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How many sources each service remembers.
@@ -13,9 +15,21 @@ const SIZE: u32 = 65_536;
 /// How many bits of an IPv6 address make one source.
 const IPV6_SOURCE: u8 = 64;
 
+const PREFIXES: [&str; 2] = ["rate4_", "rate6_"];
+
 /// The sets of a service, IPv4 and IPv6.
-pub(crate) fn set_names(service: &Service) -> [String; 2] {
-    [4, 6].map(|family| format!("rate{family}_{}", service.name))
+pub(crate) fn set_names(service: ServiceName) -> [String; 2] {
+    PREFIXES.map(|prefix| format!("{prefix}{service}"))
+}
+
+/// Whether a set is one of these.
+pub(crate) fn is_set(name: &str) -> bool {
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What counts as one source with this address.
+pub(crate) fn source(address: IpAddr) -> Prefix {
+    Prefix::of(address, if address.is_ipv4() { 32 } else { IPV6_SOURCE })
 }
 
 fn limited(plan: &Plan) -> impl Iterator<Item = (&Service, Limit)> {
@@ -31,20 +45,19 @@ fn sources() -> [Field; 2] {
 
 pub(super) fn sets(plan: &Plan) -> Vec<Set> {
     let sets = |(service, limit): (&Service, Limit)| {
-        let [name4, name6] = set_names(service);
+        let [name4, name6] = set_names(service.name);
+        let window = Duration::from_secs(limit.unit.seconds().into());
         let [v4, v6] = sources();
-        [
-            dynamic(name4, &[v4], full_again(limit), SIZE),
-            dynamic(name6, &[v6], full_again(limit), SIZE),
-        ]
+        [dynamic(name4, &[v4], window, SIZE), dynamic(name6, &[v6], window, SIZE)]
     };
     limited(plan).flat_map(sets).collect()
 }
 
-/// After that time without a connection there is nothing left to remember.
-fn full_again(limit: Limit) -> Duration {
-    let seconds = u64::from(limit.burst) * u64::from(limit.unit.seconds());
-    Duration::from_secs(seconds.div_ceil(u64::from(limit.count)).max(1))
+/// A source is remembered for one unit of time, beginning with its first
+/// connection. A bucket that fills up by less than one in that time lets
+/// through as many as there may be and not one more.
+fn within_unit(limit: Limit) -> Limit {
+    Limit { count: 1, unit: limit.unit, burst: limit.count }
 }
 
 /// Where a packet to a public service with a rate goes, if it is for this host.
@@ -53,7 +66,8 @@ pub(super) fn dispatch(plan: &Plan) -> Vec<Rule> {
     each_port(services, Side::Destination, |service, ports| {
         let begins = match ports.protocol {
             Protocol::Tcp => opening_segment(),
-            Protocol::Udp => Statement::State(&[State::New]),
+            // Somebody's `notrack` is no way around.
+            Protocol::Udp => Statement::State(&[State::New, State::Untracked]),
         };
         Some(vec![begins, jump(here(service))])
     })
@@ -79,8 +93,8 @@ fn over(plan: &Plan, service: &Service, limit: Limit) -> Vec<Rule> {
         .trusted
         .iter()
         .map(|network| super::base::accept([Statement::Within(Side::Source, *network)]));
-    let over = set_names(service).into_iter().zip(sources()).map(|(set, source)| {
-        rule([Statement::MoreOften(vec![source], set, limit), Statement::Drop])
+    let over = set_names(service.name).into_iter().zip(sources()).map(|(set, source)| {
+        super::base::drop([Statement::MoreOften(vec![source], set, within_unit(limit))])
     });
     trusted.chain(over).collect()
 }

@@ -1,0 +1,307 @@
+//! Bans: taken from the administrator, kept on disk, held in the kernel.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use spa_proto::{Prefix, Reason};
+use tracing::{error, info, warn};
+
+use super::Warden;
+use crate::bans::{Ban, BanFile, Bans, MOST, covers, overlap};
+use crate::clock::Reading;
+use crate::control::{Answer, report};
+use crate::fields::millis;
+use crate::firewall::{FirewallError, Interval};
+use crate::policy::Judgement;
+
+/// How long the reason may be, in bytes.
+const LONGEST_WHY: usize = 200;
+/// The longest time that is not better said as "until it is lifted".
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
+/// The widest networks: a wider one shuts out whoever made a mistake in it.
+const WIDEST: (u8, u8) = (8, 12);
+/// By how much the kernel's time for a ban may be off.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Nobody's addresses, or needed to talk to anybody at all.
+const NEVER: [(IpAddr, u8); 7] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 127),
+    (IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
+
+/// The bans, and where they are kept.
+pub(super) struct Register {
+    list: Bans,
+    file: BanFile,
+    /// What is wrong with the file. While it is, nothing is known of the bans,
+    /// and the kernel keeps those that it has.
+    fault: Option<String>,
+    /// Whether the file does not say yet what the list does.
+    unsaved: bool,
+    /// When the kernel was last told how long they have left.
+    told: Reading,
+}
+
+/// What an administrator asks for.
+pub(super) struct Order {
+    pub(super) network: String,
+    pub(super) seconds: Option<u64>,
+    pub(super) why: Option<String>,
+    pub(super) by: Option<u32>,
+}
+
+impl Register {
+    /// Reads the bans that are kept in `state_dir`.
+    pub(super) fn open(state_dir: &Path, now: Reading) -> Self {
+        let file = BanFile::new(state_dir);
+        let list = Bans::default();
+        let mut register = Self { list, file, fault: None, unsaved: false, told: now };
+        register.read();
+        register
+    }
+
+    fn read(&mut self) {
+        match self.file.read() {
+            Ok(list) => (self.list, self.fault) = (list, None),
+            Err(fault) => {
+                error!(%fault, "bans stay as the kernel has them: mend or remove the file, and run spad reload");
+                self.fault = Some(fault.to_string());
+            }
+        }
+    }
+
+    /// Looks again at a file that could not be used.
+    pub(super) fn read_again(&mut self) {
+        if self.fault.is_some() {
+            self.read();
+        }
+    }
+
+    fn usable(&self) -> Result<(), String> {
+        self.fault.as_ref().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// What the kernel is to hold; `None` for what it holds.
+    pub(super) fn intervals(&self, trusted: &[Prefix], now: Reading) -> Option<Vec<Interval>> {
+        self.fault.is_none().then(|| self.list.intervals(trusted, now.wall))
+    }
+
+    /// Refuses a knock whose grant would open nothing.
+    pub(super) fn admit(
+        &self,
+        judgement: Judgement,
+        trusted: &[Prefix],
+    ) -> Result<Judgement, Reason> {
+        let banned = |source: Prefix| {
+            let spared = trusted.iter().any(|network| covers(network, &source));
+            !spared && self.list.covering(&source).is_some()
+        };
+        match judgement.grants().iter().any(|grant| banned(grant.element.source)) {
+            true => Err(Reason::SourceNotAllowed),
+            false => Ok(judgement),
+        }
+    }
+
+    /// Writes the list down; if that fails it is tried again later.
+    fn save(&mut self) -> Result<(), String> {
+        let written = self.file.write(&self.list).map_err(|error| error.to_string());
+        self.unsaved = written.is_err();
+        written
+    }
+
+    /// Whether somebody has set the wall clock since the kernel was told.
+    fn is_clock_off(&self, now: Reading) -> bool {
+        let expected = self.told.wall.plus(now.clock.since(self.told.clock));
+        now.wall.since(expected).max(expected.since(now.wall)) > SLACK
+    }
+}
+
+impl Warden {
+    pub(super) fn ban(&mut self, order: &Order) -> Answer {
+        self.try_to_ban(order).map_or_else(Answer::Failed, Answer::Banned)
+    }
+
+    fn try_to_ban(&mut self, order: &Order) -> Result<report::Banned, String> {
+        self.bans.usable()?;
+        let now = Reading::now();
+        let ban = order.ban(now)?;
+        self.may_be_banned(&ban.network)?;
+        self.change_bans(now, |list| list.put(ban.clone()))?;
+        // From here on nothing new comes in; now what is in already.
+        let grants =
+            self.end_grants("banned", |grant| overlap(&grant.element.source, &ban.network));
+        let connections = self.cut_off(&ban.network);
+        self.audit.banned(&ban, grants);
+        self.bans.save().map_err(|error| {
+            format!("{} is banned, but would not be after a restart: {error}", ban.network)
+        })?;
+        let connections = connections.map_err(|error| {
+            format!("{} is banned, but connections from before may live on: {error}", ban.network)
+        })?;
+        Ok(report::Banned { ban: describe(&ban, now), grants, connections })
+    }
+
+    fn may_be_banned(&mut self, network: &Prefix) -> Result<(), String> {
+        let never = NEVER.map(|(address, len)| Prefix::of(address, len));
+        let widest = if network.address().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
+        if let Some(never) = never.iter().find(|never| overlap(never, network)) {
+            return Err(format!("{network} cannot be banned: {never} is nobody's in particular"));
+        }
+        if network.prefix_len() < widest {
+            return Err(format!(
+                "{network} is too wide: /{widest} is the widest that can be banned"
+            ));
+        }
+        if let Some(trusted) = self.config.trusted.iter().find(|net| overlap(net, network)) {
+            return Err(format!("{network} cannot be banned: {trusted} is trusted"));
+        }
+        if let Some(own) = self.host.own_in(network) {
+            return Err(format!("{network} cannot be banned: {own} is this host's own"));
+        }
+        match self.bans.list.len() {
+            MOST.. => Err(format!("there are {MOST} bans already: ban whole networks instead")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn unban(&mut self, network: &str, by: Option<u32>) -> Answer {
+        self.try_to_unban(network, by).map_or_else(Answer::Failed, Answer::Unbanned)
+    }
+
+    fn try_to_unban(&mut self, text: &str, by: Option<u32>) -> Result<Vec<report::Ban>, String> {
+        self.bans.usable()?;
+        let network = spa_keys::cidr::parse(text).map_err(|error| error.to_string())?;
+        let now = Reading::now();
+        self.expire_bans(now);
+        let mut lifted = Vec::new();
+        self.change_bans(now, |list| lifted = list.lift(&network))?;
+        if lifted.is_empty() {
+            return Err(match self.bans.list.covering(&network) {
+                Some(ban) => format!("{network} is banned as part of {0}: lift {0}", ban.network),
+                None => format!("{network} is not banned"),
+            });
+        }
+        lifted.iter().for_each(|ban| self.audit.ban_ended(ban, "lifted", by));
+        self.bans.save().map_err(|error| {
+            format!("{network} is lifted, but would be banned again after a restart: {error}")
+        })?;
+        Ok(lifted.iter().map(|ban| describe(ban, now)).collect())
+    }
+
+    pub(super) fn list_bans(&mut self) -> Answer {
+        let now = Reading::now();
+        self.expire_bans(now);
+        match self.bans.usable() {
+            Ok(()) => Answer::Bans(self.bans.list.iter().map(|ban| describe(ban, now)).collect()),
+            Err(fault) => Answer::Failed(fault),
+        }
+    }
+
+    /// Changes the list and the kernel, or neither.
+    fn change_bans(&mut self, now: Reading, change: impl FnOnce(&mut Bans)) -> Result<(), String> {
+        let before = self.bans.list.clone();
+        change(&mut self.bans.list);
+        self.tell_bans(now).map_err(|error| {
+            self.bans.list = before;
+            error.to_string()
+        })
+    }
+
+    fn tell_bans(&mut self, now: Reading) -> Result<(), FirewallError> {
+        let Some(intervals) = self.bans.intervals(&self.config.trusted, now) else { return Ok(()) };
+        self.firewall.set_banned(&intervals)?;
+        self.bans.told = now;
+        Ok(())
+    }
+
+    /// The ruleset that is installed next brings the bans with it.
+    pub(super) fn stage_bans(&mut self, trusted: &[Prefix]) {
+        let now = Reading::now();
+        if let Some(intervals) = self.bans.intervals(trusted, now) {
+            self.firewall.stage_banned(intervals);
+            self.bans.told = now;
+        }
+    }
+
+    /// Makes the kernel hold what the list says.
+    pub(super) fn align_bans(&mut self) -> Result<(), FirewallError> {
+        let now = Reading::now();
+        let Some(wanted) = self.bans.intervals(&self.config.trusted, now) else { return Ok(()) };
+        if is_same(&wanted, &self.firewall.banned()?) {
+            return Ok(());
+        }
+        warn!("somebody has changed the bans: putting them back");
+        self.tell_bans(now)
+    }
+
+    /// Every 20 seconds.
+    pub(super) fn look_after_bans(&mut self, now: Reading) {
+        self.expire_bans(now);
+        if self.bans.is_clock_off(now) {
+            info!("the clock was set: bans end by the new time");
+            if let Err(error) = self.tell_bans(now) {
+                error!(%error, "the bans could not be set right: tried again");
+            }
+        }
+        if self.bans.unsaved
+            && let Err(error) = self.bans.save()
+        {
+            warn!(error, "bans are not kept across a restart");
+        }
+    }
+
+    /// The kernel has let go of them by itself.
+    fn expire_bans(&mut self, now: Reading) {
+        let over = self.bans.list.expire(now.wall);
+        self.bans.unsaved |= !over.is_empty();
+        over.iter().for_each(|ban| self.audit.ban_ended(ban, "its time is over", None));
+    }
+}
+
+impl Order {
+    fn ban(&self, now: Reading) -> Result<Ban, String> {
+        let network = spa_keys::cidr::parse(&self.network).map_err(|error| error.to_string())?;
+        let why = self.why.clone().unwrap_or_default();
+        if why.len() > LONGEST_WHY || why.chars().any(char::is_control) {
+            return Err(format!("the reason must be one line of {LONGEST_WHY} bytes at most"));
+        }
+        let lasts = self.seconds.map(Duration::from_secs);
+        if lasts.is_some_and(|lasts| lasts.is_zero() || lasts > LONGEST) {
+            return Err("a ban lasts from 1s to 3650d, or without --for until it is lifted".into());
+        }
+        Ok(Ban { network, since: now.wall, lasts, why, by: self.by })
+    }
+}
+
+/// Whether both ban the same, for the same time; what is about to end may be
+/// missing in either.
+fn is_same(wanted: &[Interval], found: &[Interval]) -> bool {
+    let lasting = |i: &&Interval| i.left.is_none_or(|left| left > SLACK);
+    let pairs = wanted.iter().filter(lasting).zip(found.iter().filter(lasting));
+    let near = |a: Duration, b: Duration| a.abs_diff(b) <= SLACK;
+    let same = |a: &Interval, b: &Interval| {
+        let times = match (a.left, b.left) {
+            (Some(a), Some(b)) => near(a, b),
+            (a, b) => a == b,
+        };
+        (a.first, a.last) == (b.first, b.last) && times
+    };
+    let count = |list: &[Interval]| list.iter().filter(lasting).count();
+    count(wanted) == count(found) && pairs.into_iter().all(|(a, b)| same(a, b))
+}
+
+fn describe(ban: &Ban, now: Reading) -> report::Ban {
+    report::Ban {
+        network: ban.network.to_string(),
+        since: spa_keys::date::format(ban.since),
+        expires_in_ms: ban.left(now.wall).map(millis),
+        why: ban.why.clone(),
+        by_uid: ban.by,
+    }
+}
