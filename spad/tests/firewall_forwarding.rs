@@ -263,22 +263,28 @@ fn no_helper_opens_a_protected_service() {
     });
 }
 
-/// An FTP client on the inner host offers a port; the server outside connects
-/// to what it hears, which the masquerade has changed.
+/// An FTP client offers a port, and the server outside connects to what it
+/// hears: of the managed host itself, or what the masquerade has made of it.
 #[test]
-fn active_ftp_reaches_a_client_inside() {
-    isolated("active_ftp_reaches_a_client_inside", || {
+fn active_ftp_reaches_a_client_inside_and_here() {
+    isolated("active_ftp_reaches_a_client_inside_and_here", || {
         for (helpers, comes) in HELPERS {
             let site = Site::new();
             let mut plan = ftp_plan(helpers);
             plan.managed.source4 = Source::Interface;
             let _firewall = site.manage(&plan);
             let heard = ftp_server(&site.net.client, "200 fine\r\n".to_owned());
-            let _control = ftp_client(&site.inner, "10.0.1.2:21", "PORT 10,0,9,2,31,144");
-            let offer = heard.iter().find_map(|line| Some(line.strip_prefix("PORT ")?.to_owned()));
-            let offer = offer.expect("an offer");
-            assert_eq!(offer.starts_with("10,0,1,1,"), comes, "{offer}");
-            assert_eq!(!site.net.client.shut_out(announced(&offer)), comes, "{offer}");
+            let offer = |from: &Host, offer: &str| {
+                let control = ftp_client(from, "10.0.1.2:21", &format!("PORT {offer}"));
+                let lines =
+                    heard.iter().find_map(|line| Some(line.strip_prefix("PORT ")?.to_owned()));
+                (control, announced(&lines.expect("an offer")))
+            };
+            let (_control, inside) = offer(&site.inner, "10,0,9,2,31,144");
+            assert_eq!(inside.ip().to_string() == "10.0.1.1", comes, "{inside}");
+            assert_eq!(!site.net.client.shut_out(inside), comes, "{inside}");
+            let (_control, here) = offer(&site.net.server, "10,0,1,1,8,174");
+            assert_eq!(!site.net.client.shut_out(here), comes, "{here}");
         }
     });
 }

@@ -73,7 +73,7 @@ impl Flows {
     pub fn cut_peers(&mut self, banned: impl Fn(IpAddr) -> bool) -> Result<usize, FirewallError> {
         let mut alive = self.tracker.list(|labels| !self.labels.is_cut(labels))?;
         let ends = |entry: &Entry| [entry.original.source.ip(), entry.original.destination.ip()];
-        alive.retain(|entry| ends(entry).into_iter().any(&banned));
+        alive.retain(|entry| !entry.over && ends(entry).into_iter().any(&banned));
         let ended: Vec<_> = alive.iter().map(|entry| self.end(entry)).collect();
         ended.into_iter().collect::<Result<Vec<()>, _>>().map(|all| all.len())
     }
