@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod audit;
+pub mod boot;
 pub mod capture;
 pub mod check;
 pub mod cli;
@@ -19,6 +20,7 @@ pub mod gatekeeper;
 pub mod grants;
 pub mod ipc;
 pub mod journal;
+pub mod kept;
 pub mod policy;
 pub mod show;
 pub mod sys;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Grant, Journal, Ruleset, Status};
+use crate::control::report::{Grant, Journal, Ruleset, Status, Stopped};
 
 /// As JSON: the list or object itself.
 #[must_use]
@@ -15,6 +15,7 @@ pub fn json(answer: &Answer) -> String {
             serde_json::to_string_pretty(&serde_json::json!({ "ended": count }))
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
+        Answer::Stopped(left) => serde_json::to_string_pretty(left),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
     };
     value.unwrap_or_default() + "\n"
@@ -29,8 +30,33 @@ pub fn text(answer: &Answer) -> String {
         Answer::Revoked(0) => "no grant was in force\n".into(),
         Answer::Revoked(count) => format!("{count} ended\n"),
         Answer::Reloaded => "configuration read again\n".into(),
+        Answer::Stopped(left) => stopped(left),
         Answer::Failed(why) => format!("{why}\n"),
     }
+}
+
+fn stopped(left: &Stopped) -> String {
+    let services = match left.services.as_slice() {
+        [] => "what it has shut".to_owned(),
+        services => services.join(", "),
+    };
+    let daemon = if left.was_running { "spad has ended" } else { "no spad is running" };
+    if left.open {
+        return format!(
+            "{daemon}; its table is gone, and nothing of it shuts {services} any more\n"
+        );
+    }
+    let grants = match (left.grants, left.grants_end_in_ms.div_ceil(1000)) {
+        (0, _) => "no grant is in force".to_owned(),
+        (1, seconds) => format!("1 grant ends within {seconds} s"),
+        (count, seconds) => {
+            format!("{count} grants end in their time, the last within {seconds} s")
+        }
+    };
+    format!(
+        "{daemon}; {services}: still shut; {grants}\n\
+         nobody hears knocks, and others can remove the table, until spad runs again\n"
+    )
 }
 
 fn status(status: &Status) -> String {

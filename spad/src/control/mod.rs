@@ -24,6 +24,11 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload,
+    /// End.
+    Stop {
+        /// And open to everyone what is shut.
+        open: bool,
+    },
 }
 
 /// What it answers.
@@ -38,6 +43,8 @@ pub enum Answer {
     Revoked(usize),
     /// To [`Request::Reload`].
     Reloaded,
+    /// To [`Request::Stop`]: what is left.
+    Stopped(report::Stopped),
     /// It was not done, and why.
     Failed(String),
 }

@@ -14,6 +14,7 @@ use crate::fields::millis;
 use crate::firewall::{Element, Terms};
 use crate::grants::Grant;
 use crate::ipc::ToGate;
+use crate::kept;
 
 /// How long the gatekeeper may take to say its counters.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -24,6 +25,7 @@ impl Warden {
             Request::Status => return self.ask_gatekeeper(reply),
             Request::Grants => Answer::Grants(self.grants()),
             Request::Revoke { client } => self.revoke(&client),
+            Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
         // Whoever has hung up does not want it any more.
@@ -71,6 +73,7 @@ impl Warden {
         let ruleset = config.ruleset();
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
+        kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         self.memory.set_tolerance(self.config.tolerance);
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();

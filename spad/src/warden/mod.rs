@@ -13,6 +13,7 @@ mod knock;
 mod machine;
 mod memory;
 mod start;
+mod stop;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use crate::gatekeeper::privileges::Identity;
 use crate::grants::Ledger;
 
 pub use start::StartError;
+use stop::Course;
 
 /// How often the lease is renewed (protocol §7, rule R3).
 const RENEWAL: Duration = Duration::from_secs(20);
@@ -49,8 +51,10 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
     let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while warden.turn(&mut signals, &mut calls, &mut renewal).await {}
-    info!("ended: protected services stay closed, grants end in their time");
+    while warden.course == Course::Running {
+        warden.turn(&mut signals, &mut calls, &mut renewal).await;
+    }
+    warden.end(calls).await;
     Ok(())
 }
 
@@ -84,6 +88,9 @@ struct Warden {
     counters: Counters,
     waiting: Vec<oneshot::Sender<Answer>>,
     answer_by: Option<Instant>,
+    /// Listens for callers.
+    serving: tokio::task::JoinHandle<()>,
+    course: Course,
 }
 
 /// How often each reason was given.
@@ -113,17 +120,17 @@ impl Signals {
 }
 
 impl Warden {
-    /// Waits for the next thing that happens, and deals with it; false at the end.
+    /// Waits for the next thing that happens, and deals with it.
     async fn turn(
         &mut self,
         signals: &mut Signals,
         calls: &mut mpsc::Receiver<Call>,
         renewal: &mut tokio::time::Interval,
-    ) -> bool {
+    ) {
         tokio::select! {
             biased;
-            _ = signals.terminate.recv() => return false,
-            _ = signals.interrupt.recv() => return false,
+            _ = signals.terminate.recv() => self.course = Course::Ending,
+            _ = signals.interrupt.recv() => self.course = Course::Ending,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
@@ -139,7 +146,6 @@ impl Warden {
             // a revocation does not wait for them.
             message = keeper_next(self.keeper.as_ref()) => self.heard(message),
         }
-        true
     }
 
     fn reload_by_signal(&mut self) {

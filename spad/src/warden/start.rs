@@ -13,6 +13,7 @@ use super::gatehouse::Restarts;
 use super::host::Host;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::stop::Course;
 use super::upkeep::Tables;
 use super::{Counters, Warden, keeper};
 use crate::audit::Audit;
@@ -20,9 +21,10 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError, Ruleset};
+use crate::firewall::{Firewall, FirewallError, Options, Origin, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
+use crate::kept;
 use spa_proto::Reason;
 
 /// Why the daemon did not come up.
@@ -68,8 +70,9 @@ impl Warden {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
         let (firewall, tables) = close(&config, &ruleset)?;
+        kept::note(&config.own_directories(), &ruleset, config.options());
         Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
-            warn!("the protected services are shut all the same; nft delete table inet spad opens them");
+            warn!("the protected services are shut all the same; spad stop --open opens them");
         })
     }
 
@@ -91,7 +94,7 @@ impl Warden {
         let listener = server::bind(&control::socket_path(&config.run_dir))
             .map_err(StartError::system("make the control socket in run-dir"))?;
         let (caller, calls) = mpsc::channel(16);
-        tokio::spawn(server::serve(listener, caller));
+        let serving = tokio::spawn(server::serve(listener, caller));
         let identity = keeper::identity(&config.user);
         let mut warden = Self {
             config_path,
@@ -124,6 +127,8 @@ impl Warden {
             },
             waiting: Vec::new(),
             answer_by: None,
+            serving,
+            course: Course::Running,
         };
         warden.watch_again();
         warden.restore(remembered, now)?;
@@ -174,9 +179,16 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 
 /// Puts the ruleset in force, before anything listens.
 fn close(config: &Config, ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
-    let mut firewall = Firewall::open_with(config.options()).map_err(StartError::Firewall)?;
+    let was_in_force = kept::is_in_force(&config.run_dir);
+    let options = Options { existing: !was_in_force, ..config.options() };
+    let mut firewall = Firewall::open_with(options).map_err(StartError::Firewall)?;
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
+    if was_in_force && installed.origin == Origin::Created {
+        warn!(
+            "somebody has removed our table while spad did not run: connections made since end now"
+        );
+    }
     for warning in installed.warnings {
         warn!(warning, "firewall");
     }
