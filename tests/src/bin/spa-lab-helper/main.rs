@@ -7,6 +7,7 @@ mod connect;
 mod keep;
 mod listen;
 mod send;
+mod storm;
 
 use std::env;
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ fn run(words: &[&str]) -> Result {
         ["ask-udp", to, limit, from] => {
             connect::ask_udp(address(to)?, millis(limit)?, parse(from)?)
         }
+        ["storm", to] => storm::storm(address(to)?),
         ["hammer", to] => connect::hammer(address(to)?),
         ["hold", to] => connect::hold(address(to)?),
         ["listen", "tcp", port] => listen::tcp(parse(port)?),
