@@ -12,12 +12,13 @@ use spa_keys::{cidr, duration};
 use spa_proto::Prefix;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::boot::Closed;
 use crate::config::Config;
 use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{check, gatekeeper, show, warden};
+use crate::{boot, check, gatekeeper, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -130,6 +131,27 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// End the running daemon; what it protects stays shut, grants end in their time
+    #[command(
+        after_help = "A running daemon is asked to end, as by SIGTERM. With --open its table goes as well, \
+        also where no daemon runs: then nothing of it is left in the kernel.\n\nExit codes: 0 done; 1 failed; 3 no \
+        running spad to end (with --open that is no failure)"
+    )]
+    Stop {
+        /// Remove the table too: open to everyone what was shut
+        #[arg(long)]
+        open: bool,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shut what was shut when spad last ran, without grants; for the time before the network is up
+    #[command(
+        after_help = "Needs neither keys nor configuration: the ruleset that was last in force is kept in \
+        state-dir. Connections from before end, but those made through a grant. Does nothing where spad runs, or \
+        has never run.\n\nExit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut"
+    )]
+    Close,
     /// The unprivileged half; started by run, with the channel as standard input
     #[command(hide = true)]
     Gatekeeper {
@@ -169,6 +191,8 @@ pub fn main() -> ExitCode {
             ask(&config, &Request::Rates { service, source, clear }, json)
         }
         Command::Reload { json } => ask(&config, &Request::Reload, json),
+        Command::Stop { open, json } => stop(&config, open, json),
+        Command::Close => close(&config),
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
     };
     done.unwrap_or_else(|failure| {
@@ -226,6 +250,33 @@ fn revocation(client: Option<String>, grant: Option<u64>) -> Request {
         Some(grant) => Request::RevokeGrant { grant },
         None => Request::Revoke { client: client.unwrap_or_default() },
     }
+}
+
+fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
+    let run_dir = Config::directories(path).run;
+    if open {
+        eprintln!("spad: removing table inet spad: it shuts nothing any more");
+    }
+    let answer = if open && !client::is_running(&run_dir) {
+        boot::open(path).map_err(failed)?
+    } else {
+        client::stop(&run_dir, open).map_err(|what| Failure { code: NOT_RUNNING, what })?
+    };
+    if let Answer::Failed(why) = answer {
+        return Err(failed(why));
+    }
+    print(&if json { show::json(&answer) } else { show::text(&answer) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn close(path: &Path) -> Result<ExitCode, Failure> {
+    log();
+    let closed = boot::close(path).map_err(failed)?;
+    if let Closed::Shut { faults, .. } = &closed {
+        faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
+    }
+    print(&format!("{closed}\n"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The unprivileged half: privileges go before the first message is read.

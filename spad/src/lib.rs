@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod bans;
+pub mod boot;
 pub mod capture;
 pub mod check;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod gatekeeper;
 pub mod grants;
 pub mod ipc;
 pub mod journal;
+pub mod kept;
 pub mod policy;
 pub mod privileges;
 pub mod sessions;

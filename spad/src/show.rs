@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Ban, Banned, Chain, Grant, Journal, Rate, Ruleset, Session, Status};
+use crate::control::report::{
+    Ban, Banned, Chain, Grant, Journal, Rate, Ruleset, Session, Status, Stopped,
+};
 use spa_proto::Timestamp;
 
 /// As JSON: the list or object itself.
@@ -24,6 +26,7 @@ pub fn json(answer: &Answer) -> String {
             serde_json::to_string_pretty(&serde_json::json!({ "cleared": count }))
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
+        Answer::Stopped(left) => serde_json::to_string_pretty(left),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
     };
     value.unwrap_or_default() + "\n"
@@ -48,8 +51,33 @@ pub fn text(answer: &Answer) -> String {
         Answer::Rates(list) => rates(list),
         Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
+        Answer::Stopped(left) => stopped(left),
         Answer::Failed(why) => format!("{why}\n"),
     }
+}
+
+fn stopped(left: &Stopped) -> String {
+    let services = match left.services.as_slice() {
+        [] => "what it has shut".to_owned(),
+        services => services.join(", "),
+    };
+    let daemon = if left.was_running { "spad has ended" } else { "no spad is running" };
+    if left.open {
+        return format!(
+            "{daemon}; its table is gone, and nothing of it shuts {services} any more\n"
+        );
+    }
+    let grants = match (left.grants, left.grants_end_in_ms.div_ceil(1000)) {
+        (0, _) => "no grant is in force".to_owned(),
+        (1, seconds) => format!("1 grant ends within {seconds} s"),
+        (count, seconds) => {
+            format!("{count} grants end in their time, the last within {seconds} s")
+        }
+    };
+    format!(
+        "{daemon}; {services}: still shut; {grants}\n\
+         nobody hears knocks, and others can remove the table, until spad runs again\n"
+    )
 }
 
 fn status(status: &Status) -> String {

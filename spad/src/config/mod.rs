@@ -112,6 +112,15 @@ pub struct ServiceConfig {
     pub cut_on_expiry: bool,
 }
 
+/// Where spad keeps what it needs again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directories {
+    /// What must survive a crash of the machine.
+    pub state: PathBuf,
+    /// What must survive a crash of the daemon.
+    pub run: PathBuf,
+}
+
 /// Why a configuration is not used.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -142,6 +151,13 @@ impl Config {
         Ok(parse::run_dir(&read(path)?))
     }
 
+    /// Both directories, likewise; the defaults where the file cannot be read.
+    #[must_use]
+    pub fn directories(path: &Path) -> Directories {
+        let text = read(path).unwrap_or_default();
+        Directories { state: parse::state_dir(&text), run: parse::run_dir(&text) }
+    }
+
     fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
         parse::config(text).map_err(|fault| (fault.line(text), fault.what))
     }
@@ -166,6 +182,12 @@ impl Config {
         }
     }
 
+    /// Its directories.
+    #[must_use]
+    pub fn own_directories(&self) -> Directories {
+        Directories { state: self.state_dir.clone(), run: self.run_dir.clone() }
+    }
+
     /// The ruleset of that.
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
@@ -175,7 +197,7 @@ impl Config {
     /// How the table is to be held.
     #[must_use]
     pub fn options(&self) -> Options {
-        Options { own: self.firewall.own }
+        Options { own: self.firewall.own, ..Options::default() }
     }
 
     /// Whether a grant is still for something that can be granted here.
@@ -204,6 +226,12 @@ impl Config {
                 .any(|ports| ports.protocol == protocol && ports.range.contains(port)),
         };
         self.services.iter().find(named).map(|(name, service)| (*name, service))
+    }
+
+    /// Names of the services that need a knock.
+    pub fn protected(&self) -> impl Iterator<Item = &ServiceName> {
+        let knock = |(_, service): &(_, &ServiceConfig)| service.access == Access::Knock;
+        self.services.iter().filter(knock).map(|(name, _)| name)
     }
 
     /// The ports of a service, as people write them; none if it is not there.
@@ -311,6 +339,12 @@ mod tests {
             assert_eq!(parse::run_dir(text), Path::new("/r"), "{text:?}");
         }
         assert_eq!(parse::run_dir("run-dir = 5\n"), Path::new("/run/spad"));
+        assert_eq!(parse::state_dir("state-dir = \"/s\"\n[service\n"), Path::new("/s"));
+        let default = Config::directories(Path::new("/nowhere"));
+        assert_eq!(
+            (default.state.to_str(), default.run.to_str()),
+            (Some("/var/lib/spad"), Some("/run/spad"))
+        );
     }
 
     #[test]

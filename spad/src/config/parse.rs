@@ -12,6 +12,7 @@ use crate::capture::filter::MAX_INTERFACES;
 use crate::firewall::plan::Ports;
 
 const RUN_DIR: &str = "/run/spad";
+const STATE_DIR: &str = "/var/lib/spad";
 
 pub(super) fn config(text: &str) -> Result<Config, Fault> {
     let parsed = DeTable::parse(text)
@@ -22,7 +23,7 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
         interfaces: top.get("interfaces").map_or(Ok(Interfaces::Any), interfaces)?,
         listen_port: top.get("listen-port").map_or(Ok(62201), port)?,
         keys_dir: directory(top, "keys-dir", "/etc/spad/keys")?,
-        state_dir: directory(top, "state-dir", "/var/lib/spad")?,
+        state_dir: directory(top, "state-dir", STATE_DIR)?,
         run_dir: directory(top, "run-dir", RUN_DIR)?,
         tolerance: top.get("tolerance").map_or(Ok(Tolerance::DEFAULT), tolerance)?,
         trusted: top.get("trusted").map_or(Ok(Vec::new()), |list| each(list, network))?,
@@ -38,8 +39,17 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
 
 /// The run directory, from whatever of the file can be understood.
 pub(super) fn run_dir(text: &str) -> PathBuf {
+    recovered(text, "run-dir", RUN_DIR)
+}
+
+/// The state directory, likewise.
+pub(super) fn state_dir(text: &str) -> PathBuf {
+    recovered(text, "state-dir", STATE_DIR)
+}
+
+fn recovered(text: &str, key: &str, default: &str) -> PathBuf {
     let (parsed, _) = DeTable::parse_recoverable(text);
-    directory(parsed.get_ref(), "run-dir", RUN_DIR).unwrap_or_else(|_| RUN_DIR.into())
+    directory(parsed.get_ref(), key, default).unwrap_or_else(|_| default.into())
 }
 
 /// A UDP service on the knock port could be neither heard nor shut.

@@ -1,14 +1,20 @@
 //! The command line's end of the control socket.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{Answer, Request};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a daemon that has said that it ends may take to do so.
+const END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Asks the spad that runs with this run directory.
 ///
@@ -18,6 +24,45 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Answer, String> {
     let path = super::socket_path(run_dir);
     let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
     exchange(stream, request).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Asks it to end, and waits until it has: whatever it held is free then.
+///
+/// # Errors
+/// As [`ask`], and where it does not end.
+pub fn stop(run_dir: &Path, open: bool) -> Result<Answer, String> {
+    let path = super::socket_path(run_dir);
+    let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
+    let ended = move || -> io::Result<Answer> {
+        let process = peer(&stream)?;
+        let answer = exchange(stream, &Request::Stop { open })?;
+        if matches!(answer, Answer::Stopped(_)) {
+            wait_for_end(&process)?;
+        }
+        Ok(answer)
+    };
+    ended().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Whether a spad runs with this run directory.
+#[must_use]
+pub fn is_running(run_dir: &Path) -> bool {
+    UnixStream::connect(super::socket_path(run_dir)).is_ok()
+}
+
+/// The process at the other end.
+fn peer(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let pid = rustix::net::sockopt::socket_peercred(stream)?.pid;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn wait_for_end(process: &OwnedFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&END))? {
+        0 => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "spad has said that it ends, and goes on"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {

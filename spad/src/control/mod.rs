@@ -65,6 +65,11 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload,
+    /// End.
+    Stop {
+        /// And open to everyone what is shut.
+        open: bool,
+    },
 }
 
 impl Request {
@@ -111,6 +116,8 @@ pub enum Answer {
     Cleared(usize),
     /// To [`Request::Reload`].
     Reloaded,
+    /// To [`Request::Stop`]: what is left.
+    Stopped(report::Stopped),
     /// It was not done, and why.
     Failed(String),
 }

@@ -189,6 +189,21 @@ pub struct Clock {
     pub tolerance_ms: u64,
 }
 
+/// What is left when the daemon has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Whether there was a daemon to end.
+    pub was_running: bool,
+    /// Whether nothing of ours is left in the kernel.
+    pub open: bool,
+    /// The services that it protected, as `ssh (tcp/22)`, where there was one to say so.
+    pub services: Vec<String>,
+    /// How many grants stay in force until their time is over.
+    pub grants: usize,
+    /// Milliseconds until the last of them ends.
+    pub grants_end_in_ms: u64,
+}
+
 /// One process of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {

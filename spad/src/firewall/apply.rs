@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 
 const NFT_TABLE_F_OWNER: u32 = 2;
 const NFT_TABLE_F_PERSIST: u32 = 4;
-const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
+pub(super) const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
 
 /// How to hold the table.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +28,15 @@ pub struct Options {
     /// Own the table (`owner | persist`) where the kernel knows how to. Without,
     /// others can change it, and only [`super::Watch`] tells.
     pub own: bool,
+    /// Let connections live on that are there before the first ruleset. Not
+    /// where a table was in force already and has gone: whoever got in since
+    /// was not meant to.
+    pub existing: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { own: true }
+        Self { own: true, existing: true }
     }
 }
 
@@ -66,8 +70,9 @@ pub struct Installed {
 /// stays shut; grants in it end on time.
 pub struct Firewall {
     pub(super) channel: Channel,
-    own: bool,
-    installed: Option<Snapshot>,
+    pub(super) own: bool,
+    keep_existing: bool,
+    pub(super) installed: Option<Snapshot>,
     /// The sets that hold grants, as installed.
     pub(super) sets: Vec<GrantSet>,
     /// What the next installation bans; `None` for what is banned already.
@@ -96,6 +101,7 @@ impl Firewall {
         Ok(Self {
             channel,
             own: options.own,
+            keep_existing: options.existing,
             installed: None,
             sets: Vec::new(),
             staged: None,
@@ -117,12 +123,12 @@ impl Firewall {
         self.check_ours(before.as_ref())?;
         // Never later: whoever has got in since, by somebody's mistake, is not
         // to be kept.
-        let first = before.is_none() && self.installed.is_none();
+        let first = before.is_none() && self.installed.is_none() && self.keep_existing;
         let mut warnings = Vec::new();
         if first {
             warnings.extend(self.look_for_existing(ruleset));
         }
-        let wanted = self.commit(before.as_ref(), ruleset)?;
+        let wanted = self.commit(|this| this.try_commit(before.as_ref(), ruleset))?;
         if first {
             warnings.extend(self.forget_unlabelled(ruleset));
         }
@@ -134,8 +140,13 @@ impl Firewall {
         self.installed = Some(wanted);
         self.staged = None;
         self.sets.clone_from(&ruleset.grants);
+        self.read_back()?;
+        Ok(report)
+    }
+
+    pub(super) fn read_back(&self) -> Result<(), FirewallError> {
         match self.verify() {
-            Ok(()) => Ok(report),
+            Ok(()) => Ok(()),
             Err(Drift::Changed(differences)) => Err(FirewallError::ReadBack(differences)),
             Err(Drift::Unreadable(why)) => Err(why),
         }
@@ -173,7 +184,7 @@ impl Firewall {
         self.channel.port()
     }
 
-    fn check_ours(&self, before: Option<&Snapshot>) -> Result<(), FirewallError> {
+    pub(super) fn check_ours(&self, before: Option<&Snapshot>) -> Result<(), FirewallError> {
         let Some(before) = before else { return Ok(()) };
         match before.table.owner {
             Some(port) if port != self.channel.port() => Err(FirewallError::OwnedByOther { port }),
@@ -214,15 +225,14 @@ impl Firewall {
 
     /// Commits, falling back to a table without owner where the kernel does not
     /// know owners that persist.
-    fn commit(
+    pub(super) fn commit(
         &mut self,
-        before: Option<&Snapshot>,
-        ruleset: &Ruleset,
+        attempt: impl Fn(&Self) -> Result<Snapshot, FirewallError>,
     ) -> Result<Snapshot, FirewallError> {
-        match self.try_commit(before, ruleset) {
+        match attempt(self) {
             Err(e) if self.own && owner_is_unknown(&e) => {
                 self.own = false;
-                self.try_commit(before, ruleset)
+                attempt(self)
             }
             result => result,
         }

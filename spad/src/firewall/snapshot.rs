@@ -27,6 +27,11 @@ impl Snapshot {
     pub(crate) fn of(ruleset: &Ruleset, flags: u32) -> Result<Self, FirewallError> {
         let mut transaction = Transaction::new();
         transaction.define(ruleset, flags)?;
+        Self::sent(transaction)
+    }
+
+    /// What the kernel will hold when this has been sent to an empty one.
+    pub(crate) fn sent(transaction: Transaction) -> Result<Self, FirewallError> {
         let (bytes, _) = transaction.finish()?;
         let mut snapshot = Self::default();
         for message in wire::messages(&bytes).filter(wire::is_about_us) {

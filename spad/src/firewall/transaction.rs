@@ -31,7 +31,12 @@ pub(crate) enum Subject {
     Set(String),
     Elements(String),
     Chain(String),
-    Rule { chain: String, text: String },
+    Rule {
+        chain: String,
+        text: String,
+    },
+    /// The part of this number of a saved ruleset.
+    Saved(usize),
 }
 
 /// One message of a finished transaction.
@@ -125,6 +130,7 @@ impl fmt::Display for Subject {
             Self::Elements(set) => write!(f, "an element of set '{set}'"),
             Self::Chain(name) => write!(f, "chain '{name}'"),
             Self::Rule { chain, text } => write!(f, "in chain '{chain}' the rule: {text}"),
+            Self::Saved(number) => write!(f, "part {number} of the ruleset that was kept"),
         }
     }
 }

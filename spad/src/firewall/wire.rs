@@ -3,14 +3,15 @@
 use super::error::FirewallError;
 use super::ruleset::TABLE;
 use netlink_packet_core::{
-    NLA_HEADER_SIZE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlasIterator,
+    NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use std::io;
 
+const NETLINK_HEADER_LEN: usize = 16;
 /// Length of the netfilter header behind that of netlink.
 const NETFILTER_HEADER: usize = 4;
 /// In every nftables message the first kind of attribute is the table's name.
@@ -82,6 +83,33 @@ pub(crate) fn nested(value: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let (kind, len) = (nla.kind(), usize::from(nla.length()));
         Some((kind, nla.into_inner().get(NLA_HEADER_SIZE..len)?))
     })
+}
+
+/// The message with zeros between its attributes, where libnftnl leaves what
+/// was in memory before.
+pub(crate) fn tidied(message: Message<'_>) -> Vec<u8> {
+    let mut bytes = message.into_inner().to_vec();
+    if let Some(attributes) = bytes.get_mut(NETLINK_HEADER_LEN + NETFILTER_HEADER..) {
+        tidy(attributes);
+    }
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn tidy(mut attributes: &mut [u8]) {
+    while let [a, b, c, d, ..] = *attributes {
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let aligned = len.next_multiple_of(4).min(attributes.len());
+        let Some((attribute, rest)) = attributes.split_at_mut_checked(aligned) else { return };
+        let Some((value, padding)) = attribute.split_at_mut_checked(len) else { return };
+        padding.fill(0);
+        match value.get_mut(NLA_HEADER_SIZE..) {
+            None => return,
+            Some(value) if u16::from_ne_bytes([c, d]) & NLA_F_NESTED != 0 => tidy(value),
+            Some(_) => {}
+        }
+        attributes = rest;
+    }
 }
 
 /// What the message says.

@@ -16,6 +16,7 @@ use crate::fields::millis;
 use crate::firewall::ruleset::{Chain, Rule, Statement};
 use crate::firewall::{Counted, Element, Terms};
 use crate::grants::Grant;
+use crate::kept;
 use crate::sessions::Session;
 
 /// Why a grant or a connection has ended.
@@ -40,6 +41,7 @@ impl Warden {
             Request::Rates { service, source, clear } => {
                 self.rates(service.as_deref(), source, clear)
             }
+            Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
         // Whoever has hung up does not want it any more.
@@ -123,6 +125,7 @@ impl Warden {
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
+        kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         self.memory.set_tolerance(self.config.tolerance);
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);

@@ -17,6 +17,7 @@ mod post;
 mod rates;
 mod sessions;
 mod start;
+mod stop;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
 
 pub use start::StartError;
+use stop::Course;
 
 /// How often the lease is renewed (protocol §7, rule R3).
 const RENEWAL: Duration = Duration::from_secs(20);
@@ -53,8 +55,10 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
     let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while warden.turn(&mut signals, &mut calls, &mut renewal).await {}
-    info!("ended: protected services stay closed, grants end in their time");
+    while warden.course == Course::Running {
+        warden.turn(&mut signals, &mut calls, &mut renewal).await;
+    }
+    warden.end(calls).await;
     Ok(())
 }
 
@@ -91,6 +95,9 @@ struct Warden {
     counters: Counters,
     waiting: Vec<oneshot::Sender<Answer>>,
     answer_by: Option<Instant>,
+    /// Listens for callers.
+    serving: tokio::task::JoinHandle<()>,
+    course: Course,
 }
 
 /// How often each reason was given.
@@ -120,18 +127,18 @@ impl Signals {
 }
 
 impl Warden {
-    /// Waits for the next thing that happens, and deals with it; false at the end.
+    /// Waits for the next thing that happens, and deals with it.
     async fn turn(
         &mut self,
         signals: &mut Signals,
         calls: &mut mpsc::Receiver<Call>,
         renewal: &mut tokio::time::Interval,
-    ) -> bool {
+    ) {
         let expiry = self.next_expiry();
         tokio::select! {
             biased;
-            _ = signals.terminate.recv() => return false,
-            _ = signals.interrupt.recv() => return false,
+            _ = signals.terminate.recv() => self.course = Course::Ending,
+            _ = signals.interrupt.recv() => self.course = Course::Ending,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
@@ -150,7 +157,6 @@ impl Warden {
             // a revocation does not wait for them.
             message = keeper_next(self.keeper.as_ref()) => self.heard(message),
         }
-        true
     }
 
     fn reload_by_signal(&mut self) {

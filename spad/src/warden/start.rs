@@ -17,6 +17,7 @@ use super::machine::Machine;
 use super::memory::Memory;
 use super::post::Post;
 use super::sessions::Connections;
+use super::stop::Course;
 use super::upkeep::Tables;
 use super::{Counters, Warden};
 use crate::audit::Audit;
@@ -25,9 +26,10 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError, Interval, Ruleset};
+use crate::firewall::{Firewall, FirewallError, Interval, Options, Origin, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
+use crate::kept;
 use crate::privileges;
 use spa_proto::Reason;
 
@@ -83,9 +85,10 @@ impl Warden {
         let bans = Register::open(&config.state_dir, now);
         let intervals = bans.intervals(&config.trusted, now);
         let (firewall, tables) = close(&config, &ruleset, intervals).map_err(without_privileges)?;
+        kept::note(&config.own_directories(), &ruleset, config.options());
         let closed = (firewall, tables, ruleset, bans);
         Self::start_closed(config_path, config, closed).inspect_err(|_| {
-            warn!("the protected services are shut all the same; nft delete table inet spad opens them");
+            warn!("the protected services are shut all the same; spad stop --open opens them");
         })
     }
 
@@ -110,7 +113,7 @@ impl Warden {
         let listener = server::bind(&control::socket_path(&config.run_dir))
             .map_err(StartError::system("make the control socket in run-dir"))?;
         let (caller, calls) = mpsc::channel(16);
-        tokio::spawn(server::serve(listener, caller));
+        let serving = tokio::spawn(server::serve(listener, caller));
         let connections = Connections::new(&config);
         let post = Post::new(&config.user, &config.run_dir)
             .map_err(StartError::system("make an empty directory for the gatekeeper in run-dir"))?;
@@ -147,6 +150,8 @@ impl Warden {
             },
             waiting: Vec::new(),
             answer_by: None,
+            serving,
+            course: Course::Running,
         };
         warden.watch_again();
         warden.restore(&remembered, now)?;
@@ -208,10 +213,17 @@ fn close(
     ruleset: &Ruleset,
     banned: Option<Vec<Interval>>,
 ) -> Result<(Firewall, Tables), StartError> {
-    let mut firewall = Firewall::open_with(config.options()).map_err(StartError::Firewall)?;
+    let was_in_force = kept::is_in_force(&config.run_dir);
+    let options = Options { existing: !was_in_force, ..config.options() };
+    let mut firewall = Firewall::open_with(options).map_err(StartError::Firewall)?;
     banned.into_iter().for_each(|banned| firewall.stage_banned(banned));
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
+    if was_in_force && installed.origin == Origin::Created {
+        warn!(
+            "somebody has removed our table while spad did not run: connections made since end now"
+        );
+    }
     for warning in installed.warnings {
         warn!(warning, "firewall");
     }

@@ -147,7 +147,12 @@ impl Warden {
     pub(super) fn tables_changed(&mut self, events: io::Result<Vec<Event>>) {
         match events {
             Ok(events) if events.is_empty() => {}
-            Ok(_) => self.repair(),
+            Ok(events) => {
+                if events.contains(&Event::Lost) {
+                    info!("others change the packet filter faster than we read: all is looked at");
+                }
+                self.repair();
+            }
             Err(error) => {
                 error!(%error, "the firewall cannot be watched");
                 self.repair();

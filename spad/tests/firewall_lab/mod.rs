@@ -333,7 +333,7 @@ pub fn element_of(service: &str, source: &str) -> Element {
 }
 
 pub fn unowned() -> Options {
-    Options { own: false }
+    Options { own: false, ..Options::default() }
 }
 
 pub fn at(address: &str) -> SocketAddr {

@@ -37,7 +37,7 @@ pub use host::Host;
 pub use link::{Addressing, Interface, Lan, Tunnel};
 pub use namespace::Privilege;
 pub use packet::{Capture, Datagram, Direction, Seen};
-pub use probe::{Hold, Prober, Reach};
+pub use probe::{Hold, Prober, Reach, Storm, Stormed};
 pub use process::{Output, Running};
 pub use programs::program;
 pub use ssh::{Session, SshLogin, Sshd};

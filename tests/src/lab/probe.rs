@@ -75,6 +75,38 @@ impl Prober {
     }
 }
 
+/// Thousands of attempts to connect a second.
+pub struct Storm(Running);
+
+/// What came of a [`Storm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stormed {
+    /// Connections begun.
+    pub tries: u64,
+    /// Those that came through.
+    pub open: u64,
+    /// Time between the first and the last of these.
+    pub gap: Duration,
+    /// Those of them that still gave an echo at the end.
+    pub alive: u64,
+}
+
+impl Storm {
+    /// Ends it.
+    pub fn finish(mut self) -> Result<Stormed> {
+        self.0.close_input();
+        self.0.wait_for("alive ", Duration::from_secs(20))?;
+        self.0.wait(Duration::from_secs(5))?;
+        let text = self.0.stdout();
+        let number = |name: &str| {
+            let mut words = text.split_whitespace().skip_while(|word| *word != name);
+            words.nth(1).unwrap_or_default().parse().doing(format!("{name} of {text}"))
+        };
+        let gap = Duration::from_millis(number("gap")?);
+        Ok(Stormed { tries: number("tries")?, open: number("open")?, gap, alive: number("alive")? })
+    }
+}
+
 impl Host {
     /// Tries to connect by TCP.
     pub fn reach(&self, to: impl Into<SocketAddr>) -> Result<Reach> {
@@ -113,6 +145,21 @@ impl Host {
     /// Connects to an echo service and stays.
     pub fn hold(&self, to: impl Into<SocketAddr>) -> Result<Hold> {
         Ok(Hold(self.start_helper(&["hold", &to.into().to_string()], "connected")?))
+    }
+
+    /// Starts to connect thousands of times a second.
+    pub fn storm(&self, to: impl Into<SocketAddr>) -> Result<Storm> {
+        Ok(Storm(self.start_helper(&["storm", &to.into().to_string()], "ready")?))
+    }
+
+    /// How many TCP connections this host has let in since it was made: the kernel's own count.
+    pub fn passive_opens(&self) -> Result<u64> {
+        let snmp = self.run(["cat", "/proc/net/snmp"])?.ok()?.stdout;
+        let mut tcp = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (tcp.next().unwrap_or_default(), tcp.next().unwrap_or_default());
+        let mut both = names.split(' ').zip(values.split(' '));
+        let found = both.find(|(name, _)| *name == "PassiveOpens");
+        found.map_or("", |(_, value)| value).parse().doing("PassiveOpens of /proc/net/snmp")
     }
 
     /// Starts to connect without pause.

@@ -98,6 +98,15 @@ impl Running {
         kill(self.pid, signal).doing(format!("{signal} to `{}`", self.command))
     }
 
+    /// Lets go on what SIGSTOP has stopped. The entering process has stopped with it.
+    pub fn resume(&self) -> Result {
+        let entered = Pid::from_raw(i32::try_from(self.entered.id())?);
+        for pid in [entered, self.pid] {
+            kill(pid, Signal::SIGCONT).doing(format!("SIGCONT to `{}`", self.command))?;
+        }
+        Ok(())
+    }
+
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.entered.try_wait()?.is_none())

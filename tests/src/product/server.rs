@@ -191,6 +191,15 @@ impl<'host> Server<'host> {
         self.wait()
     }
 
+    /// As after a reboot of its host: no daemon, no table, an empty run directory.
+    pub fn reboot(&mut self) -> Result {
+        if self.running.is_some() {
+            self.kill9()?;
+        }
+        self.host.sh("nft flush ruleset && rm -rf /run/spad")?.ok()?;
+        Ok(())
+    }
+
     /// Kills the daemon with SIGKILL.
     pub fn kill9(&mut self) -> Result {
         self.process()?.signal(Signal::SIGKILL)?;

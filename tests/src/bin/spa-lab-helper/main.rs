@@ -8,6 +8,7 @@ mod keep;
 mod listen;
 mod scan;
 mod send;
+mod storm;
 
 use std::env;
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ fn run(words: &[&str]) -> Result {
         ["ask-udp", to, limit, from] => {
             connect::ask_udp(address(to)?, millis(limit)?, parse(from)?)
         }
+        ["storm", to] => storm::storm(address(to)?),
         ["hammer", to] => connect::hammer(address(to)?),
         ["hold", to] => connect::hold(address(to)?),
         ["scan", pid] => scan::memory(parse(pid)?),

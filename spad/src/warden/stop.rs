@@ -1,0 +1,76 @@
+//! The end: what is left, said before it comes.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::Warden;
+use crate::clock;
+use crate::control::server::Call;
+use crate::control::{Answer, report};
+use crate::fields::millis;
+use crate::kept;
+
+/// How long callers may take to hear their answers.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What becomes of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It goes on.
+    Running,
+    /// It ends, and leaves shut what is shut.
+    Ending,
+    /// It ends, and has left nothing in the kernel.
+    Opened,
+}
+
+impl Warden {
+    /// Ends after this turn. With `open`, the table is gone then; where that
+    /// fails, everything stays as it is.
+    pub(super) fn stop(&mut self, open: bool) -> Answer {
+        let left = self.left_behind(open);
+        if open && let Err(why) = self.remove_table() {
+            return Answer::Failed(why);
+        }
+        self.course = if open { Course::Opened } else { Course::Ending };
+        Answer::Stopped(left)
+    }
+
+    fn remove_table(&mut self) -> Result<(), String> {
+        warn!("opening to everyone what was shut: an administrator wants it so");
+        self.firewall.remove().map_err(|error| error.to_string())?;
+        if let Err(error) = kept::note_open(&self.config.run_dir) {
+            warn!(%error, "connections of now end when spad starts again");
+        }
+        Ok(())
+    }
+
+    fn left_behind(&mut self, open: bool) -> report::Stopped {
+        let now = clock::monotonic();
+        self.ledger.expire(now);
+        let last = self.ledger.iter().map(|grant| grant.ends.since(now)).max();
+        let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
+        report::Stopped {
+            was_running: true,
+            open,
+            services: self.config.protected().map(named).collect(),
+            grants: if open { 0 } else { self.ledger.iter().count() },
+            grants_end_in_ms: if open { 0 } else { millis(last.unwrap_or_default()) },
+        }
+    }
+
+    /// Lets those who have asked hear their answers, and says the last word.
+    pub(super) async fn end(mut self, mut calls: mpsc::Receiver<Call>) {
+        self.keeper = None;
+        self.serving.abort();
+        // Over when the last conversation is.
+        let _ = timeout(LAST_WORDS, async { while calls.recv().await.is_some() {} }).await;
+        match self.course {
+            Course::Opened => info!("ended: nothing is shut any more"),
+            _ => info!("ended: protected services stay closed, grants end in their time"),
+        }
+    }
+}
