@@ -117,9 +117,8 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
     let config = Config::load(path).map_err(failed)?;
     // The ruleset is printed in any case; what is wrong stands beside it.
     print(&config.ruleset().to_string())?;
-    let faults = check::faults(&config);
-    let told = check::notices(&config);
-    told.iter().chain(&faults).for_each(|line| eprintln!("spad: {line}"));
+    let check::Findings { faults, notices } = check::findings(&config, path);
+    notices.iter().chain(&faults).for_each(|line| eprintln!("spad: {line}"));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { FAILED.into() })
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Grant, Journal, Ruleset, Status};
+use crate::control::report::{Foreign, Grant, Journal, Ruleset, Status};
 
 /// As JSON: the list or object itself.
 #[must_use]
@@ -50,6 +50,7 @@ fn status(status: &Status) -> String {
         format!("{hears} on {} for udp/{}{missing}", capture.interfaces.join(", "), capture.port),
     );
     line("ruleset", ruleset(&status.mode, &status.ruleset));
+    foreign(&status.foreign).for_each(|found| line("foreign", found));
     line("journal", journal(&status.journal));
     line("clients", status.clients.to_string());
     status.broken_records.iter().for_each(|broken| line("", format!("NOT USED: {broken}")));
@@ -79,6 +80,10 @@ fn ruleset(mode: &str, ruleset: &Ruleset) -> String {
         format!(", put back {} times", ruleset.repairs)
     };
     format!("{mode}, {state} ({owned}{repairs})")
+}
+
+fn foreign(foreign: &Foreign) -> impl Iterator<Item = String> {
+    foreign.chains.iter().map(ToString::to_string).chain(foreign.notices.iter().cloned())
 }
 
 fn journal(journal: &Journal) -> String {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::firewall::plan::{self, Access, Labels, Mode, Plan, Ports, Target};
-use crate::firewall::{Element, Options, Ruleset, rules};
+use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
 /// What an administrator has written, with the defaults filled in.
@@ -71,6 +71,8 @@ pub struct FirewallConfig {
     pub widths6: Vec<u8>,
     /// Whether a ban holds against a valid knock too.
     pub absolute_bans: bool,
+    /// The chains of others that accept what is granted, in mode `attach`.
+    pub attach: Vec<ChainName>,
 }
 
 impl Default for FirewallConfig {
@@ -85,6 +87,7 @@ impl Default for FirewallConfig {
             widths4: vec![24],
             widths6: vec![64],
             absolute_bans: false,
+            attach: Vec::new(),
         }
     }
 }
@@ -165,6 +168,12 @@ impl Config {
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
         rules::ruleset(&self.plan())
+    }
+
+    /// Where other people's chains are to accept what is granted.
+    #[must_use]
+    pub fn attachment(&self) -> Attachment {
+        Attachment::new(self.firewall.attach.clone(), self.plan())
     }
 
     /// How the table is to be held.

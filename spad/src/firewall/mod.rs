@@ -8,6 +8,8 @@
 //!
 //! [`rules::ruleset`] is pure. [`Firewall`] installs what it returns, and adds
 //! and removes grants; [`Watch`] tells when somebody else has been at it.
+//! `foreign` looks at the chains of others, and puts the one rule of mode
+//! `attach` there.
 
 mod apply;
 mod conntrack;
@@ -16,6 +18,7 @@ mod elements;
 mod encode;
 mod error;
 mod existing;
+mod foreign;
 mod grant_set;
 mod netlink;
 pub mod plan;
@@ -33,6 +36,7 @@ mod wire;
 pub use apply::{Firewall, Installed, Options, Origin};
 pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
+pub use foreign::{AttachError, Attachment, BadChainName, ChainName, Obstacle, Survey};
 pub use grant_set::GrantSet;
 pub use plan::{Mode, Plan};
 pub use ruleset::{PortRange, Ruleset};

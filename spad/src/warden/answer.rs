@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Warden, upkeep};
+use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
 use crate::control::{Answer, Request, report};
@@ -68,9 +69,12 @@ impl Warden {
     pub(super) fn reload(&mut self) -> Result<(), String> {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
+        let not_attachable = |error| check::not_attachable(&self.config_path, &error);
+        self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
         let ruleset = config.ruleset();
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
+        self.attach().map_err(|error| check::not_attachable(&self.config_path, &error))?;
         self.memory.set_tolerance(self.config.tolerance);
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
@@ -119,6 +123,7 @@ impl Warden {
             mode: self.config.firewall.mode.name().into(),
             capture: self.capture(alive),
             ruleset: self.ruleset_report(),
+            foreign: self.foreign(),
             grants: self.grants(),
             clients: self.clients.len(),
             broken_records: self.clients.broken(),
@@ -151,6 +156,7 @@ impl Warden {
 
     fn ruleset_report(&mut self) -> report::Ruleset {
         let fault = self.firewall.verify().err().map(|drift| drift.to_string());
+        let fault = fault.or_else(|| self.attachment_fault());
         let upkeep::Tables { repairs, .. } = self.tables;
         report::Ruleset { in_force: fault.is_none(), owned: self.firewall.owned(), fault, repairs }
     }

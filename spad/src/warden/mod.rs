@@ -5,6 +5,7 @@
 //! is what happens meanwhile, `answer` is the administrator's side.
 
 mod answer;
+mod attach;
 mod clients;
 mod gatehouse;
 mod host;
@@ -50,6 +51,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while warden.turn(&mut signals, &mut calls, &mut renewal).await {}
+    warden.detach();
     info!("ended: protected services stay closed, grants end in their time");
     Ok(())
 }
@@ -73,6 +75,8 @@ struct Warden {
     firewall: Firewall,
     ruleset: Ruleset,
     tables: upkeep::Tables,
+    /// Why our rule is not in all chains that it should be in, as last said.
+    unattached: Option<String>,
     audit: Audit,
     keeper: Option<keeper::Keeper>,
     identity: Option<Identity>,

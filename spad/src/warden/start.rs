@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use spa_keys::{ServerIdentity, Store, StoreError, files};
 use tokio::sync::mpsc;
@@ -16,11 +16,12 @@ use super::memory::Memory;
 use super::upkeep::Tables;
 use super::{Counters, Warden, keeper};
 use crate::audit::Audit;
+use crate::check;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError, Ruleset};
+use crate::firewall::{AttachError, Firewall, FirewallError, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use spa_proto::Reason;
@@ -38,6 +39,8 @@ pub enum StartError {
     Journal(JournalError),
     /// The firewall.
     Firewall(FirewallError),
+    /// The chains of others that `attach` names in this file.
+    Attach(PathBuf, AttachError),
     /// Something else that the system refused.
     System(&'static str, io::Error),
 }
@@ -56,6 +59,7 @@ impl fmt::Display for StartError {
             Self::Directory(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
             Self::Firewall(error) => error.fmt(f),
+            Self::Attach(path, error) => f.write_str(&check::not_attachable(path, error)),
             Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
         }
     }
@@ -67,7 +71,7 @@ impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
-        let (firewall, tables) = close(&config, &ruleset)?;
+        let (firewall, tables) = close(&config, &config_path, &ruleset)?;
         Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
             warn!("the protected services are shut all the same; nft delete table inet spad opens them");
         })
@@ -112,6 +116,7 @@ impl Warden {
             firewall,
             ruleset,
             tables,
+            unattached: None,
             audit: Audit::default(),
             keeper: None,
             identity,
@@ -127,6 +132,8 @@ impl Warden {
         };
         warden.watch_again();
         warden.restore(remembered, now)?;
+        let attached = warden.attach();
+        attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
         warden.start_keeper();
         Ok((warden, calls))
     }
@@ -173,8 +180,14 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 }
 
 /// Puts the ruleset in force, before anything listens.
-fn close(config: &Config, ruleset: &Ruleset) -> Result<(Firewall, Tables), StartError> {
+fn close(
+    config: &Config,
+    path: &Path,
+    ruleset: &Ruleset,
+) -> Result<(Firewall, Tables), StartError> {
     let mut firewall = Firewall::open_with(config.options()).map_err(StartError::Firewall)?;
+    let not_attachable = |error| StartError::Attach(path.to_owned(), error);
+    firewall.attachable(&config.attachment()).map_err(not_attachable)?;
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
     for warning in installed.warnings {

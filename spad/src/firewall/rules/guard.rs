@@ -118,7 +118,7 @@ fn own_connections(plan: &Plan) -> Vec<Rule> {
 
 /// Nothing goes out on a connection that was cut, whoever keeps sending, nor to
 /// a banned source, except on a connection made through a grant.
-fn leaving(plan: &Plan) -> Vec<Rule> {
+pub(super) fn leaving(plan: &Plan) -> Vec<Rule> {
     vec![
         drop([Statement::Labelled(plan.labels.cut)]),
         accept([Statement::Labelled(plan.labels.granted)]),
