@@ -7,7 +7,7 @@ mod firewall_lab;
 use firewall_lab::{Host, isolated, network, plan, service};
 use spad::firewall::plan::{Access, Labels, Target};
 use spad::firewall::ruleset::{Limit, Unit};
-use spad::firewall::{Options, Plan, Protocol, Ruleset, rules};
+use spad::firewall::{Mode, Options, Plan, Protocol, Ruleset, rules};
 use std::fs;
 use std::path::Path;
 
@@ -65,6 +65,13 @@ fn rich() -> Plan {
     }
 }
 
+fn attached() -> Plan {
+    let mut services = rich().services;
+    services.push(service("ssh", Protocol::Tcp, &[(22, 22)]));
+    let trusted = vec![network("10.0.0.0", 8), network("2001:db8:7::", 48)];
+    Plan { mode: Mode::Attach, services, trusted, ..rich() }
+}
+
 /// Compares with a file; with SPAD_BLESS in the environment, writes it.
 fn assert_golden(file: &str, ruleset: &Ruleset) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firewall_golden").join(file);
@@ -90,9 +97,14 @@ fn targets_public_services_and_widths() {
 }
 
 #[test]
+fn attached_to_the_chains_of_others() {
+    assert_golden("attach.nft", &rules::ruleset(&attached()));
+}
+
+#[test]
 fn text_means_what_is_sent() {
     isolated("text_means_what_is_sent", || {
-        for input in [plan(), several(), odd(), rich()] {
+        for input in [plan(), several(), odd(), rich(), attached()] {
             let ruleset = rules::ruleset(&input);
             let (sent, loaded) = (Host::new(), Host::new());
             let _firewall = sent.firewall(Options::default(), &ruleset);
