@@ -334,6 +334,7 @@ fn what_may_drop_a_service_is_found() {
             ("policy accept; iifname != \"lo\" reject", ""),
             ("policy accept; jump mine", "chain mine { ip saddr 192.0.2.1 return\n drop\n }"),
             ("policy accept; goto mine; accept", "chain mine { reject\n }"),
+            ("policy drop; jump mine", "chain mine { ip saddr 192.0.2.1 return\n accept\n }"),
             ("policy accept; tcp dport 22 goto mine", "chain mine { counter\n drop\n }"),
             ("policy drop; goto mine; accept", "chain mine { tcp dport 80 accept\n }"),
         ] {
@@ -437,5 +438,17 @@ fn in_mode_attach_our_rule_counts_and_what_nobody_shuts_is_named() {
         assert_eq!(survey.obstacles, []);
         let open: Vec<_> = survey.unguarded.iter().map(|(s, f)| format!("{s} {f}")).collect();
         assert_eq!(open, ["ssh IPv6"]);
+    });
+}
+
+#[test]
+fn an_orphan_takes_the_ruleset_of_another_mode() {
+    isolated("an_orphan_takes_the_ruleset_of_another_mode", || {
+        let host = Host::new();
+        for plan in [attach_plan(), plan(), attach_plan()] {
+            let (firewall, _) = host.firewall(Options::default(), &rules::ruleset(&plan));
+            assert!(firewall.owned());
+            firewall.verify().expect("no drift");
+        }
     });
 }

@@ -314,6 +314,7 @@ fn start_firewalld(site: &Site) -> Result<Vec<Running>> {
 }
 
 #[test]
+#[ignore = "firewalld, once installed, shuts the machine that it is installed on"]
 fn beside_firewalld() -> Result {
     const TABLE: &str = "inet firewalld";
     let site = Site::new()?;

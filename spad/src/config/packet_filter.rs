@@ -87,3 +87,28 @@ fn widths(
     widths.dedup();
     Ok(widths)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    const SSH: &str = "[service.ssh]\nport = 22\n";
+
+    #[test]
+    fn chains_are_named_in_mode_attach_and_nowhere_else() {
+        let text = format!("[firewall]\nmode = \"attach\"\nattach = [\"ip filter INPUT\"]\n{SSH}");
+        let config = Config::parse(&text).unwrap();
+        assert_eq!(config.firewall.attach, ["ip filter INPUT".parse().unwrap()]);
+        assert_eq!(config.attachment().chains(), config.firewall.attach);
+        for (lines, line, part) in [
+            ("mode = \"attach\"", 2, "attach = ["),
+            ("mode = \"attach\"\nattach = []", 3, "attach = ["),
+            ("mode = \"attach\"\nattach = [\"INPUT\"]", 3, "family"),
+            ("mode = \"attach\"\nattach = [\"inet spad guard\"]", 3, "spad's own"),
+            ("attach = [\"ip filter INPUT\"]", 2, "mode = \"attach\""),
+        ] {
+            let (at, what) = Config::parse(&format!("[firewall]\n{lines}\n{SSH}")).unwrap_err();
+            assert!(at == Some(line) && what.contains(part), "{lines}: line {at:?}: {what}");
+        }
+    }
+}

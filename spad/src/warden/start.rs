@@ -21,7 +21,7 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{AttachError, Firewall, FirewallError, Ruleset};
+use crate::firewall::{AttachError, Firewall, FirewallError, Mode, Ruleset};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use spa_proto::Reason;
@@ -72,8 +72,11 @@ impl Warden {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
         let ruleset = config.ruleset();
         let (firewall, tables) = close(&config, &config_path, &ruleset)?;
+        let shuts = config.firewall.mode != Mode::Attach;
         Self::start_closed(config_path, config, (firewall, tables, ruleset)).inspect_err(|_| {
-            warn!("the protected services are shut all the same; nft delete table inet spad opens them");
+            if shuts {
+                warn!("the protected services are shut all the same; nft delete table inet spad opens them");
+            }
         })
     }
 

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 12] = [
+pub const TOOLS: [(&str, &str); 14] = [
     ("conntrack", "conntrack"),
     ("faketime", "faketime"),
     ("ip", "iproute2"),
+    ("iptables", "iptables"),
     ("nft", "nftables"),
     ("nmap", "nmap"),
     ("nsenter", "util-linux"),
@@ -19,6 +20,7 @@ pub const TOOLS: [(&str, &str); 12] = [
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("ufw", "ufw"),
     ("unshare", "util-linux"),
 ];
 

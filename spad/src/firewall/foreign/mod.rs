@@ -14,6 +14,7 @@ mod error;
 mod name;
 mod packet;
 mod read;
+mod reading;
 mod rule;
 mod survey;
 mod walk;
