@@ -80,7 +80,9 @@ pub fn not_attachable(path: &Path, error: &AttachError) -> String {
 /// # Errors
 /// If they cannot be listed.
 pub fn foreign(firewall: &Firewall, config: &Config) -> Result<report::Foreign, FirewallError> {
-    let Survey { obstacles, unguarded } = firewall.survey(&config.plan())?;
+    let Survey { mut obstacles, unguarded } = firewall.survey(&config.plan())?;
+    // Those have our rule, or will; if they lack it, that is said elsewhere.
+    obstacles.retain(|obstacle| !config.firewall.attach.contains(&obstacle.chain));
     let open = unguarded.iter().map(|(service, family)| {
         format!("no chain of others seems to drop {service} over {family} for those without a grant, and in mode attach spad does not either")
     });
@@ -101,8 +103,7 @@ fn obstacle(obstacle: &Obstacle) -> report::ForeignChain {
 /// How what is granted gets through these chains.
 fn advice(config: &Config, obstacles: &[Obstacle]) -> Option<String> {
     let chains = config.firewall.attach.iter().chain(obstacles.iter().map(|o| &o.chain));
-    let mut chains: Vec<_> = chains.map(|chain| format!("\"{chain}\"")).collect();
-    chains.dedup();
+    let chains: Vec<_> = chains.map(|chain| format!("\"{chain}\"")).collect();
     let line = format!("attach = [{}]", chains.join(", "));
     match config.firewall.mode {
         _ if obstacles.is_empty() => None,

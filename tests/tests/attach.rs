@@ -215,6 +215,8 @@ fn a_chain_that_would_still_drop_is_named_with_what_to_write() -> Result {
     assert_eq!(foreign["chains"][0]["services"][0], "ssh", "{foreign}");
 
     server.configure(&attached_to(&["inet filter input"]))?;
+    let said = server.spad(&["check"])?.ok()?;
+    assert_eq!(said.stderr, "", "nothing to say before it is in force");
     server.spad(&["reload"])?.ok()?;
     let foreign = &server.status()?["foreign"];
     assert_eq!(foreign.to_string(), r#"{"chains":[],"notices":[]}"#);

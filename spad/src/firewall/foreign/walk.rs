@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 /// Chains cannot jump deeper than that.
 const DEPTH: usize = 16;
+
 /// The chains of a table, and what can be asked about its sets.
 pub(super) struct Table<'a> {
     pub(super) chains: HashMap<String, Vec<ForeignRule>>,
