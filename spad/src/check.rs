@@ -7,14 +7,21 @@ use std::path::Path;
 use spa_keys::{ServerIdentity, Store};
 
 use crate::config::{Config, Interfaces};
+use crate::control::report;
+use crate::firewall::{AttachError, Firewall, FirewallError, Mode, Obstacle, Survey};
 use spa_proto::ServiceName;
 
-/// Everything that would keep spad from starting, or a client from being
-/// served, each with what to do.
-#[must_use]
-pub fn faults(config: &Config) -> Vec<String> {
-    let identity = ServerIdentity::load(&config.keys_dir).err().map(|error| error.to_string());
-    identity.into_iter().chain(records(config)).collect()
+/// Where the kernel lists the tables of the old iptables, if it has been used.
+const LEGACY: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
+/// What `spad check` has to say.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What would keep spad from starting, or a client from being served, each
+    /// with what to do.
+    pub faults: Vec<String>,
+    /// What is worth knowing, and no fault.
+    pub notices: Vec<String>,
 }
 
 /// Whether there is a way to the inner hosts that services are sent on to.
@@ -34,13 +41,26 @@ pub fn targets(config: &Config, path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What is worth knowing, and no fault.
+/// Looks at keys, records, interfaces, and at the chains of others.
 #[must_use]
-pub fn notices(config: &Config) -> Vec<String> {
-    [absent(config), forwarding(config)].concat()
+pub fn findings(config: &Config, path: &Path) -> Findings {
+    let identity = ServerIdentity::load(&config.keys_dir).err().map(|error| error.to_string());
+    let mut findings = Findings {
+        faults: identity
+            .into_iter()
+            .chain(records(config))
+            .chain(targets(config, path).err())
+            .collect(),
+        notices: [interfaces(config), forwarding(config)].concat(),
+    };
+    match Firewall::open() {
+        Ok(firewall) => others(&firewall, config, path, &mut findings),
+        Err(error) => findings.notices.extend(report::Foreign::unreadable(&error).notices),
+    }
+    findings
 }
 
-fn absent(config: &Config) -> Vec<String> {
+fn interfaces(config: &Config) -> Vec<String> {
     let Interfaces::Named(names) = &config.interfaces else { return Vec::new() };
     let absent = |name: &&String| nix::net::if_::if_nametoindex(name.as_str()).is_err();
     let notice = |name| {
@@ -93,4 +113,77 @@ fn records(config: &Config) -> Vec<String> {
         Ok(listing) => listing.broken.iter().map(ToString::to_string).collect(),
         Err(error) => vec![error.to_string()],
     }
+}
+
+fn others(firewall: &Firewall, config: &Config, path: &Path, findings: &mut Findings) {
+    if let Err(error) = firewall.attachable(&config.attachment()) {
+        findings.faults.push(not_attachable(path, &error));
+    }
+    match foreign(firewall, config) {
+        Ok(foreign) => {
+            findings.notices.extend(foreign.chains.iter().map(ToString::to_string));
+            findings.notices.extend(foreign.notices);
+        }
+        Err(error) => findings.notices.extend(report::Foreign::unreadable(&error).notices),
+    }
+}
+
+/// The same words wherever it is found out.
+#[must_use]
+pub fn not_attachable(path: &Path, error: &AttachError) -> String {
+    format!("{}: attach in [firewall]: {error}", path.display())
+}
+
+/// What the chains of others would do to the services, and what to do about it.
+///
+/// # Errors
+/// If they cannot be listed.
+pub fn foreign(firewall: &Firewall, config: &Config) -> Result<report::Foreign, FirewallError> {
+    let Survey { mut obstacles, unguarded } = firewall.survey(&config.plan())?;
+    // Those have our rule, or will; if they lack it, that is said elsewhere.
+    obstacles.retain(|obstacle| !config.firewall.attach.contains(&obstacle.chain));
+    let open = unguarded.iter().map(|(service, family)| {
+        format!("no chain of others seems to drop {service} over {family} for those without a grant, and in mode attach spad does not either")
+    });
+    let notices = advice(config, &obstacles).into_iter().chain(open).chain(legacy()).collect();
+    Ok(report::Foreign { chains: obstacles.iter().map(obstacle).collect(), notices })
+}
+
+fn obstacle(obstacle: &Obstacle) -> report::ForeignChain {
+    report::ForeignChain {
+        chain: obstacle.chain.to_string(),
+        hook: obstacle.hook().into(),
+        priority: obstacle.priority,
+        policy: obstacle.policy().into(),
+        services: obstacle.services.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// How what is granted gets through these chains.
+fn advice(config: &Config, obstacles: &[Obstacle]) -> Option<String> {
+    let chains = config.firewall.attach.iter().chain(obstacles.iter().map(|o| &o.chain));
+    let chains: Vec<_> = chains.map(|chain| format!("\"{chain}\"")).collect();
+    let line = format!("attach = [{}]", chains.join(", "));
+    match config.firewall.mode {
+        _ if obstacles.is_empty() => None,
+        Mode::Guard => Some(format!(
+            "for grants to pass these chains, write in [firewall]: mode = \"attach\" and {line}"
+        )),
+        Mode::Attach => Some(format!("for grants to pass them all, write in [firewall]: {line}")),
+        Mode::Managed => Some(
+            "mode managed is meant to be the only ruleset: take the others out of use".to_owned(),
+        ),
+    }
+}
+
+/// The old iptables keeps its rules where nftables cannot see them.
+fn legacy() -> Option<String> {
+    let lists = LEGACY.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    let tables: Vec<_> = lists.iter().flat_map(|list| list.split_whitespace()).collect();
+    (!tables.is_empty()).then(|| {
+        format!(
+            "iptables-legacy has tables ({}), whose rules cannot be seen from here: look with iptables-legacy-save",
+            tables.join(", ")
+        )
+    })
 }

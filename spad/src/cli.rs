@@ -225,10 +225,8 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
     let config = Config::load(path).map_err(failed)?;
     // The ruleset is printed in any case; what is wrong stands beside it.
     print(&config.ruleset().to_string())?;
-    let mut faults = check::faults(&config);
-    faults.extend(check::targets(&config, path).err());
-    let told = check::notices(&config);
-    told.iter().chain(&faults).for_each(|line| eprintln!("spad: {line}"));
+    let check::Findings { faults, notices } = check::findings(&config, path);
+    notices.iter().chain(&faults).for_each(|line| eprintln!("spad: {line}"));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { FAILED.into() })
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::control::Answer;
 use crate::control::report::{
-    Ban, Banned, Chain, Grant, Journal, Rate, Ruleset, Session, Status, Stopped,
+    Ban, Banned, Chain, Foreign, Grant, Journal, Rate, Ruleset, Session, Status, Stopped,
 };
 use spa_proto::Timestamp;
 
@@ -97,6 +97,7 @@ fn status(status: &Status) -> String {
         format!("{hears} on {} for udp/{}{missing}", capture.interfaces.join(", "), capture.port),
     );
     line("ruleset", ruleset(&status.mode, &status.ruleset));
+    foreign(&status.foreign).for_each(|found| line("foreign", found));
     line("journal", journal(&status.journal));
     line("clients", status.clients.to_string());
     status.broken_records.iter().for_each(|broken| line("", format!("NOT USED: {broken}")));
@@ -126,6 +127,10 @@ fn ruleset(mode: &str, ruleset: &Ruleset) -> String {
         format!(", put back {} times", ruleset.repairs)
     };
     format!("{mode}, {state} ({owned}{repairs})")
+}
+
+fn foreign(foreign: &Foreign) -> impl Iterator<Item = String> {
+    foreign.chains.iter().map(ToString::to_string).chain(foreign.notices.iter().cloned())
 }
 
 fn journal(journal: &Journal) -> String {

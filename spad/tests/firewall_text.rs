@@ -103,6 +103,13 @@ fn gateway() -> Plan {
     }
 }
 
+fn attached() -> Plan {
+    let mut services = rich().services;
+    services.push(service("ssh", Protocol::Tcp, &[(22, 22)]));
+    let trusted = vec![network("10.0.0.0", 8), network("2001:db8:7::", 48)];
+    Plan { mode: Mode::Attach, services, trusted, ..rich() }
+}
+
 /// Compares with a file; with SPAD_BLESS in the environment, writes it.
 fn assert_golden(file: &str, ruleset: &Ruleset) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firewall_golden").join(file);
@@ -138,9 +145,14 @@ fn managed_gateway() {
 }
 
 #[test]
+fn attached_to_the_chains_of_others() {
+    assert_golden("attach.nft", &rules::ruleset(&attached()));
+}
+
+#[test]
 fn text_means_what_is_sent() {
     isolated("text_means_what_is_sent", || {
-        for input in [plan(), several(), odd(), rich(), managed(), gateway()] {
+        for input in [plan(), several(), odd(), rich(), managed(), gateway(), attached()] {
             let ruleset = rules::ruleset(&input);
             let (sent, loaded) = (Host::new(), Host::new());
             let _firewall = sent.firewall(Options::default(), &ruleset);

@@ -38,6 +38,7 @@ pub(super) const SERVICE: &[&str] = &[
 
 /// Keys of `[firewall]`.
 pub(super) const FIREWALL: &[&str] = &[
+    "attach",
     "bans",
     "cut-label-bit",
     "grant-destination",

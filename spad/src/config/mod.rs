@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Target};
-use crate::firewall::{Element, Options, Ruleset, rules};
+use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
 use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
@@ -75,6 +75,8 @@ pub struct FirewallConfig {
     pub widths6: Vec<u8>,
     /// Whether a ban holds against a valid knock too.
     pub absolute_bans: bool,
+    /// The chains of others that accept what is granted, in mode `attach`.
+    pub attach: Vec<ChainName>,
 }
 
 impl Default for FirewallConfig {
@@ -89,6 +91,7 @@ impl Default for FirewallConfig {
             widths4: vec![24],
             widths6: vec![64],
             absolute_bans: false,
+            attach: Vec::new(),
         }
     }
 }
@@ -192,6 +195,12 @@ impl Config {
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
         rules::ruleset(&self.plan())
+    }
+
+    /// Where other people's chains are to accept what is granted.
+    #[must_use]
+    pub fn attachment(&self) -> Attachment {
+        Attachment::new(self.firewall.attach.clone(), self.plan())
     }
 
     /// How the table is to be held.

@@ -1,8 +1,11 @@
 //! The shapes of what spad's commands print with `--json`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::firewall::FirewallError;
 
 /// One grant in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +120,8 @@ pub struct Status {
     pub capture: Capture,
     /// Whether the ruleset is in force.
     pub ruleset: Ruleset,
+    /// The chains of others.
+    pub foreign: Foreign,
     /// Who may come in now.
     pub grants: Vec<Grant>,
     /// How many clients there are.
@@ -165,6 +170,50 @@ pub struct Ruleset {
     pub fault: Option<String>,
     /// How often somebody else's change was repaired.
     pub repairs: u64,
+}
+
+/// What chains of others would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Those that may drop what is granted, in the order of their priority.
+    pub chains: Vec<ForeignChain>,
+    /// What to do, and what else is worth knowing about them.
+    pub notices: Vec<String>,
+}
+
+impl Foreign {
+    /// Nothing is known about them, and why.
+    #[must_use]
+    pub fn unreadable(error: &FirewallError) -> Self {
+        let notice = format!("chains of others cannot be looked at: {error}");
+        Self { chains: Vec::new(), notices: vec![notice] }
+    }
+}
+
+/// A base chain that may drop what is granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignChain {
+    /// Family, table and chain: `ip filter INPUT`.
+    pub chain: String,
+    /// Where the kernel calls it: `input` or `forward`.
+    pub hook: String,
+    /// When: lower is earlier.
+    pub priority: i32,
+    /// What becomes of packets that get to its end: `accept` or `drop`.
+    pub policy: String,
+    /// The services that it may drop.
+    pub services: Vec<String>,
+}
+
+impl fmt::Display for ForeignChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { chain, hook, priority, policy, services } = self;
+        let services = services.join(", ");
+        write!(
+            f,
+            "chain '{chain}' (hook {hook}, priority {priority}, policy {policy}) may drop {services}"
+        )
+    }
 }
 
 /// Memory of what was used.

@@ -251,6 +251,9 @@ impl Firewall {
             None => self.existing_elements(ruleset),
             Some(before) => {
                 let replacement = Replacement::between(before, &wanted);
+                if matches!(replacement, Replacement::Parts { .. }) {
+                    self.take_over(before, ruleset, flags)?;
+                }
                 replacement.remove(&mut transaction, ruleset, flags)?;
                 banned = match banned {
                     None => replacement.carried_bans(&self.channel, before)?,
@@ -271,6 +274,22 @@ impl Firewall {
         }
         self.channel.commit(transaction)?;
         Ok(wanted)
+    }
+
+    /// Makes an orphan ours, and wakes up a dormant table, with the rules that it
+    /// has: in one transaction with that the kernel takes no new base chains.
+    fn take_over(
+        &self,
+        before: &Snapshot,
+        ruleset: &Ruleset,
+        flags: u32,
+    ) -> Result<(), FirewallError> {
+        if before.table.flags == flags {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new();
+        transaction.push(Subject::Table, requests::add_table(flags, &ruleset.comment))?;
+        self.channel.commit(transaction)
     }
 
     fn flags(&self, before: Option<&Snapshot>) -> u32 {

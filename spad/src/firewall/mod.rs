@@ -8,6 +8,8 @@
 //!
 //! [`rules::ruleset`] is pure. [`Firewall`] installs what it returns, and adds
 //! and removes grants; [`Watch`] tells when somebody else has been at it.
+//! `foreign` looks at the chains of others, and puts the one rule of mode
+//! `attach` there.
 
 mod apply;
 mod conntrack;
@@ -19,6 +21,7 @@ mod encode;
 mod error;
 mod existing;
 mod flows;
+mod foreign;
 mod grant_set;
 mod intervals;
 mod netlink;
@@ -42,6 +45,7 @@ pub use counters::Counted;
 pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
 pub use flows::{Count, Flow, FlowEvent, FlowWatch, Flows, Traffic, keep_records};
+pub use foreign::{AttachError, Attachment, BadChainName, ChainName, Obstacle, Survey};
 pub use grant_set::GrantSet;
 pub use intervals::Interval;
 pub use plan::{Labels, Mode, Plan};

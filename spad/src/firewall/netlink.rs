@@ -63,6 +63,24 @@ impl Channel {
         }
     }
 
+    /// Asks what the kernel has under one key; `None` if that cannot be asked,
+    /// and an empty list if there is nothing.
+    pub(crate) fn look_up(&self, message: &[u8]) -> Result<Option<Vec<u8>>, FirewallError> {
+        self.answers()?;
+        self.send(message)?;
+        let found = match self.receive(MSG_DONTWAIT) {
+            Ok(datagram) => datagram,
+            Err(e) if e.raw_os_error() == Some(EAGAIN) => return Ok(None),
+            Err(e) => return Err(failed("asking for an element")(e)),
+        };
+        let error = wire::messages(&found).find_map(|m| wire::answer(&m)).and_then(|a| a.error);
+        match error.map(|e| e.raw_os_error()) {
+            None => Ok(Some(found)),
+            Some(Some(ENOENT)) => Ok(Some(Vec::new())),
+            Some(_) => Ok(None),
+        }
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<(), FirewallError> {
         if bytes.len() > SEND_BUFFER {
             let room = bytes.len() * 2;

@@ -54,7 +54,6 @@ impl Replacement {
         let Self::Parts { objects, sets, chains } = self else {
             return transaction.push(Subject::Table, requests::delete_table());
         };
-        // First of all makes an orphan ours, and wakes up a dormant table.
         transaction.push(Subject::Table, requests::add_table(flags, &ruleset.comment))?;
         transaction.push(Subject::Table, requests::delete_rules())?;
         for set in sets {

@@ -231,6 +231,8 @@ pub enum Statement {
     Label(u8),
     /// Gives the packet the bits of this mark, beside those that it has.
     Mark(u32),
+    /// Takes the bits of this mark from the packet.
+    Unmark(u32),
     /// Puts the connection in the care of the helper of this name.
     Help(String),
     /// Writes a line about the packet to the kernel's log, with this in front.

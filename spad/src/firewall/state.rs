@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const NFTA_DYNSET_EXPR: u16 = 7;
 const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_OBJREF_IMM_NAME: u16 = 2;
-/// Kind of the table's comment in its user data.
+/// Kind of the comment in the user data of a table or a rule.
 const UDATA_COMMENT: u8 = 0;
 
 /// A table itself.
@@ -257,8 +257,8 @@ fn plain_expression(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The comment in a table's user data: kind, length, text, NUL.
-fn comment(data: &[u8]) -> Option<String> {
+/// The comment in the user data of a table or a rule: kind, length, text, NUL.
+pub(crate) fn comment(data: &[u8]) -> Option<String> {
     let mut rest = data;
     while let [kind, len, following @ ..] = rest {
         let value = following.get(..usize::from(*len))?;

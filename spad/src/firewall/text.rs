@@ -142,6 +142,7 @@ impl Display for Statement {
             }
             Self::NoMoreThan(limit) => write!(f, "limit rate {limit}"),
             Self::Mark(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
+            Self::Unmark(bits) => write!(f, "meta mark set meta mark & {:#010x}", !bits),
             Self::Help(name) => write!(f, "ct helper set \"{name}\""),
             Self::Log(prefix) => write!(f, "log prefix \"{prefix}\""),
             Self::DestinationNat(to, Some(port)) => {

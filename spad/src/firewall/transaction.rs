@@ -6,7 +6,7 @@ use super::requests;
 use super::ruleset::{Chain, Ruleset, TABLE};
 use super::wire;
 use crate::sys::nft::Serialised;
-use netlink_packet_core::NLM_F_ACK;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND};
 use nftnl::{Batch, MsgType, NlMsg, ProtoFamily, Table};
 use std::fmt;
 
@@ -15,6 +15,8 @@ const PAGE: u32 = 64 * 1024;
 const BEGIN_AND_END: usize = 2;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
+/// Where a netlink message has its flags.
+const FLAGS: std::ops::Range<usize> = 6..8;
 
 /// Messages in the making, and what each is about.
 pub(crate) struct Transaction {
@@ -31,6 +33,8 @@ pub(crate) enum Subject {
     Set(String),
     Elements(String),
     Chain(String),
+    /// Our rule in a chain of others.
+    Attached(String),
     Rule {
         chain: String,
         text: String,
@@ -120,6 +124,22 @@ impl Transaction {
     }
 }
 
+/// The message that puts a rule before all others of its chain; libnftnl's
+/// safe interface only puts them behind.
+pub(crate) fn insertion(rule: &nftnl::Rule<'_>) -> Vec<u8> {
+    let mut batch = Batch::with_page_size(PAGE);
+    batch.add(rule, MsgType::Add);
+    let batch = batch.finalize();
+    let bytes: Vec<u8> = batch.iter().flatten().copied().collect();
+    let mut messages = wire::messages(&bytes)
+        .filter(|m| !matches!(m.message_type(), NFNL_MSG_BATCH_BEGIN | NFNL_MSG_BATCH_END));
+    let Some(message) = messages.next() else { return Vec::new() };
+    let flags = message.flags() & !NLM_F_APPEND;
+    let mut message = message.into_inner().to_vec();
+    message[FLAGS].copy_from_slice(&flags.to_ne_bytes());
+    message
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,6 +149,7 @@ impl fmt::Display for Subject {
             Self::Set(name) => write!(f, "set '{name}'"),
             Self::Elements(set) => write!(f, "an element of set '{set}'"),
             Self::Chain(name) => write!(f, "chain '{name}'"),
+            Self::Attached(chain) => write!(f, "our rule in chain '{chain}'"),
             Self::Rule { chain, text } => write!(f, "in chain '{chain}' the rule: {text}"),
             Self::Saved(number) => write!(f, "part {number} of the ruleset that was kept"),
         }

@@ -3,6 +3,7 @@
 
 use super::apply::Firewall;
 use super::error::FirewallError;
+use super::foreign::{Attachment, TableName, table_of};
 use super::wire::{self, Message};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc::{EAGAIN, EINTR, ENOBUFS};
@@ -27,6 +28,9 @@ pub enum Event {
     /// Elements were added to or removed from one of our sets: compare
     /// [`Firewall::elements`] with the grants.
     Elements,
+    /// Something changed in a table that we are attached to: call
+    /// [`Firewall::attach`].
+    Attached,
     /// Notifications were lost because we did not keep up: do both.
     Lost,
 }
@@ -36,6 +40,8 @@ pub struct Watch {
     socket: Socket,
     /// Whose changes are no news.
     own: u32,
+    /// Tables of others that have a rule of ours.
+    attached: Vec<TableName>,
 }
 
 impl Watch {
@@ -51,7 +57,12 @@ impl Watch {
         socket.set_non_blocking(true).map_err(failed)?;
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         socket.add_membership(NFTABLES_GROUP).map_err(failed)?;
-        Ok(Self { socket, own: firewall.port() })
+        Ok(Self { socket, own: firewall.port(), attached: Vec::new() })
+    }
+
+    /// Listens for changes to these tables of others as well, and to no others.
+    pub fn follow(&mut self, attachment: &Attachment) {
+        self.attached = attachment.chains().iter().map(|chain| chain.table.clone()).collect();
     }
 
     /// What has happened since the last call, each kind once; never blocks.
@@ -77,13 +88,22 @@ impl Watch {
     }
 
     fn event(&self, message: &Message<'_>) -> Option<Event> {
-        if message.port_number() == self.own || !wire::is_about_us(message) {
+        if message.port_number() == self.own {
             return None;
         }
-        match message.message_type() & 0xff {
-            NFT_MSG_NEWSETELEM | NFT_MSG_DELSETELEM => Some(Event::Elements),
-            _ => Some(Event::Ruleset),
+        let elements =
+            matches!(message.message_type() & 0xff, NFT_MSG_NEWSETELEM | NFT_MSG_DELSETELEM);
+        match (wire::is_about_us(message), elements) {
+            (true, true) => Some(Event::Elements),
+            (true, false) => Some(Event::Ruleset),
+            (false, false) if self.is_attached(message) => Some(Event::Attached),
+            (false, _) => None,
         }
+    }
+
+    fn is_attached(&self, message: &Message<'_>) -> bool {
+        let table = (!self.attached.is_empty()).then(|| table_of(message)).flatten();
+        table.is_some_and(|table| self.attached.contains(&table))
     }
 }
 

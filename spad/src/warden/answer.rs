@@ -120,11 +120,14 @@ impl Warden {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
         check::targets(&config, &self.config_path)?;
+        let not_attachable = |error| check::not_attachable(&self.config_path, &error);
+        self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
         let ruleset = config.ruleset();
         self.bans.read_again();
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
+        self.attach().map_err(|error| check::not_attachable(&self.config_path, &error))?;
         kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         self.memory.set_tolerance(self.config.tolerance);
         self.watch_ports();
@@ -175,6 +178,7 @@ impl Warden {
             mode: self.config.firewall.mode.name().into(),
             capture: self.capture(alive),
             ruleset: self.ruleset_report(),
+            foreign: self.foreign(),
             grants: self.grants(),
             clients: self.clients.len(),
             broken_records: self.clients.broken(),
@@ -207,6 +211,7 @@ impl Warden {
 
     fn ruleset_report(&mut self) -> report::Ruleset {
         let fault = self.firewall.verify().err().map(|drift| drift.to_string());
+        let fault = fault.or_else(|| self.attachment_fault());
         let upkeep::Tables { repairs, .. } = self.tables;
         report::Ruleset { in_force: fault.is_none(), owned: self.firewall.owned(), fault, repairs }
     }

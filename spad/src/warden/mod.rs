@@ -5,6 +5,7 @@
 //! is what happens meanwhile, `answer` is the administrator's side.
 
 mod answer;
+mod attach;
 mod bans;
 mod clients;
 mod gatehouse;
@@ -84,6 +85,8 @@ struct Warden {
     ruleset: Ruleset,
     tables: upkeep::Tables,
     bans: bans::Register,
+    /// Why our rule is not in all chains that it should be in, as last said.
+    unattached: Option<String>,
     audit: Audit,
     keeper: Option<keeper::Keeper>,
     post: post::Post,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use spa_keys::{ServerIdentity, Store, StoreError, files};
 use tokio::sync::mpsc;
@@ -26,7 +26,9 @@ use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::firewall::{Firewall, FirewallError, Interval, Options, Origin, Ruleset};
+use crate::firewall::{
+    AttachError, Firewall, FirewallError, Interval, Mode, Options, Origin, Ruleset,
+};
 use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use crate::kept;
@@ -50,6 +52,8 @@ pub enum StartError {
     Privileges(privileges::warden::Missing),
     /// An inner host that cannot be reached.
     Target(String),
+    /// The chains of others that `attach` names in this file.
+    Attach(PathBuf, AttachError),
     /// Something else that the system refused.
     System(&'static str, io::Error),
 }
@@ -70,6 +74,7 @@ impl fmt::Display for StartError {
             Self::Firewall(error) => error.fmt(f),
             Self::Privileges(error) => error.fmt(f),
             Self::Target(what) => f.write_str(what),
+            Self::Attach(path, error) => f.write_str(&check::not_attachable(path, error)),
             Self::System(doing, error) => write!(f, "cannot {doing}: {error}"),
         }
     }
@@ -84,11 +89,15 @@ impl Warden {
         let now = Reading::now();
         let bans = Register::open(&config.state_dir, now);
         let intervals = bans.intervals(&config.trusted, now);
-        let (firewall, tables) = close(&config, &ruleset, intervals).map_err(without_privileges)?;
+        let (firewall, tables) =
+            close(&config, &config_path, &ruleset, intervals).map_err(without_privileges)?;
         kept::note(&config.own_directories(), &ruleset, config.options());
         let closed = (firewall, tables, ruleset, bans);
+        let shuts = config.firewall.mode != Mode::Attach;
         Self::start_closed(config_path, config, closed).inspect_err(|_| {
-            warn!("the protected services are shut all the same; spad stop --open opens them");
+            if shuts {
+                warn!("the protected services are shut all the same; spad stop --open opens them");
+            }
         })
     }
 
@@ -138,6 +147,7 @@ impl Warden {
             ruleset,
             tables,
             bans,
+            unattached: None,
             audit: Audit::default(),
             keeper: None,
             post,
@@ -155,6 +165,8 @@ impl Warden {
         };
         warden.watch_again();
         warden.restore(&remembered, now)?;
+        let attached = warden.attach();
+        attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
         warden.start_keeper();
         Ok((warden, calls))
     }
@@ -210,12 +222,15 @@ fn make_directories(config: &Config) -> Result<(), StartError> {
 /// Puts the ruleset in force, before anything listens.
 fn close(
     config: &Config,
+    path: &Path,
     ruleset: &Ruleset,
     banned: Option<Vec<Interval>>,
 ) -> Result<(Firewall, Tables), StartError> {
     let was_in_force = kept::is_in_force(&config.run_dir);
     let options = Options { existing: !was_in_force, ..config.options() };
     let mut firewall = Firewall::open_with(options).map_err(StartError::Firewall)?;
+    let not_attachable = |error| StartError::Attach(path.to_owned(), error);
+    firewall.attachable(&config.attachment()).map_err(not_attachable)?;
     banned.into_iter().for_each(|banned| firewall.stage_banned(banned));
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
     let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;

@@ -50,7 +50,7 @@ impl Warden {
 
     fn left_behind(&mut self, open: bool) -> report::Stopped {
         let now = clock::monotonic();
-        self.ledger.expire(now);
+        self.expire(now);
         let last = self.ledger.iter().map(|grant| grant.ends.since(now)).max();
         let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
         report::Stopped {
@@ -64,6 +64,7 @@ impl Warden {
 
     /// Lets those who have asked hear their answers, and says the last word.
     pub(super) async fn end(mut self, mut calls: mpsc::Receiver<Call>) {
+        self.detach();
         self.keeper = None;
         self.serving.abort();
         // Over when the last conversation is.

@@ -16,14 +16,14 @@ use tracing::{error, info, warn};
 use super::Warden;
 use super::clients::{Difference, Touched};
 use crate::clock::{self, Reading};
-use crate::firewall::{Drift, Element, Event, Firewall, FirewallError, Watch};
+use crate::firewall::{Attachment, Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
 use crate::ipc::ToGate;
 use crate::journal::{JournalError, LeaseFile};
 use crate::sys::ready;
 
 /// How long after a failed repair the next is tried.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// By how much an element may outlast its grants before it is set right.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -56,6 +56,11 @@ impl Tables {
             .and_then(|fd| ready::register(fd, Interest::READABLE))
             .map_err(|source| FirewallError::Netlink { doing: "watch for changes", source })?;
         Ok(Self { watch, ready, repairs: 0 })
+    }
+
+    /// Whose tables are watched beside ours.
+    pub(super) fn follow(&mut self, attachment: &Attachment) {
+        self.watch.follow(attachment);
     }
 
     pub(super) async fn changed(&mut self) -> io::Result<Vec<Event>> {
@@ -147,6 +152,7 @@ impl Warden {
     pub(super) fn tables_changed(&mut self, events: io::Result<Vec<Event>>) {
         match events {
             Ok(events) if events.is_empty() => {}
+            Ok(events) if events == [Event::Attached] => self.attach_again(),
             Ok(events) => {
                 if events.contains(&Event::Lost) {
                     info!("others change the packet filter faster than we read: all is looked at");
@@ -169,6 +175,7 @@ impl Warden {
         let repaired = repaired.and_then(|()| self.align_elements(clock::monotonic()));
         let repaired = repaired.and_then(|()| self.align_bans());
         self.repair_at = repaired.is_err().then(|| Instant::now() + PAUSE);
+        self.attach_again();
         if let Err(error) = repaired {
             error!(%error, "the firewall could not be put right: tried again");
         }

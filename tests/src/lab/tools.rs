@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 14] = [
+pub const TOOLS: [(&str, &str); 16] = [
     ("conntrack", "conntrack"),
     ("dhclient", "isc-dhcp-client"),
     ("dnsmasq", "dnsmasq-base"),
     ("faketime", "faketime"),
     ("ip", "iproute2"),
+    ("iptables", "iptables"),
     ("nft", "nftables"),
     ("nmap", "nmap"),
     ("nsenter", "util-linux"),
@@ -21,6 +22,7 @@ pub const TOOLS: [(&str, &str); 14] = [
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("ufw", "ufw"),
     ("unshare", "util-linux"),
 ];
 

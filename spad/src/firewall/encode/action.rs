@@ -48,8 +48,16 @@ impl Encoder<'_> {
     }
 
     pub(super) fn mark(&mut self, bits: u32) {
+        self.change_mark(!bits, bits);
+    }
+
+    pub(super) fn unmark(&mut self, bits: u32) {
+        self.change_mark(!bits, 0);
+    }
+
+    fn change_mark(&mut self, keep: u32, set: u32) {
         self.load_meta(NFT_META_MARK, 0);
-        let (keep, set) = ((!bits).to_ne_bytes(), bits.to_ne_bytes());
+        let (keep, set) = (keep.to_ne_bytes(), set.to_ne_bytes());
         self.rule.add_expr(&Bitwise::new(&keep[..], &set[..]));
         let meta = Instruction::new(c"meta")
             .number(sys::NFTNL_EXPR_META_KEY, NFT_META_MARK)

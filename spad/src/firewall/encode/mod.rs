@@ -105,6 +105,7 @@ impl Encoder<'_> {
             Statement::NoMoreThan(limit) => self.no_more_than(*limit),
             Statement::Label(bit) => self.label(*bit),
             Statement::Mark(bits) => self.mark(*bits),
+            Statement::Unmark(bits) => self.unmark(*bits),
             Statement::Help(helper) => self.help(name(helper)?),
             Statement::Log(prefix) => self.log(name(prefix)?),
             Statement::NoTrack => self.rule.add_expr(&Instruction::new(c"notrack")),

@@ -121,7 +121,7 @@ fn own_connections(plan: &Plan) -> Vec<Rule> {
 /// Nothing goes out on a connection that was cut, whoever keeps sending, nor to
 /// a banned source, except on a connection made through a grant, where that is
 /// allowed.
-fn leaving(plan: &Plan) -> Vec<Rule> {
+pub(super) fn leaving(plan: &Plan) -> Vec<Rule> {
     let mut rules = vec![drop([Statement::Labelled(plan.labels.cut)])];
     rules.extend((!plan.absolute_bans).then(|| accept([Statement::Labelled(plan.labels.granted)])));
     rules.push(rule([jump(TO_BANNED)]));

@@ -7,6 +7,7 @@
 //! Attach       x         x                x      x        x                   x
 //! ```
 
+pub(crate) mod attach;
 pub(crate) mod bans;
 mod base;
 mod essentials;
@@ -30,7 +31,7 @@ pub(crate) const MARK: &str = "spad ";
 /// Before conntrack (−200) and whoever else works at "raw".
 const RAW: i32 = -300;
 /// After conntrack, before destination NAT (−100).
-const GUARD: i32 = -150;
+pub(crate) const GUARD: i32 = -150;
 /// Where most people's filters are.
 const FILTER: i32 = 0;
 /// Where destination NAT is done.
@@ -72,7 +73,7 @@ fn sets(plan: &Plan) -> Vec<Set> {
 fn chains(plan: &Plan) -> Vec<Chain> {
     [
         knock::chains(plan.knock_port),
-        guard::chains(plan),
+        deciding(plan),
         granted::chains(plan),
         bans::chains(),
         rates::chains(plan),
@@ -80,6 +81,14 @@ fn chains(plan: &Plan) -> Vec<Chain> {
         managed::chains(plan),
     ]
     .concat()
+}
+
+/// The chains that say who passes.
+fn deciding(plan: &Plan) -> Vec<Chain> {
+    match plan.mode {
+        Mode::Guard | Mode::Managed => guard::chains(plan),
+        Mode::Attach => attach::chains(plan),
+    }
 }
 
 fn existing(plan: &Plan) -> Existing {
