@@ -59,7 +59,10 @@ fn nothing_slips_in_while(site: &Site, happens: impl FnOnce() -> Result) -> Resu
 #[test]
 fn the_storm_finds_an_open_port() -> Result {
     let site = Site::new()?;
-    let stormed = stormed_while(&site, || Ok(sleep(Duration::from_millis(300))))?;
+    let stormed = stormed_while(&site, || {
+        sleep(Duration::from_millis(300));
+        Ok(())
+    })?;
     assert!(stormed.iter().all(|s| s.open > 0 && s.alive > 0), "{stormed:?}");
     Ok(())
 }
