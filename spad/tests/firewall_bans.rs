@@ -216,6 +216,29 @@ fn connections_through_a_grant_are_cut_for_good() {
     });
 }
 
+/// Source NAT may put a forwarded connection on a protected port.
+#[test]
+fn answers_to_what_is_forwarded_are_no_exception() {
+    isolated("answers_to_what_is_forwarded_are_no_exception", || {
+        let net = Net::new();
+        net.server.sh("sysctl -qw net.ipv4.ip_forward=1");
+        net.server.nft("table inet theirs { chain post { type nat hook postrouting priority 100; oifname s2 meta l4proto tcp masquerade to :22\n }\n }\n");
+        let mut firewall = net.server.guarded();
+        let listener =
+            net.stranger.run(|| std::net::TcpListener::bind(("::", 90)).expect("a port"));
+        let near = net.client.spawn(|| TcpStream::connect(at("10.0.2.2:90")).expect("connected"));
+        let mut far = firewall_lab::accept(&listener).expect("a connection");
+        let mut near = near.join().expect("a stream");
+        assert_eq!(far.peer_addr().expect("its peer").port(), 22);
+        near.set_read_timeout(Some(SOON)).expect("a timeout");
+        far.write_all(b"before").expect("into the buffer");
+        assert_eq!(near.read(&mut [0; 16]).expect("forwarded"), 6);
+        firewall.set_banned(&[single("10.0.2.2")]).expect("bans");
+        far.write_all(b"after").expect("into the buffer");
+        assert!(near.read(&mut [0; 16]).is_err(), "nothing from a banned address");
+    });
+}
+
 #[test]
 fn this_host_begins_nothing_to_a_banned_address() {
     isolated("this_host_begins_nothing_to_a_banned_address", || {
