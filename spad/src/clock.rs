@@ -40,15 +40,20 @@ impl Reading {
         Self { wall: wall(), clock: monotonic(), awake: read(ClockId::Monotonic) }
     }
 
+    /// How far the wall clock was set, ahead or back, since `earlier`.
+    #[must_use]
+    pub fn drift(&self, earlier: &Self) -> Duration {
+        let expected = earlier.wall.plus(self.clock.since(earlier.clock));
+        self.wall.since(expected).max(expected.since(self.wall))
+    }
+
     /// Whether the machine was suspended since `earlier`, and its wall clock
     /// does not show just the time that has passed.
     #[must_use]
     pub fn jumped_in_suspend(&self, earlier: &Self) -> bool {
         let passed = self.clock.since(earlier.clock);
         let suspended = passed.saturating_sub(self.awake.saturating_sub(earlier.awake)) > SLACK;
-        let expected = earlier.wall.plus(passed);
-        let off = self.wall.since(expected).max(expected.since(self.wall));
-        suspended && off > SLACK
+        suspended && self.drift(earlier) > SLACK
     }
 }
 
@@ -67,6 +72,19 @@ mod tests {
             wall: Timestamp::from_millis(wall * 1000),
             clock: Monotonic::new(Duration::from_secs(clock)),
             awake: Duration::from_secs(awake),
+        }
+    }
+
+    #[test]
+    fn drift_is_what_was_set_and_not_what_has_passed() {
+        let before = reading(10_000, 100, 100);
+        for (now, seconds) in [
+            (reading(10_060, 160, 160), 0),
+            (reading(10_090, 160, 160), 30),
+            (reading(10_050, 160, 160), 10),
+            (reading(13_660, 3760, 160), 0),
+        ] {
+            assert_eq!(now.drift(&before), Duration::from_secs(seconds), "{now:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use spa_tests::Result;
-use spa_tests::lab::{Host, Running, fail};
+use spa_tests::lab::{Host, Reach, Running, fail};
 use spa_tests::product::{Server, Settings, Site};
 
 /// Limited, both, each by itself.
@@ -100,10 +100,10 @@ fn datagrams_that_begin_a_flow_count_too() -> Result {
         let to = SocketAddr::new(address, NAMES);
         let reach = |port| site.client.reach_udp_from(port, to);
         for port in 7001..=7005 {
-            assert_eq!(reach(port)?, spa_tests::lab::Reach::Open, "{to} from {port}");
+            assert_eq!(reach(port)?, Reach::Open, "{to} from {port}");
         }
-        assert_eq!(reach(7006)?, spa_tests::lab::Reach::Filtered, "{to}, the sixth flow");
-        assert_eq!(reach(7001)?, spa_tests::lab::Reach::Open, "{to}, one from before");
+        assert_eq!(reach(7006)?, Reach::Filtered, "{to}, the sixth flow");
+        assert_eq!(reach(7001)?, Reach::Open, "{to}, one from before");
     }
     Ok(())
 }
@@ -137,9 +137,9 @@ fn notrack_of_others_is_no_way_around() -> Result {
         use_up(&site.client, (address, WEB).into())?;
         let to = SocketAddr::new(address, NAMES);
         for n in 1..=5 {
-            assert_eq!(site.client.reach_udp(to)?, spa_tests::lab::Reach::Open, "{to}, {n}");
+            assert_eq!(site.client.reach_udp(to)?, Reach::Open, "{to}, {n}");
         }
-        assert_eq!(site.client.reach_udp(to)?, spa_tests::lab::Reach::Filtered, "{to}");
+        assert_eq!(site.client.reach_udp(to)?, Reach::Filtered, "{to}");
     }
     Ok(())
 }

@@ -114,12 +114,6 @@ impl Register {
         self.unsaved = written.is_err();
         written
     }
-
-    /// Whether somebody has set the wall clock since the kernel was told.
-    fn is_clock_off(&self, now: Reading) -> bool {
-        let expected = self.told.wall.plus(now.clock.since(self.told.clock));
-        now.wall.since(expected).max(expected.since(now.wall)) > SLACK
-    }
 }
 
 impl Warden {
@@ -243,7 +237,7 @@ impl Warden {
     /// Every 20 seconds.
     pub(super) fn look_after_bans(&mut self, now: Reading) {
         self.expire_bans(now);
-        if self.bans.is_clock_off(now) {
+        if now.drift(&self.bans.told) > SLACK {
             info!("the clock was set: bans end by the new time");
             if let Err(error) = self.tell_bans(now) {
                 error!(%error, "the bans could not be set right: tried again");

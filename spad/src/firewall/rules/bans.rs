@@ -17,8 +17,8 @@ pub(super) const TO_BANNED: &str = "to_banned";
 /// ICMPv6 types: who has this address, and I have.
 const NEIGHBOUR_DISCOVERY: [u8; 2] = [135, 136];
 
-/// Each interval takes two.
-const SIZE: u32 = 131_072;
+/// Room for the most bans, each in two by another within it, with two ends.
+const SIZE: u32 = 262_144;
 
 pub(super) fn sets() -> [Set; 2] {
     let set = |name: &str, address| Set {
