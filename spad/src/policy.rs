@@ -152,7 +152,7 @@ fn approve(
     if !record.services.contains(&name) {
         return Err(Reason::ServiceNotAllowed);
     }
-    if !reachable(service, ends.source) {
+    if !service.serves(ends.source) {
         return Err(Reason::NotGrantable);
     }
     let terms = terms(request.mode, record, service)?;
@@ -161,13 +161,6 @@ fn approve(
     let lasts = left.map_or(lasts, |left| lasts.min(left));
     let Ends { source, destination } = ends;
     Ok(Approved { element: Element { service: name, source, destination, terms }, lasts })
-}
-
-/// Where an inner host has an address of one family alone, a source of the other
-/// would be let in to this host.
-fn reachable(service: &ServiceConfig, source: Prefix) -> bool {
-    let v4 = source.address().is_ipv4();
-    service.target.is_none_or(|target| target.addresses().any(|inner| inner.is_ipv4() == v4))
 }
 
 /// As asked for; else as the service has it, or where the record does not allow

@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use spa_proto::Prefix;
 use spad::firewall::plan::Labels;
 use spad::firewall::{Element, Firewall, Options, Plan, Protocol, Terms, rules};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -43,7 +43,7 @@ fn wide(element: Element, len: u8) -> Element {
 }
 
 fn give(firewall: &mut Firewall, element: &Element) {
-    firewall.grant(element, MINUTE).expect("a grant");
+    firewall.grant(element, 10 * MINUTE).expect("a grant");
 }
 
 /// Shuts what `plan` says on the server of `net`.
@@ -464,5 +464,46 @@ fn our_bits_are_the_configured_ones() {
             give(&mut firewall, &element(client));
             assert!(net.client.reaches(to(server, 22)));
         }
+    });
+}
+
+// Many
+
+const MANY: u32 = 50_000;
+/// How many are timed.
+const SAMPLE: u32 = 2000;
+
+fn source(number: u32) -> Element {
+    element(&Ipv4Addr::from(0x0b00_0000 + number).to_string())
+}
+
+/// What adding one grant costs as a rule: the median over some.
+fn median_cost(firewall: &mut Firewall, first: u32) -> Duration {
+    let cost = |number| {
+        let began = Instant::now();
+        give(firewall, &source(number));
+        began.elapsed()
+    };
+    let mut costs: Vec<_> = (first..first + SAMPLE).map(cost).collect();
+    costs.sort_unstable();
+    costs[costs.len() / 2]
+}
+
+#[test]
+fn a_grant_costs_the_same_among_fifty_thousand() {
+    isolated("a_grant_costs_the_same_among_fifty_thousand", || {
+        let host = Host::new();
+        let mut firewall = host.guarded();
+        let alone = median_cost(&mut firewall, 0);
+        (SAMPLE..MANY).for_each(|number| give(&mut firewall, &source(number)));
+        let among = median_cost(&mut firewall, MANY);
+        let began = Instant::now();
+        let listed = firewall.elements().expect("elements").len();
+        println!(
+            "one more: {alone:?} with none, {among:?} with {MANY}; listed in {:?}",
+            began.elapsed()
+        );
+        assert_eq!(listed, (MANY + SAMPLE) as usize);
+        assert!(among < 2 * alone, "{among:?} against {alone:?}");
     });
 }

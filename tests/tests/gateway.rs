@@ -195,3 +195,25 @@ fn forwarding_that_is_off_is_said() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn a_target_of_one_family_is_not_granted_to_the_other() -> Result {
+    let net = Net::new(Addressing::PRIVATE)?;
+    let _echoes = (net.inner.echo_tcp(8443)?, net.gateway.echo_tcp(443)?);
+    let both = "[service.nas]\nport = 443\ntarget = [\"10.0.1.2:8443\", \"[fd00:0:1::2]:8443\"]\n";
+    let server = net.spad(both)?;
+    let alice = net.client(&server)?;
+    let v6 = net.gateway.v6()?;
+    net.client.set_name(SERVER_NAME, &[v6])?;
+    net.inner.route_via(&"fd00:0:1::1".parse()?)?;
+    knock(&server, &alice, &["--ttl", "5m"])?;
+    assert!(net.client.connects((v6, 443))?, "both families");
+
+    server.configure(&net.settings("[service.nas]\nport = 443\ntarget = \"10.0.1.2:8443\"\n"))?;
+    server.spad(&["reload"])?.ok()?;
+    assert_eq!(server.grants()?, [], "its target is gone");
+    alice.knock(&[])?.ok()?;
+    server.wait_for_counter("not-grantable", 1)?;
+    assert!(!net.client.connects((v6, 443))?, "not to the gateway's own port either");
+    Ok(())
+}

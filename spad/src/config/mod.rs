@@ -115,6 +115,16 @@ pub struct ServiceConfig {
     pub cut_on_expiry: bool,
 }
 
+impl ServiceConfig {
+    /// Whether sources of this family get where they should: where an inner host
+    /// has an address of the other one alone, they would be let in to this host.
+    #[must_use]
+    pub fn serves(&self, source: Prefix) -> bool {
+        let v4 = source.address().is_ipv4();
+        self.target.is_none_or(|target| target.addresses().any(|inner| inner.is_ipv4() == v4))
+    }
+}
+
 /// Where spad keeps what it needs again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
@@ -212,14 +222,15 @@ impl Config {
     /// Whether a grant is still for something that can be granted here.
     #[must_use]
     pub fn offers(&self, element: &Element) -> bool {
-        let knock = self.services.get(&element.service).map(|service| service.access);
         let (source, firewall) = (element.source, &self.firewall);
+        let protected =
+            |service: &ServiceConfig| service.access == Access::Knock && service.serves(source);
         let width = source.prefix_len();
         let known = match source.address().is_ipv4() {
             true => width == 32 || firewall.widths4.contains(&width),
             false => width == 128 || firewall.widths6.contains(&width),
         };
-        knock == Some(Access::Knock)
+        self.services.get(&element.service).is_some_and(protected)
             && known
             && element.destination.is_some() == firewall.destination
     }

@@ -99,8 +99,12 @@ impl Warden {
         let lasts = grant.ends.since(present).max(self.ledger.remaining(&element, present));
         if let Err(error) = self.firewall.grant(&element, lasts) {
             self.memory.note_ended(std::slice::from_ref(&grant), &self.ledger);
-            warn!(%error, client = %record.name, "the firewall did not take a grant");
-            return Err(refusal(&error));
+            let reason = refusal(&error);
+            // A full set is told by the audit, which does not repeat itself.
+            if reason != Reason::Full {
+                warn!(%error, client = %record.name, "the firewall did not take a grant");
+            }
+            return Err(reason);
         }
         let ports = self.config.ports(&element.service);
         self.audit.granted(&grant, &ports, knock.arrival(), now.clock, enrolled);

@@ -1,0 +1,207 @@
+//! Many grants, full sets, and floods of junk.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant, SystemTime};
+
+use spa_keys::{AddressRule, Modes, NewClient, Store, Token, Widest};
+use spa_proto::{
+    Address, ClientKeys, Credentials, Entropy, Kind, Mode, Request, Services, SigningKey,
+    Timestamp, seal,
+};
+use spa_tests::Result;
+use spa_tests::lab::{Datagram, LabError};
+use spa_tests::product::{KNOCK_PORT, SERVER_NAME, Server, Service, Settings, Site};
+use spa_tests::wait::until;
+
+/// How many grants are made, a multiple of [`BURST`]; with 50000 use `--release`.
+fn many() -> u32 {
+    std::env::var("SPA_MANY_GRANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+}
+
+/// For what takes a while on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Knocks of one client that are let through without a pause.
+const BURST: u32 = 20;
+
+/// A client that knocks for whatever address it is told.
+struct Knocker(Credentials);
+
+impl Knocker {
+    fn new(server: &Server, number: u32) -> Result<Self> {
+        let mut seed = [7; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        let signing = SigningKey::from_seed(&seed);
+        let new = NewClient {
+            name: format!("c{number}").parse()?,
+            services: vec!["ssh".parse()?],
+            ttl: None,
+            max_ttl: None,
+            expires: None,
+            sources: vec![],
+            address: AddressRule::This,
+            modes: Modes::ALL,
+            widest: Widest::ADDRESS,
+            key: Some(signing.verifying_key()),
+        };
+        let token = Store::open(&server.dir().join("keys")).add(new, now())?;
+        let Token { server, cloak, kid, psk, .. } = token;
+        let keys = ClientKeys::derive(&psk, &server, &kid);
+        Ok(Self(Credentials { server, kid, cloak, keys, signing }))
+    }
+
+    /// A knock for `source`; `number` makes it another one than those before.
+    fn knock(&self, source: Ipv4Addr, to: SocketAddr, number: u32) -> Result<Datagram> {
+        let request = Request {
+            kind: Kind::Knock,
+            mode: Mode::Default,
+            address: Address::Explicit(source.into()),
+            width: None,
+            seconds: NonZeroU32::new(3600),
+            services: Services::new(["ssh".parse()?])
+                .ok_or_else(|| LabError::new("no services"))?,
+        };
+        let mut entropy = [9; 32];
+        entropy[..4].copy_from_slice(&number.to_be_bytes());
+        let time = now().plus(Duration::from_millis(number.into()));
+        let sealed = seal(&self.0, &request, time, &Entropy::from_bytes(entropy))
+            .map_err(|error| LabError::new(format!("sealing: {error:?}")))?;
+        Ok(Datagram { from: to, to, payload: sealed.to_vec() })
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or_default())
+}
+
+/// Knocks for so many addresses, and waits until all of them are granted.
+fn fill(site: &Site, server: &Server, grants: u32) -> Result {
+    let known = clients(server)?;
+    let knockers =
+        (0..grants / BURST).map(|n| Knocker::new(server, n)).collect::<Result<Vec<_>>>()?;
+    until("the daemon knows them", LONG, || Ok(clients(server)? == known + knockers.len() as u64))?;
+    let mut numbers = 0..;
+    for knockers in knockers.chunks(25) {
+        let before = server.counter("granted")?;
+        let knocks = knocks(site, knockers, &mut numbers)?;
+        site.client.send_udp(&knocks)?;
+        let granted = before + knocks.len() as u64;
+        until("they are granted", LONG, || Ok(server.counter("granted")? == granted))?;
+    }
+    Ok(())
+}
+
+fn clients(server: &Server) -> Result<u64> {
+    Ok(server.status()?["clients"].as_u64().unwrap_or_default())
+}
+
+/// As many of each as are let through at once, each for another address.
+fn knocks(
+    site: &Site,
+    knockers: &[Knocker],
+    numbers: &mut impl Iterator<Item = u32>,
+) -> Result<Vec<Datagram>> {
+    let to = SocketAddr::new(site.address(), KNOCK_PORT);
+    let all = knockers.iter().flat_map(|knocker| (0..BURST).map(move |time| (knocker, time)));
+    let source = |number| Ipv4Addr::from(FIRST_SOURCE + number);
+    all.zip(numbers).map(|((one, time), number)| one.knock(source(number), to, time)).collect()
+}
+
+/// 11.0.0.1, which nobody has here.
+const FIRST_SOURCE: u32 = 0x0b00_0001;
+
+fn an_hour(more: &str) -> Settings {
+    let ssh = Service { ttl: "1h", max_ttl: "1h", ..Service::SSH };
+    Settings { more: more.into(), ..Settings::with_services(&[ssh]) }
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    let done = work()?;
+    println!("{what}: {:?}", began.elapsed());
+    Ok(done)
+}
+
+#[test]
+fn many_grants_are_listed_and_survive_the_daemon() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad_with(&an_hour(""))?;
+    let alice = site.client(&server, "alice")?;
+    timed("the first knock, granted and used", || site.open(&server, &alice, &[]))?;
+    let grants = many();
+    timed(&format!("{grants} more"), || fill(&site, &server, grants))?;
+    for _ in 0..5 {
+        timed("spad grants --json", || server.spad(&["grants", "--json"])?.ok())?;
+    }
+    assert_eq!(server.grants()?.len() as u64, u64::from(grants) + 1);
+    timed("revoking one", || server.spad(&["revoke", "alice"])?.ok())?;
+    timed("one more, granted and used", || site.open(&server, &alice, &[]))?;
+    server.kill9()?;
+    timed("started again with all of them", || server.start())?;
+    assert_eq!(server.grants()?.len() as u64, u64::from(grants) + 1);
+    assert!(site.reaches(&site.client, 22)? && !site.reaches(&site.stranger, 22)?);
+    Ok(())
+}
+
+#[test]
+fn a_full_set_refuses_and_leaves_the_others() -> Result {
+    let site = Site::new()?;
+    let server = site.spad_with(&an_hour("[firewall]\nmax-grants = 2\n"))?;
+    let clients = ["alice", "bob", "carol"].map(|name| site.client(&server, name));
+    let [alice, bob, carol] = clients;
+    let (alice, bob, carol) = (alice?, bob?, carol?);
+    site.grant(&server, &alice, &["--source", "10.0.0.51"])?;
+    site.grant(&server, &bob, &["--source", "10.0.0.52"])?;
+    for _ in 0..3 {
+        site.refused(&server, &carol, &[], "full")?;
+    }
+    assert!(!site.reaches(&site.client, 22)?, "refused");
+    let told = server.log().lines().filter(|line| line.contains("full")).count();
+    assert_eq!(told, 1, "once: {}", server.log());
+    let sources: Vec<_> = server.grants()?.into_iter().map(|grant| grant.source).collect();
+    assert_eq!(sources, [51, 52].map(|n| IpAddr::from([10, 0, 0, n])), "untouched");
+
+    site.grant(&server, &alice, &["--source", "10.0.0.51"])?;
+    server.spad(&["revoke", "bob"])?.ok()?;
+    site.open(&server, &carol, &[])?;
+    Ok(())
+}
+
+/// Counts what could be an answer.
+const ANSWERS: &str = "table inet answers { chain in { type filter hook input priority 0;
+    icmp type destination-unreachable counter
+    icmpv6 type destination-unreachable counter
+    udp sport 1-65535 counter
+}
+}
+";
+
+#[test]
+fn junk_and_knocks_leave_no_entry_and_get_no_answer() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    for host in [&site.stranger, &site.client] {
+        host.nft(ANSWERS)?.ok()?;
+    }
+    let before = site.server.conntrack_count()?;
+    for (seed, address) in (1..).zip([site.server.v4()?, site.server.v6()?]) {
+        site.stranger.send_junk((address, KNOCK_PORT).into(), 50_000, seed)?;
+        site.client.set_name(SERVER_NAME, &[address])?;
+        site.grant(&server, &alice, &[])?;
+        site.refused(&server, &alice, &["--service", "web"], "unknown-service")?;
+    }
+    assert_eq!(site.server.conntrack_count()?, before, "no entry");
+    for host in [&site.stranger, &site.client] {
+        let counters = host.run(["nft", "list", "table", "inet", "answers"])?.ok()?.stdout;
+        assert_eq!(counters.matches("packets 0 bytes 0").count(), 3, "{counters}");
+    }
+    println!("knock-sized junk that the daemon saw: {}", server.counter("unknown-client")?);
+
+    // The control: a port that nobody drops.
+    site.stranger.send_junk((site.server.v4()?, KNOCK_PORT + 1).into(), 10, 1)?;
+    assert!(site.server.conntrack_count()? > before, "conntrack is at work");
+    Ok(())
+}
