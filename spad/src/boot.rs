@@ -119,7 +119,11 @@ fn configured(path: &Path) -> Result<Saved, String> {
 /// # Errors
 /// Where it is not ours, or the kernel refuses.
 pub fn open(config: &Path) -> Result<Answer, String> {
-    let removed = Firewall::open().and_then(|mut firewall| firewall.remove());
+    let removed = Firewall::open().and_then(|mut firewall| {
+        // Of mode attach there may be a rule in other people's chains.
+        firewall.detach(&[])?;
+        firewall.remove()
+    });
     removed.map_err(|error| error.to_string())?;
     kept::note_open(&Config::directories(config).run).map_err(|error| error.to_string())?;
     Ok(Answer::Stopped(Stopped { was_running: false, open: true, ..Stopped::default() }))

@@ -141,6 +141,22 @@ fn a_dead_daemon_opens_nothing_and_the_next_one_takes_over() -> Result {
 }
 
 #[test]
+fn nothing_of_ours_is_left_once_it_is_stopped_for_good() -> Result {
+    for dies in [false, true] {
+        let site = by_hand(Addressing::PRIVATE)?;
+        let before = site.server.sh("nft -s list ruleset")?.ok()?.stdout;
+        let mut server = site.spad_with(&attached_to(&["inet filter input"]))?;
+        assert_eq!(rules_of_ours(&site.server, "inet filter")?, 1);
+        if dies {
+            server.kill9()?;
+        }
+        server.spad(&["stop", "--open"])?.ok()?;
+        assert_eq!(site.server.sh("nft -s list ruleset")?.ok()?.stdout, before, "killed: {dies}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_mode_changes_while_the_daemon_runs() -> Result {
     let site = by_hand(Addressing::PRIVATE)?;
     let before = listed(&site.server, "inet filter")?;

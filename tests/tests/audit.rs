@@ -18,13 +18,14 @@ fn an_accepted_knock_is_one_line_with_who_what_and_for_how_long() -> Result {
     let alice = site.client(&server, "alice")?;
     site.open(&server, &alice, &["--ttl", "17s"])?;
     let source = site.client.v4()?.to_string();
-    until("the line is there", SOON, || Ok(!lines(&server, &["alice", &source]).is_empty()))?;
-    let found = lines(&server, &["alice", &source]);
+    let accepted = ["knock accepted", "alice", source.as_str()];
+    until("the line is there", SOON, || Ok(!lines(&server, &accepted).is_empty()))?;
+    let found = lines(&server, &accepted);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("ssh") && found[0].contains("17"), "{found:?}");
 
     site.open(&server, &alice, &["--ttl", "18s"])?;
-    until("another line", SOON, || Ok(lines(&server, &["alice", &source]).len() == 2))?;
+    until("another line", SOON, || Ok(lines(&server, &accepted).len() == 2))?;
     Ok(())
 }
 

@@ -15,6 +15,10 @@ use spa_tests::wait::{SOON, until};
 const WEB: u16 = 8080;
 const FAMILIES: [Addressing; 2] = [Addressing::V4_ONLY, Addressing::V6_ONLY];
 
+/// Somebody else's chain, which drops nothing.
+const FOREIGN: &str =
+    "table inet filter { chain input { type filter hook input priority 0; policy accept; }; }\n";
+
 fn in_mode(mode: &str, more: &str) -> Settings {
     let web = format!("[service.web]\nport = {WEB}\npublic = true\n");
     let more = format!("[firewall]\nmode = \"{mode}\"\n{more}{web}");
@@ -53,10 +57,12 @@ fn reaches_web(site: &Site, from: &Host) -> Result<bool> {
 #[test]
 fn a_banned_address_is_shut_out_and_its_connections_carry_nothing_more() -> Result {
     for addressing in FAMILIES {
-        for mode in ["guard", "managed"] {
+        for mode in ["guard", "managed", "attach"] {
             let site = Site::with(addressing)?;
             let _web = web(&site)?;
-            let server = site.spad_with(&in_mode(mode, ""))?;
+            let more = if mode == "attach" { "attach = [\"inet filter input\"]\n" } else { "" };
+            site.server.nft(FOREIGN)?.ok()?;
+            let server = site.spad_with(&in_mode(mode, more))?;
             let client = address(&site.client);
             let mut open = site.client.hold((site.address(), WEB))?;
             let mut others = site.stranger.hold((site.address(), WEB))?;

@@ -98,7 +98,7 @@ fn never_open_while_the_configuration_changes() -> Result {
             Settings::with_services(&[Service::SSH, web]),
             with("[firewall]\nmax-grants = 100\n"),
             with("[firewall]\nmode = \"managed\"\n"),
-            with("[firewall]\nlabel-bit = 50\ncut-label-bit = 51\ngrant-destination = \"any\"\n"),
+            with("[firewall]\nwidths-ipv4 = [28, 20]\ngrant-destination = \"any\"\n"),
             with("[service.all]\nports = [\"1000-2000\", \"3000\"]\n"),
             Settings::default(),
         ] {
