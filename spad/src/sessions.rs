@@ -6,13 +6,13 @@
 //! wants to be told apart there asks for a bound grant.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use spa_keys::ClientName;
 use spa_proto::{Kid, Protocol, Service, ServiceName, Timestamp};
 
 use crate::config::Config;
-use crate::firewall::{Element, Flow};
+use crate::firewall::{Element, Flow, GrantSet};
 use crate::grants::{Grant, Ledger};
 
 /// A connection's ends, as its client wrote them.
@@ -102,24 +102,30 @@ impl Sessions {
 
 /// The grant that let a connection in, of those in `ledger`, and whether it has
 /// been taken back since; `None` for one that this host has opened itself.
+/// `sets` are those in force, in the order of the rules.
 #[must_use]
-pub fn grant_of<'a>(ledger: &'a Ledger, config: &Config, flow: &Flow) -> Option<(&'a Grant, bool)> {
+pub fn grant_of<'a>(
+    ledger: &'a Ledger,
+    config: &Config,
+    sets: &[GrantSet],
+    flow: &Flow,
+) -> Option<(&'a Grant, bool)> {
     // Where somebody redirects another port to the service, it is the second net
     // that has let the connection in, by the address and port behind.
     let ways = [flow.destination, flow.reply_source];
-    let elements: Vec<_> = ways.into_iter().flat_map(|to| elements(config, flow, to)).collect();
+    let elements: Vec<_> =
+        ways.into_iter().flat_map(|to| elements(config, sets, flow, to)).collect();
     let in_force = elements.iter().find_map(|element| last_to_knock(ledger, element));
     let past = || elements.iter().find_map(|element| ledger.past_holder(element));
     in_force.map(|grant| (grant, false)).or_else(past)
 }
 
-/// The elements that let such a connection in, in the order of the rules.
-fn elements(config: &Config, flow: &Flow, to: SocketAddr) -> Vec<Element> {
+/// The elements that let such a connection in.
+fn elements(config: &Config, sets: &[GrantSet], flow: &Flow, to: SocketAddr) -> Vec<Element> {
     let service = config.service(Service::Port(flow.protocol, to.port()));
-    let sets = service.map(|(name, _)| config.plan().grant_sets(name)).unwrap_or_default();
-    let same_family = |v4: bool| v4 == matches!(to.ip(), IpAddr::V4(_));
-    let sets = sets.into_iter().filter(|set| same_family(set.v4));
-    sets.map(|set| set.element_for(flow.source, to.ip())).collect()
+    let Some((name, _)) = service else { return Vec::new() };
+    let fits = |set: &&GrantSet| set.service == name && set.v4 == to.is_ipv4();
+    sets.iter().filter(fits).map(|set| set.element_for(flow.source, to.ip())).collect()
 }
 
 fn last_to_knock<'a>(ledger: &'a Ledger, element: &Element) -> Option<&'a Grant> {

@@ -214,7 +214,8 @@ mod tests {
         assert!(line == Some(4) && what.contains("mode = \"managed\""), "{line:?}: {what}");
         let public = "[service.web]\nport = 80\npublic = true\ntarget = \"10.0.0.5\"\n";
         assert!(Config::parse(public).is_ok());
-        let attached = format!("{public}[firewall]\nmode = \"attach\"\n");
+        let attached =
+            format!("{public}[firewall]\nmode = \"attach\"\nattach = [\"ip filter INPUT\"]\n");
         let (line, what) = Config::parse(&attached).expect_err("mode attach");
         assert!(line == Some(4) && what.contains("target"), "{line:?}: {what}");
     }

@@ -15,6 +15,8 @@ use super::{Answer, Request};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a daemon that has said that it ends may take to do so.
 const END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+/// Bytes read at once: a list of many grants has millions.
+const PIECE: usize = 1 << 20;
 
 /// Asks the spad that runs with this run directory.
 ///
@@ -71,7 +73,7 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     text.push('\n');
     stream.write_all(text.as_bytes())?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
+    BufReader::with_capacity(PIECE, stream).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
 }
 

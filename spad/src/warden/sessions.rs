@@ -95,7 +95,11 @@ impl Warden {
 
     /// Connections that nobody's grant let in are this host's own.
     fn session_began(&mut self, flow: &Flow) {
-        let Some((grant, revoked)) = grant_of(&self.ledger, &self.config, flow) else { return };
+        let Some((grant, revoked)) =
+            grant_of(&self.ledger, &self.config, &self.ruleset.grants, flow)
+        else {
+            return;
+        };
         let ends = Ends::from(flow);
         let session = Session::through(grant, ends, flow.started.unwrap_or_else(clock::wall));
         self.memory.note_session(&session, true, &self.ledger);
@@ -206,7 +210,7 @@ impl Warden {
             let ends = Ends::from(&flow);
             let began = || flow.started.unwrap_or_else(clock::wall);
             let through = || {
-                let (grant, _) = grant_of(past, &self.config, &flow)?;
+                let (grant, _) = grant_of(past, &self.config, &self.ruleset.grants, &flow)?;
                 Some(Session::through(grant, ends, began()))
             };
             if let Some(session) = known.remove(&ends).or_else(through) {
