@@ -3,7 +3,7 @@
 BUILD_PACKAGES := gcc libc6-dev pkg-config libmnl-dev libnftnl-dev
 TEST_PACKAGES  := conntrack dnsmasq-base faketime iproute2 iptables iputils-ping isc-dhcp-client \
                   nftables nmap openssh-client openssh-server procps python3 \
-                  python3-cryptography tcpdump ufw util-linux
+                  python3-cryptography ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 
 .DEFAULT_GOAL := help

@@ -61,9 +61,9 @@ pub enum Reason {
     UnknownService,
     /// The record does not allow this service.
     ServiceNotAllowed,
-    /// The record, or the service, does not allow this grant mode.
+    /// The record does not allow this grant mode.
     ModeNotAllowed,
-    /// The record does not allow a grant for a whole prefix.
+    /// The record does not allow a prefix this wide, or the server has none.
     WidthNotAllowed,
     /// Used already, or older than what is remembered exactly.
     Replayed,

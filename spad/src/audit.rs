@@ -1,5 +1,6 @@
-//! The audit: one line for each accepted knock, and for each refused one that
-//! was authentic, but no more than one a minute for each client and reason.
+//! The audit: one line for each accepted knock, for each grant that ends early,
+//! each connection through a grant, each ban; and for each knock refused that was
+//! authentic, but no more than one a minute for each client and reason.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl Audit {
         );
     }
 
-    /// Grants were ended before their time.
+    /// A grant was ended before its time.
     pub fn ended(&self, grant: &Grant, why: &str) {
         info!(
             target: "audit",

@@ -1,9 +1,8 @@
-//! Reading fixed-length fields, one after the other: of messages between the
-//! processes, and of entries on disk.
+//! Fields of messages between the processes, and of entries on disk.
 
 use std::time::Duration;
 
-/// What has not been read yet.
+/// Reads fields of fixed length, one after the other: what has not been read yet.
 pub(crate) struct Reader<'a> {
     pub(crate) rest: &'a [u8],
 }

@@ -73,13 +73,18 @@ fn load(path: &Path) -> Kept {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    let ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    if !ours || metadata.mode() & 0o022 != 0 || !metadata.is_file() {
+    if !is_ours_alone(&metadata) || !metadata.is_file() {
         return Err(io::Error::other("others can write to it"));
     }
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether nobody else can write to a file.
+pub(crate) fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+    let ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    ours && metadata.mode() & 0o022 == 0
 }
 
 /// Takes note of a ruleset that has been put in force. What cannot be written

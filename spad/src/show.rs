@@ -74,8 +74,9 @@ fn stopped(left: &Stopped) -> String {
             format!("{count} grants end in their time, the last within {seconds} s")
         }
     };
+    let state = if left.shuts { "still shut" } else { "left to the host's own ruleset" };
     format!(
-        "{daemon}; {services}: still shut; {grants}\n\
+        "{daemon}; {services}: {state}; {grants}\n\
          nobody hears knocks, and others can remove the table, until spad runs again\n"
     )
 }

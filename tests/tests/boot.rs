@@ -249,6 +249,15 @@ fn without_privilege(host: &Host, server: &Server, command: &str) -> Result<Outp
 
 /// Our units, with the programs of this build in place of the installed ones.
 #[test]
+fn the_unit_shuts_nothing_twice_and_never_gives_up() -> Result {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/spad.service");
+    let unit = fs::read_to_string(unit)?;
+    assert!(!unit.contains("Wants=spad-close"), "a start by hand must not run spad close");
+    assert!(unit.contains("StartLimitIntervalSec=0"), "it tries for as long as it takes");
+    Ok(())
+}
+
+#[test]
 fn systemd_understands_the_units() -> Result {
     let site = Site::new()?;
     if !site.server.sh("command -v systemd-analyze")?.success() {

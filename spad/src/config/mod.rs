@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Target};
 use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
+use crate::kept;
 use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
@@ -148,11 +149,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] says the file, the line, what was expected and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read(path)?).map_err(|(line, what)| ConfigError {
-            path: path.to_owned(),
-            line,
-            what,
-        })
+        let fault = |(line, what)| ConfigError { path: path.to_owned(), line, what };
+        let text = read(path)?;
+        only_ours(path).map_err(|what| fault((None, what)))?;
+        Self::parse(&text).map_err(fault)
     }
 
     /// The run directory that the file names, or the default, however broken the
@@ -271,6 +271,18 @@ fn planned((name, service): (&ServiceName, &ServiceConfig)) -> plan::Service {
     }
 }
 
+/// Who can write the configuration decides what is shut.
+fn only_ours(path: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(path).map_err(|e| format!("cannot be looked at: {e}"))?;
+    let path = path.display();
+    match kept::is_ours_alone(&metadata) {
+        true => Ok(()),
+        false => {
+            Err(format!("others can write to it: run chown root {path} and chmod go-w {path}"))
+        }
+    }
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |error| ConfigError {
         path: path.to_owned(),
@@ -299,6 +311,19 @@ mod tests {
 
     fn fault(text: &str) -> (Option<usize>, String) {
         Config::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[service.ssh]\nport = 22\n").unwrap();
+        assert!(Config::load(file.path()).is_ok());
+        for mode in [0o620, 0o602, 0o666] {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = Config::load(file.path()).unwrap_err().to_string();
+            assert!(error.contains("chmod go-w"), "{mode:o}: {error}");
+        }
     }
 
     #[test]

@@ -245,6 +245,8 @@ pub struct Stopped {
     pub was_running: bool,
     /// Whether nothing of ours is left in the kernel.
     pub open: bool,
+    /// Whether its table shuts the services; in mode attach a ruleset of others does.
+    pub shuts: bool,
     /// The services that it protected, as `ssh (tcp/22)`, where there was one to say so.
     pub services: Vec<String>,
     /// How many grants stay in force until their time is over.

@@ -1,5 +1,4 @@
-//! The ruleset in the kernel: installs it, holds it, compares it, and adds and
-//! removes grants.
+//! The ruleset in the kernel: installs it, holds it, compares it.
 
 use super::counters::{self, Counted};
 use super::element::Connection;

@@ -150,19 +150,25 @@ pub(super) fn delete_if_there(
 
 /// The keys of a set, with the time each has left.
 pub(crate) fn list(channel: &Channel, set: &str) -> Result<Vec<KeyWithTimeout>, FirewallError> {
-    let request = requests::list_elements(set);
-    let lists = channel.list(NetfilterProtoFamily::Inet, request, |m| Ok(Some(elements(&m))))?;
-    Ok(lists.into_iter().flatten().collect())
+    each_of(channel, set, key_with_timeout)
 }
 
-/// The elements in one message of a list. Read by hand: lists are long, and the
-/// parser of `netlink-packet-netfilter` formats all that remains for each of them.
-fn elements(message: &Message<'_>) -> Vec<KeyWithTimeout> {
-    wire::attributes(message)
-        .filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS)
-        .flat_map(|(_, list)| wire::nested(list))
-        .filter_map(|(_, element)| key_with_timeout(element))
-        .collect()
+/// What `read` makes of each element of a set. Read by hand: lists are long, and
+/// the parser of `netlink-packet-netfilter` formats all that remains for each.
+pub(super) fn each_of<T>(
+    channel: &Channel,
+    set: &str,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, FirewallError> {
+    let of_message = |message: &Message<'_>| -> Vec<T> {
+        let lists =
+            wire::attributes(message).filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS);
+        let elements = lists.flat_map(|(_, list)| wire::nested(list));
+        elements.filter_map(|(_, element)| read(element)).collect()
+    };
+    let request = requests::list_elements(set);
+    let lists = channel.list(NetfilterProtoFamily::Inet, request, |m| Ok(Some(of_message(&m))))?;
+    Ok(lists.into_iter().flatten().collect())
 }
 
 fn key_with_timeout(element: &[u8]) -> Option<KeyWithTimeout> {

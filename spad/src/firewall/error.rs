@@ -73,7 +73,7 @@ impl fmt::Display for FirewallError {
             ),
             Self::SetFull { set } => write!(
                 f,
-                "set '{set}' is full; grants in force are untouched, raise its size to allow more"
+                "set '{set}' is full; what is in it stays. For more grants raise max-grants in [firewall]"
             ),
             Self::Refused { what, source } => write!(f, "the kernel refused {what}: {source}"),
             Self::ReadBack(differences) => write!(

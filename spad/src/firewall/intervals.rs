@@ -2,18 +2,17 @@
 //! overlap and are replaced as a whole.
 
 use super::apply::Firewall;
+use super::elements;
 use super::error::FirewallError;
 use super::netlink::Channel;
 use super::requests::{self, ELEMENTS_PER_MESSAGE, End};
 use super::rules::bans::SETS;
 use super::transaction::{Subject, Transaction};
-use super::wire::{self, Message};
-use netlink_packet_netfilter::NetfilterProtoFamily;
+use super::wire;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 // linux/netfilter/nf_tables.h
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_FLAGS: u16 = 3;
 const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
@@ -59,7 +58,7 @@ impl Firewall {
 
 /// All that is in the kernel's sets.
 pub(super) fn read(channel: &Channel) -> Result<Vec<Interval>, FirewallError> {
-    let lists = SETS.map(|set| list(channel, set).map(|ends| paired(set, ends)));
+    let lists = SETS.map(|set| elements::each_of(channel, set, end).map(|ends| paired(set, ends)));
     Ok(lists.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
@@ -92,20 +91,6 @@ fn ends(interval: &Interval) -> impl Iterator<Item = End> + use<> {
         IpAddr::V6(first) => first.octets().to_vec(),
     };
     std::iter::once(End::First(first, interval.left)).chain(behind.map(End::Behind))
-}
-
-fn list(channel: &Channel, set: &str) -> Result<Vec<End>, FirewallError> {
-    let request = requests::list_elements(set);
-    let lists = channel.list(NetfilterProtoFamily::Inet, request, |m| Ok(Some(elements(&m))))?;
-    Ok(lists.into_iter().flatten().collect())
-}
-
-fn elements(message: &Message<'_>) -> Vec<End> {
-    wire::attributes(message)
-        .filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS)
-        .flat_map(|(_, list)| wire::nested(list))
-        .filter_map(|(_, element)| end(element))
-        .collect()
 }
 
 fn end(element: &[u8]) -> Option<End> {

@@ -1,4 +1,4 @@
-//! A ruleset as plain data: what `guard` builds, `text` prints, `encode` turns
+//! A ruleset as plain data: what `rules` builds, `text` prints, `encode` turns
 //! into netlink messages and tests compare. It covers what our rulesets need,
 //! not all of nftables.
 

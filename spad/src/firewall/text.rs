@@ -16,7 +16,7 @@ impl Display for Ruleset {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "table inet {TABLE} {{")?;
         writeln!(f, "\tcomment \"{}\"", self.comment)?;
-        writeln!(f, "\t# spad also sets: flags owner, persist")?;
+        writeln!(f, "\t# with own-table, where the kernel can: flags owner, persist")?;
         for helper in &self.helpers {
             write!(f, "\n{helper}")?;
         }

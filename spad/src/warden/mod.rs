@@ -113,6 +113,13 @@ struct Counters {
     gate: [u64; Reason::COUNT],
 }
 
+impl Counters {
+    fn none() -> Self {
+        let none = [0; Reason::COUNT];
+        Self { warden: none, former: none, gate: none }
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

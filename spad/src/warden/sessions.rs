@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spa_proto::{Monotonic, Prefix, Protocol};
+use spa_keys::ClientName;
+use spa_proto::{Kid, Monotonic, Prefix, Protocol};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -221,12 +222,15 @@ impl Warden {
         self.cut_leftovers();
     }
 
-    /// A client that is gone has a name no more: its key-id stands for it.
     fn session_of(&self, record: &Record) -> Option<Session> {
         let &Record::Session { grant, kid, service, ends, began } = record else { return None };
-        let name = self.clients.get(&kid).map(|record| record.name.clone());
-        let client = name.or_else(|| kid.to_string().parse().ok())?;
-        Some(Session { grant, client, kid, service, ends, began, cut: None })
+        Some(Session { grant, client: self.name_of(&kid)?, kid, service, ends, began, cut: None })
+    }
+
+    /// A client that is gone has a name no more: its key-id stands for it.
+    pub(super) fn name_of(&self, kid: &Kid) -> Option<ClientName> {
+        let name = self.clients.get(kid).map(|record| record.name.clone());
+        name.or_else(|| kid.to_string().parse().ok())
     }
 
     /// What should have been cut while nobody was there to do it.

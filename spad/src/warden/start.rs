@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use spa_keys::{ServerIdentity, Store, StoreError, files};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::bans::Register;
@@ -33,7 +34,6 @@ use crate::grants::{Grant, Ledger};
 use crate::journal::{JournalError, Record};
 use crate::kept;
 use crate::privileges;
-use spa_proto::Reason;
 
 /// Why the daemon did not come up.
 #[derive(Debug)]
@@ -82,6 +82,14 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What is in force before anything listens.
+struct Shut {
+    firewall: Firewall,
+    tables: Tables,
+    ruleset: Ruleset,
+    bans: Register,
+}
+
 impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
@@ -92,9 +100,9 @@ impl Warden {
         let (firewall, tables) =
             close(&config, &config_path, &ruleset, intervals).map_err(without_privileges)?;
         kept::note(&config.own_directories(), &ruleset, config.options());
-        let closed = (firewall, tables, ruleset, bans);
+        let shut = Shut { firewall, tables, ruleset, bans };
         let shuts = config.firewall.mode != Mode::Attach;
-        Self::start_closed(config_path, config, closed).inspect_err(|_| {
+        Self::start_shut(config_path, config, shut).inspect_err(|_| {
             if shuts {
                 warn!("the protected services are shut all the same; spad stop --open opens them");
             }
@@ -102,47 +110,53 @@ impl Warden {
     }
 
     /// Whatever fails from here on leaves everything shut.
-    fn start_closed(
+    fn start_shut(
         config_path: PathBuf,
         config: Config,
-        (firewall, tables, ruleset, bans): (Firewall, Tables, Ruleset, Register),
+        shut: Shut,
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
-        privileges::warden::expect_all().map_err(StartError::Privileges)?;
-        check::targets(&config, &config_path).map_err(StartError::Target)?;
-        check::forwarding(&config).iter().for_each(|notice| warn!(notice, "gateway"));
+        is_fit(&config, &config_path)?;
         let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
-        let public = server.secret.public();
         make_directories(&config)?;
         let now = Reading::now();
         let (memory, remembered) =
-            Memory::open(&config, public, now).map_err(StartError::Journal)?;
-        let store = Store::open(&config.keys_dir);
-        let clients = Clients::new(store);
+            Memory::open(&config, server.secret.public(), now).map_err(StartError::Journal)?;
+        let (serving, calls) = hear_callers(&config.run_dir)?;
+        let mut warden = Self::assembled(config_path, config, shut, (server, memory), serving)?;
+        warden.watch_again();
+        warden.restore(&remembered, now)?;
+        let attached = warden.attach();
+        attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
+        warden.start_keeper();
+        Ok((warden, calls))
+    }
+
+    /// Everything in its place, and nothing begun.
+    fn assembled(
+        config_path: PathBuf,
+        config: Config,
+        Shut { firewall, tables, ruleset, bans }: Shut,
+        (server, memory): (ServerIdentity, Memory),
+        serving: JoinHandle<()>,
+    ) -> Result<Self, StartError> {
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
-        let listener = server::bind(&control::socket_path(&config.run_dir))
-            .map_err(StartError::system("make the control socket in run-dir"))?;
-        let (caller, calls) = mpsc::channel(16);
-        let serving = tokio::spawn(server::serve(listener, caller));
-        let connections = Connections::new(&config);
         let post = Post::new(&config.user, &config.run_dir)
             .map_err(StartError::system("make an empty directory for the gatekeeper in run-dir"))?;
-        let mut warden = Self {
+        let machine = Machine::new()
+            .inspect_err(|error| warn!(%error, "no news of the machine being restored"));
+        Ok(Self {
             config_path,
-            present: host.present(&config.interfaces),
-            config,
+            public: server.secret.public(),
             server,
-            public,
-            clients,
+            clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
-            repair_at: None,
+            present: host.present(&config.interfaces),
             host,
-            machine: Machine::new()
-                .inspect_err(|error| warn!(%error, "no news of the machine being restored"))
-                .ok(),
+            machine: machine.ok(),
             memory,
             renewing: None,
             ledger: Ledger::default(),
-            connections,
+            connections: Connections::new(&config),
             firewall,
             ruleset,
             tables,
@@ -153,22 +167,14 @@ impl Warden {
             post,
             listening: false,
             restarts: Restarts::new(),
-            counters: Counters {
-                warden: [0; Reason::COUNT],
-                former: [0; Reason::COUNT],
-                gate: [0; Reason::COUNT],
-            },
+            repair_at: None,
+            counters: Counters::none(),
             waiting: Vec::new(),
             answer_by: None,
             serving,
             course: Course::Running,
-        };
-        warden.watch_again();
-        warden.restore(&remembered, now)?;
-        let attached = warden.attach();
-        attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
-        warden.start_keeper();
-        Ok((warden, calls))
+            config,
+        })
     }
 
     /// Takes over the grants that the journal and the kernel both know; an
@@ -180,7 +186,8 @@ impl Warden {
         let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
         for grant in grants {
             self.ledger.begin_after(grant.id);
-            let offered = self.config.offers(&grant.element);
+            let offered =
+                self.clients.get(&grant.kid).is_some() && self.config.offers(&grant.element);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {
                 self.ledger.put(grant.clone());
             }
@@ -192,12 +199,27 @@ impl Warden {
         self.memory.begin(&self.ledger, now).map_err(StartError::Journal)
     }
 
-    /// The grant of an entry; `None` if its client is not there any more.
+    /// The grant of an entry, also if its client is not there any more.
     fn grant_of(&self, record: &Record) -> Option<Grant> {
         let &Record::Grant { id, kid, element, since, ends } = record else { return None };
-        let client = self.clients.get(&kid)?.name.clone();
-        Some(Grant { id, client, kid, element, since, ends })
+        Some(Grant { id, client: self.name_of(&kid)?, kid, element, since, ends })
     }
+}
+
+/// What makes a start useless is said before anything is made.
+fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
+    privileges::warden::expect_all().map_err(StartError::Privileges)?;
+    check::targets(config, path).map_err(StartError::Target)?;
+    check::forwarding(config).iter().for_each(|notice| warn!(notice, "gateway"));
+    Ok(())
+}
+
+/// The control socket, and who listens at it.
+fn hear_callers(run_dir: &Path) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
+    let listener = server::bind(&control::socket_path(run_dir))
+        .map_err(StartError::system("make the control socket in run-dir"))?;
+    let (caller, calls) = mpsc::channel(16);
+    Ok((tokio::spawn(server::serve(listener, caller)), calls))
 }
 
 /// Where capabilities are missing, whatever failed has failed for want of them.

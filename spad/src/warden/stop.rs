@@ -11,6 +11,7 @@ use crate::clock;
 use crate::control::server::Call;
 use crate::control::{Answer, report};
 use crate::fields::millis;
+use crate::firewall::Mode;
 use crate::kept;
 
 /// How long callers may take to hear their answers.
@@ -52,13 +53,16 @@ impl Warden {
         let now = clock::monotonic();
         self.expire(now);
         let last = self.ledger.iter().map(|grant| grant.ends.since(now)).max();
+        let shuts = self.config.firewall.mode != Mode::Attach;
+        let in_force = shuts && !open;
         let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
         report::Stopped {
             was_running: true,
             open,
             services: self.config.protected().map(named).collect(),
-            grants: if open { 0 } else { self.ledger.iter().count() },
-            grants_end_in_ms: if open { 0 } else { millis(last.unwrap_or_default()) },
+            shuts,
+            grants: if in_force { self.ledger.iter().count() } else { 0 },
+            grants_end_in_ms: if in_force { millis(last.unwrap_or_default()) } else { 0 },
         }
     }
 
@@ -71,6 +75,9 @@ impl Warden {
         let _ = timeout(LAST_WORDS, async { while calls.recv().await.is_some() {} }).await;
         match self.course {
             Course::Opened => info!("ended: nothing is shut any more"),
+            _ if self.config.firewall.mode == Mode::Attach => {
+                info!("ended: our rule is out of the chains of others; what they shut stays shut");
+            }
             _ => info!("ended: protected services stay closed, grants end in their time"),
         }
     }

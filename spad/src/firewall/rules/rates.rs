@@ -3,7 +3,10 @@
 //! one customer has. Where a set is full, those that it does not know pass: a
 //! flood from forged addresses must not shut everybody out.
 
-use super::base::{addressed_to_us, dynamic, each_port, jump, opening_segment, regular};
+use super::base::{
+    addressed_to_us, drop, dynamic, each_port, goto, jump, opening_segment, regular,
+};
+use super::guard;
 use crate::firewall::plan::{Access, Plan, Service};
 use crate::firewall::ruleset::{Chain, Field, Limit, Rule, Set, Side, State, Statement};
 use spa_proto::{Prefix, Protocol, ServiceName};
@@ -77,7 +80,7 @@ pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
     let chains = |(service, limit): (&Service, Limit)| {
         let inner = format!("rate_{}", service.name);
         [
-            regular(&here(service), addressed_to_us(&[super::base::goto(inner.clone())])),
+            regular(&here(service), addressed_to_us(&[goto(inner.clone())])),
             regular(&inner, over(plan, service, limit)),
         ]
     };
@@ -89,12 +92,10 @@ fn here(service: &Service) -> String {
 }
 
 fn over(plan: &Plan, service: &Service, limit: Limit) -> Vec<Rule> {
-    let trusted = plan
-        .trusted
-        .iter()
-        .map(|network| super::base::accept([Statement::Within(Side::Source, *network)]));
-    let over = set_names(service.name).into_iter().zip(sources()).map(|(set, source)| {
-        super::base::drop([Statement::MoreOften(vec![source], set, within_unit(limit))])
-    });
+    let trusted = plan.trusted.iter().map(guard::trusted);
+    let over = set_names(service.name)
+        .into_iter()
+        .zip(sources())
+        .map(|(set, source)| drop([Statement::MoreOften(vec![source], set, within_unit(limit))]));
     trusted.chain(over).collect()
 }
