@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
@@ -340,15 +341,29 @@ pub fn at(address: &str) -> SocketAddr {
     address.parse().expect("an address and port")
 }
 
+/// Connects, after waiting for the socket that had this port before: as long as
+/// another test is about to run a program, that has it too.
 fn dial(from: SocketAddr, to: SocketAddr, within: Duration) -> Option<TcpStream> {
+    let began = Instant::now();
+    loop {
+        match dial_once(from, to, within) {
+            Err(Errno::EADDRINUSE | Errno::EADDRNOTAVAIL) if began.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            result => return result.ok(),
+        }
+    }
+}
+
+fn dial_once(from: SocketAddr, to: SocketAddr, within: Duration) -> nix::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let limit = TimeVal::milliseconds(within.as_millis().try_into().expect("a time"));
-    setsockopt(&fd, sockopt::ReuseAddr, &true).expect("a port of before");
-    setsockopt(&fd, sockopt::SendTimeout, &limit).expect("a timeout");
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).expect("the address and port");
-    connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
-    Some(TcpStream::from(fd))
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::SendTimeout, &limit)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(TcpStream::from(fd))
 }
 
 /// The next connection to a port.
