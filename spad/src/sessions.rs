@@ -12,7 +12,7 @@ use spa_keys::ClientName;
 use spa_proto::{Kid, Protocol, Service, ServiceName, Timestamp};
 
 use crate::config::Config;
-use crate::firewall::{Element, Flow, GrantSet};
+use crate::firewall::{Element, Flow, GrantSet, Terms};
 use crate::grants::{Grant, Ledger};
 
 /// A connection's ends, as its client wrote them.
@@ -110,22 +110,41 @@ pub fn grant_of<'a>(
     sets: &[GrantSet],
     flow: &Flow,
 ) -> Option<(&'a Grant, bool)> {
-    // Where somebody redirects another port to the service, it is the second net
-    // that has let the connection in, by the address and port behind.
-    let ways = [flow.destination, flow.reply_source];
-    let elements: Vec<_> =
-        ways.into_iter().flat_map(|to| elements(config, sets, flow, to)).collect();
+    let mut elements: Vec<_> = ways(flow)
+        .into_iter()
+        .flat_map(|(from, to)| elements(config, sets, flow, from, to))
+        .collect();
+    // A bound grant is one client's alone.
+    elements.sort_by_key(|element| !matches!(element.terms, Terms::Bound(_)));
     let in_force = elements.iter().find_map(|element| last_to_knock(ledger, element));
     let past = || elements.iter().find_map(|element| ledger.past_holder(element));
     in_force.map(|grant| (grant, false)).or_else(past)
 }
 
+/// Who may have come in to what, the likeliest first. Where somebody redirects
+/// another port to the service, it is the second net that has let the connection
+/// in, by the address and port behind. And a server that speaks first, over UDP,
+/// has made the flow that its client's grant lets in.
+fn ways(flow: &Flow) -> Vec<(SocketAddr, SocketAddr)> {
+    let mut ways = vec![(flow.source, flow.destination), (flow.source, flow.reply_source)];
+    if flow.protocol == Protocol::Udp {
+        ways.push((flow.destination, flow.source));
+    }
+    ways
+}
+
 /// The elements that let such a connection in.
-fn elements(config: &Config, sets: &[GrantSet], flow: &Flow, to: SocketAddr) -> Vec<Element> {
+fn elements(
+    config: &Config,
+    sets: &[GrantSet],
+    flow: &Flow,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> Vec<Element> {
     let service = config.service(Service::Port(flow.protocol, to.port()));
     let Some((name, _)) = service else { return Vec::new() };
     let fits = |set: &&GrantSet| set.service == name && set.v4 == to.is_ipv4();
-    sets.iter().filter(fits).map(|set| set.element_for(flow.source, to.ip())).collect()
+    sets.iter().filter(fits).map(|set| set.element_for(from, to.ip())).collect()
 }
 
 fn last_to_knock<'a>(ledger: &'a Ledger, element: &Element) -> Option<&'a Grant> {

@@ -4,13 +4,16 @@
 
 mod firewall_lab;
 
-use firewall_lab::{Host, Net, Probe, alive, element, isolated, plan, raw, service, ssh_only};
+use firewall_lab::{
+    Host, Net, PATIENCE, Probe, alive, dial, element, element_of, isolated, plan, raw, service,
+    ssh_only,
+};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use spa_proto::Prefix;
 use spad::firewall::plan::Labels;
 use spad::firewall::{Element, Firewall, Options, Plan, Protocol, Terms, rules};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -241,6 +244,30 @@ fn what_can_be_used_up_is_used_last() {
                 net.client.connect(ssh).unwrap_or_else(|| panic!("used up beside {other:?}"));
                 assert!(net.client.shut_out(ssh), "used up now");
             }
+        }
+    });
+}
+
+/// As long as conntrack remembers a connection, it takes a new one on the same
+/// ports for a part of it: after a reset by the server, for ten seconds.
+#[test]
+fn a_connection_that_is_over_lets_no_other_in_on_its_ports() {
+    isolated("a_connection_that_is_over_lets_no_other_in_on_its_ports", || {
+        let net = Net::new();
+        let plan = Plan { services: vec![service("x", Protocol::Tcp, &[(4000, 4000)])], ..plan() };
+        let (mut firewall, _) = net.server.firewall(Options::default(), &rules::ruleset(&plan));
+        let listener = net.server.run(|| TcpListener::bind("[::]:4000").expect("a port"));
+        for (client, server) in ENDS {
+            let x = to(server, 4000);
+            let from = SocketAddr::new(ip(client), 40_000);
+            give(&mut firewall, &Element { terms: Terms::Once, ..element_of("x", client) });
+            let session = net.client.run(|| dial(from, x, PATIENCE)).expect("through the grant");
+            let reset = linger { l_onoff: 1, l_linger: 0 };
+            let end = firewall_lab::accept(&listener).expect("a connection");
+            setsockopt(&end, sockopt::Linger, &reset).expect("an option");
+            drop(end);
+            drop(session);
+            assert!(net.client.shut_out_from(from, x), "{server}: a second one");
         }
     });
 }

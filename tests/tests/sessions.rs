@@ -158,6 +158,60 @@ fn a_client_revoked_while_the_daemon_is_down_loses_its_connections_at_the_start(
 }
 
 #[test]
+fn what_a_revoked_client_opened_while_nobody_looked_is_cut_at_the_start() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &["--ttl", "1m"])?;
+    server.stop()?;
+    let mut unseen = site.client.hold((site.address(), 22))?;
+    assert!(unseen.is_alive("alone"));
+    server.keys(&["revoke", "alice"])?.ok()?;
+    server.start()?;
+    assert!(!unseen.is_alive("after"));
+    Ok(())
+}
+
+#[test]
+fn the_number_of_a_session_is_nobody_elses_after_restarts() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let bob = site.client(&server, "bob")?.copy_to(&site.stranger)?;
+    for _ in 0..3 {
+        site.open(&server, &alice, &["--ttl", "1s"])?;
+        site.wait_until_ended(&server, SOON * 3)?;
+    }
+    site.open(&server, &alice, &["--ttl", "1s"])?;
+    let mut held = site.client.hold((site.address(), 22))?;
+    site.wait_until_ended(&server, SOON * 3)?;
+    let number = wait_for(&server, 1)?[0]["grant"].as_u64();
+    for _ in 0..2 {
+        server.stop()?;
+        server.start()?;
+    }
+    bob.knock(&["--wait"])?.ok()?;
+    let of_bob = server.grants()?.into_iter().map(|grant| grant.id.parse().ok()).next().flatten();
+    assert!(of_bob > number, "{of_bob:?} after {number:?}");
+    assert!(held.is_alive("still"));
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_shuts_a_port_leaves_who_is_in_already() -> Result {
+    let site = Site::new()?;
+    let _echo = site.server.echo_tcp(7)?;
+    let server = site.spad()?;
+    let mut before = site.stranger.hold((site.address(), 7))?;
+    let more = "[service.echo]\nport = 7\n".to_owned();
+    server.configure(&Settings { more, ..Settings::default() })?;
+    server.spad(&["reload"])?.ok()?;
+    assert!(before.is_alive("still"), "it was open to everyone until now");
+    assert!(!site.reaches(&site.stranger, 7)?, "shut from now on");
+    Ok(())
+}
+
+#[test]
 fn a_service_may_say_that_connections_end_with_their_grant() -> Result {
     let site = Site::new()?;
     let more = "[service.echo]\nport = 7\ncut-on-expiry = true\n".to_owned();

@@ -10,7 +10,7 @@ use super::netlink::Channel;
 use super::replacement::{Replacement, SetElements};
 use super::requests::{self, ELEMENTS_PER_MESSAGE};
 use super::rules::MARK;
-use super::ruleset::{Ruleset, TABLE};
+use super::ruleset::{PortRange, Ruleset, TABLE};
 use super::snapshot::{self, Snapshot};
 use super::transaction::{Subject, Transaction};
 use nix::libc::{EINVAL, EOPNOTSUPP};
@@ -78,6 +78,10 @@ pub struct Firewall {
     pub(super) staged: Option<Vec<Interval>>,
     /// Those of the very first start, should the table have to be made anew.
     existing: BTreeSet<Connection>,
+    /// Those to ports that the next installation is going to shut.
+    newcomers: BTreeSet<Connection>,
+    /// The TCP ports that are shut.
+    shut: Vec<PortRange>,
 }
 
 impl Firewall {
@@ -105,6 +109,8 @@ impl Firewall {
             sets: Vec::new(),
             staged: None,
             existing: BTreeSet::new(),
+            newcomers: BTreeSet::new(),
+            shut: Vec::new(),
         })
     }
 
@@ -127,6 +133,7 @@ impl Firewall {
         if first {
             warnings.extend(self.look_for_existing(ruleset));
         }
+        self.newcomers = self.open_until_now(before.is_some(), ruleset);
         let wanted = self.commit(|this| this.try_commit(before.as_ref(), ruleset))?;
         if first {
             warnings.extend(self.forget_unlabelled(ruleset));
@@ -137,6 +144,8 @@ impl Firewall {
             warnings,
         };
         self.installed = Some(wanted);
+        self.existing.append(&mut self.newcomers);
+        self.shut = ruleset.existing.as_ref().map(|e| e.tcp.clone()).unwrap_or_default();
         self.staged = None;
         self.sets.clone_from(&ruleset.grants);
         self.read_back()?;
@@ -201,6 +210,20 @@ impl Firewall {
         }
     }
 
+    /// Connections to ports that a reload is going to shut: they were open to
+    /// everyone until now, so that nobody gets in this way who could not before.
+    fn open_until_now(&self, was_there: bool, ruleset: &Ruleset) -> BTreeSet<Connection> {
+        let Some(existing) = ruleset.existing.as_ref().filter(|_| was_there) else {
+            return BTreeSet::new();
+        };
+        if self.installed.is_none() || existing.tcp == self.shut {
+            return BTreeSet::new();
+        }
+        let (mut found, _) = existing::connections(&self.channel, &existing.tcp);
+        found.retain(|connection| !existing::is_to(connection, &self.shut));
+        found
+    }
+
     /// The connections that live on, and what to say about it.
     fn look_for_existing(&mut self, ruleset: &Ruleset) -> Vec<String> {
         let Some(existing) = &ruleset.existing else { return Vec::new() };
@@ -247,7 +270,7 @@ impl Firewall {
         let mut transaction = Transaction::new();
         let mut banned = self.staged.clone();
         let elements = match before {
-            None => self.existing_elements(ruleset),
+            None => existing_elements(ruleset, &self.existing),
             Some(before) => {
                 let replacement = Replacement::between(before, &wanted);
                 if matches!(replacement, Replacement::Parts { .. }) {
@@ -258,7 +281,8 @@ impl Firewall {
                     None => replacement.carried_bans(&self.channel, before)?,
                     staged => staged,
                 };
-                replacement.carried(&self.channel, before, &wanted)?
+                let carried = replacement.carried(&self.channel, before, &wanted)?;
+                [carried, existing_elements(ruleset, &self.newcomers)].concat()
             }
         };
         transaction.define(ruleset, flags)?;
@@ -299,15 +323,15 @@ impl Firewall {
             (false, None) => 0,
         }
     }
+}
 
-    fn existing_elements(&self, ruleset: &Ruleset) -> Vec<SetElements> {
-        let Some(existing) = &ruleset.existing else { return Vec::new() };
-        let keys = |v4: bool| {
-            let of_family = |c: &&Connection| matches!(c.destination, SocketAddr::V4(_)) == v4;
-            self.existing.iter().filter(of_family).map(|c| (c.key(), None)).collect()
-        };
-        vec![(existing.set4.clone(), keys(true)), (existing.set6.clone(), keys(false))]
-    }
+fn existing_elements(ruleset: &Ruleset, connections: &BTreeSet<Connection>) -> Vec<SetElements> {
+    let Some(existing) = &ruleset.existing else { return Vec::new() };
+    let keys = |v4: bool| {
+        let of_family = |c: &&Connection| matches!(c.destination, SocketAddr::V4(_)) == v4;
+        connections.iter().filter(of_family).map(|c| (c.key(), None)).collect()
+    };
+    vec![(existing.set4.clone(), keys(true)), (existing.set6.clone(), keys(false))]
 }
 
 /// Whether the kernel refused the table itself, as those do that do not know

@@ -47,7 +47,8 @@ pub(crate) fn forget_udp(channel: &Channel, ports: &[PortRange]) -> Result<(), F
     flows.into_iter().try_for_each(|flow| conntrack::forget(channel, flow))
 }
 
-fn is_to(connection: &Connection, ports: &[PortRange]) -> bool {
+/// Whether a connection is to one of these ports.
+pub(crate) fn is_to(connection: &Connection, ports: &[PortRange]) -> bool {
     ports.iter().any(|range| range.contains(connection.destination.port()))
 }
 

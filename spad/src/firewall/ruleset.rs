@@ -214,6 +214,8 @@ pub enum Statement {
     SourceTranslated,
     /// The connection's destination address or port is translated.
     DestinationTranslated,
+    /// The connection has got beyond its opening, both ways.
+    Assured,
     /// Connection tracking calls the packet one of these.
     State(&'static [State]),
     /// The packet carries all bits of this mark.

@@ -133,6 +133,7 @@ impl Display for Statement {
             Self::Direction(Direction::Reply) => f.write_str("ct direction reply"),
             Self::SourceTranslated => f.write_str("ct status & snat != 0"),
             Self::DestinationTranslated => f.write_str("ct status & dnat != 0"),
+            Self::Assured => f.write_str("ct status & assured != 0"),
             Self::State(states) => write!(f, "ct state {}", listed(states)),
             Self::Marked(bits) => write!(f, "meta mark & {bits:#010x} == {bits:#010x}"),
             Self::InSet(key, set) => write!(f, "{} @{set}", joined(key)),

@@ -127,7 +127,8 @@ impl Warden {
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
-        self.attach().map_err(|error| check::not_attachable(&self.config_path, &error))?;
+        // Whatever becomes of the other chains, the rest follows what is in force now.
+        let attached = self.attach();
         kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         self.memory.set_tolerance(self.config.tolerance);
         self.watch_ports();
@@ -137,7 +138,7 @@ impl Warden {
         let config = self.config.clone();
         self.end_grants("service changed", |grant| !config.offers(&grant.element));
         self.repair();
-        Ok(())
+        attached.map_err(|error| check::not_attachable(&self.config_path, &error))
     }
 
     /// The grants in force: those that the kernel has, with the names that the

@@ -151,7 +151,6 @@ impl Warden {
             _ = signals.interrupt.recv() => self.course = Course::Ending,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
-            heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
             () = at(expiry) => self.expire(clock::monotonic()),
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
@@ -163,8 +162,9 @@ impl Warden {
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             Some((request, reply)) = calls.recv() => self.answer(request, reply),
-            // Last, since it alone is fed from outside: however many requests come,
-            // a revocation does not wait for them.
+            // Last, since these are fed from outside: however much comes, a revocation
+            // does not wait for it.
+            heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
             message = keeper_next(self.keeper.as_ref()) => self.heard(message),
         }
     }

@@ -24,6 +24,9 @@ use crate::journal::Record;
 use crate::sessions::{Ends, Session, grant_of};
 use crate::sys::ready;
 
+/// How many times a thousand notifications are read where all are wanted.
+const BATCHES: usize = 64;
+
 /// Hears of connections, and cuts them.
 pub(super) struct Connections {
     watch: FlowWatch,
@@ -56,10 +59,25 @@ impl Connections {
     /// Waits until there is something to hear.
     pub(super) async fn changed(connections: Option<&Self>) -> io::Result<()> {
         let Some(connections) = connections else { return std::future::pending().await };
+        if connections.watch.has_more() {
+            return Ok(());
+        }
         // Cleared first: what comes while reading makes it ready again.
         connections.ready.readable().await?.clear_ready();
         Ok(())
     }
+}
+
+/// How many of them were open until now.
+fn cut_all(flows: &mut Flows, open: &[Flow]) -> usize {
+    let cut = |flow: &Flow| match flows.cut(flow) {
+        Ok(was_open) => was_open.is_some(),
+        Err(error) => {
+            error!(%error, source = %flow.source, "a connection could not be cut");
+            false
+        }
+    };
+    open.iter().map(cut).filter(|was_open| *was_open).count()
 }
 
 /// The ports of the services that need a knock.
@@ -74,11 +92,21 @@ impl Warden {
             error!(%error, "connections are no longer watched");
             self.connections = None;
         }
-        self.hear_flows();
+        self.hear_some();
     }
 
-    /// Reads what connection tracking has told meanwhile.
+    /// Reads what connection tracking has told meanwhile: all of it, unless it
+    /// tells faster than anybody can read.
     pub(super) fn hear_flows(&mut self) {
+        for _ in 0..BATCHES {
+            self.hear_some();
+            if self.connections.as_ref().is_none_or(|connections| !connections.watch.has_more()) {
+                break;
+            }
+        }
+    }
+
+    fn hear_some(&mut self) {
         let Some(connections) = &mut self.connections else { return };
         match connections.watch.events() {
             Ok(events) => events.into_iter().for_each(|event| self.flow_event(event)),
@@ -121,21 +149,35 @@ impl Warden {
     /// Ends connections for good; how many.
     pub(super) fn cut(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> usize {
         self.hear_flows();
-        let condemned = self.ledger.sessions.condemn(why, which);
+        let unrecorded = self.cut_unrecorded(&which);
+        let condemned: HashSet<_> = self.ledger.sessions.condemn(why, which).into_iter().collect();
         let Some(Connections { watch, flows, .. }) = &mut self.connections else { return 0 };
         let open: Vec<Flow> =
             watch.flows().filter(|flow| condemned.contains(&Ends::from(*flow))).cloned().collect();
-        let mut cut = 0;
-        for flow in &open {
-            match flows.cut(flow) {
-                Ok(was_open) => cut += usize::from(was_open.is_some()),
-                Err(error) => {
-                    error!(%error, source = %flow.source, "a connection could not be cut")
-                }
-            }
-        }
+        let cut = cut_all(flows, &open);
         self.hear_flows();
-        cut
+        cut + unrecorded
+    }
+
+    /// Where there were more connections than the watch has room for, those that
+    /// it does not know are looked for in the kernel.
+    fn cut_unrecorded(&mut self, which: impl Fn(&Session) -> bool) -> usize {
+        let Some(Connections { watch, flows, .. }) = &mut self.connections else { return 0 };
+        if watch.unrecorded() == 0 {
+            return 0;
+        }
+        let mut open = flows.list().unwrap_or_else(|error| {
+            error!(%error, "connections that are not recorded could not be looked for");
+            Vec::new()
+        });
+        let (ledger, config, sets) = (&self.ledger, &self.config, &self.ruleset.grants);
+        open.retain(|flow| {
+            let grant = grant_of(ledger, config, sets, flow).map(|(grant, _)| grant);
+            let unknown = ledger.sessions.get(&Ends::from(flow)).is_none();
+            let session = |grant| Session::through(grant, Ends::from(flow), clock::wall());
+            unknown && grant.map(session).is_some_and(|session| which(&session))
+        });
+        cut_all(flows, &open)
     }
 
     /// Ends every connection with an end in this network, whether made through a
@@ -171,7 +213,7 @@ impl Warden {
         let cutting = ended.iter().filter(|grant| {
             services.get(&grant.element.service).is_some_and(|service| service.cut_on_expiry)
         });
-        let over: Vec<u64> = cutting.map(|grant| grant.id).collect();
+        let over: HashSet<u64> = cutting.map(|grant| grant.id).collect();
         if !over.is_empty() {
             self.cut("grant expired", |session| over.contains(&session.grant));
         }

@@ -182,10 +182,15 @@ impl Warden {
     fn restore(&mut self, remembered: &[Record], now: Reading) -> Result<(), StartError> {
         let elements = self.firewall.elements().map_err(StartError::Firewall)?;
         let elements: HashSet<_> = elements.into_iter().map(|(element, _)| element).collect();
+        // Numbers that somebody's connection still has are not given again.
+        for record in remembered {
+            if let Record::Grant { id, .. } | Record::Session { grant: id, .. } = record {
+                self.ledger.begin_after(*id);
+            }
+        }
         let mut past = Ledger::default();
         let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
         for grant in grants {
-            self.ledger.begin_after(grant.id);
             let offered =
                 self.clients.get(&grant.kid).is_some() && self.config.offers(&grant.element);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {

@@ -343,7 +343,7 @@ pub fn at(address: &str) -> SocketAddr {
 
 /// Connects, after waiting for the socket that had this port before: as long as
 /// another test is about to run a program, that has it too.
-fn dial(from: SocketAddr, to: SocketAddr, within: Duration) -> Option<TcpStream> {
+pub fn dial(from: SocketAddr, to: SocketAddr, within: Duration) -> Option<TcpStream> {
     let began = Instant::now();
     loop {
         match dial_once(from, to, within) {

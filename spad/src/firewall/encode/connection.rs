@@ -12,6 +12,7 @@ const NFT_CT_DIRECTION: u32 = 1;
 const NFT_CT_STATUS: u32 = 2;
 pub(super) const NFT_CT_LABELS: u32 = 13;
 pub(super) const NFT_META_MARK: u32 = 3;
+const IPS_ASSURED: u32 = 1 << 2;
 const IPS_SRC_NAT: u32 = 1 << 4;
 const IPS_DST_NAT: u32 = 1 << 5;
 const LABEL_BYTES: usize = 16;
@@ -41,6 +42,10 @@ impl Encoder<'_> {
 
     pub(super) fn destination_translated(&mut self) {
         self.any_bit(NFT_CT_STATUS, IPS_DST_NAT);
+    }
+
+    pub(super) fn assured(&mut self) {
+        self.any_bit(NFT_CT_STATUS, IPS_ASSURED);
     }
 
     pub(super) fn state(&mut self, states: &[State]) {

@@ -97,6 +97,7 @@ impl Encoder<'_> {
             Statement::Direction(direction) => self.direction(*direction),
             Statement::SourceTranslated => self.source_translated(),
             Statement::DestinationTranslated => self.destination_translated(),
+            Statement::Assured => self.assured(),
             Statement::State(states) => self.state(states),
             Statement::Marked(bits) => self.marked(*bits),
             Statement::InSet(key, set) => self.in_set(key, name(set)?),

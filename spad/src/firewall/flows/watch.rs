@@ -1,6 +1,6 @@
 //! Hears from the kernel when connections through a grant open and end.
 
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Handle};
 use super::filter;
 use super::flow::Flow;
 use super::open::OpenFlows;
@@ -13,7 +13,7 @@ use crate::sys::packet::attach_filter;
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc::{EAGAIN, EINTR, ENOBUFS};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// `NFNLGRP_CONNTRACK_NEW`, `_UPDATE` and `_DESTROY`.
@@ -24,6 +24,9 @@ const IPCTNL_MSG_CT_DELETE: u16 = 2;
 const DATAGRAM: usize = 8 * 1024;
 /// Some thousand connections may end at once, as when a grant is withdrawn.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+/// How many notifications are read in one call: whoever makes them must not keep
+/// the caller from everything else.
+const BATCH: usize = 1024;
 /// About 50 MB; each needs a connection through a grant.
 const LIMIT: usize = 65_536;
 
@@ -49,6 +52,10 @@ pub struct FlowWatch {
     labels: Labels,
     ports: BTreeSet<PortRange>,
     open: OpenFlows,
+    /// Entries of connections that are over, which a new one on the same ports
+    /// may bring back to life.
+    over: HashSet<Handle>,
+    more: bool,
 }
 
 impl FlowWatch {
@@ -64,7 +71,15 @@ impl FlowWatch {
         socket.set_non_blocking(true).map_err(failed())?;
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         let (tracker, open) = (Tracker::open()?, OpenFlows::new(LIMIT));
-        let mut watch = Self { socket, tracker, labels, ports: BTreeSet::new(), open };
+        let mut watch = Self {
+            socket,
+            tracker,
+            labels,
+            ports: BTreeSet::new(),
+            open,
+            over: HashSet::new(),
+            more: false,
+        };
         watch.set_ports(ports)?;
         for group in GROUPS {
             watch.socket.add_membership(group).map_err(failed())?;
@@ -85,8 +100,9 @@ impl FlowWatch {
         self.attach()
     }
 
-    /// What has happened since the last call; never blocks. Wait for the
-    /// descriptor to become readable first. After a loss of notifications it
+    /// What has happened since the last call, or the first part of it if
+    /// [`Self::has_more`]; never blocks. Wait for the descriptor to become
+    /// readable first. After a loss of notifications it
     /// compares what it knows with what is there.
     ///
     /// # Errors
@@ -95,14 +111,18 @@ impl FlowWatch {
         let mut events = Vec::new();
         let mut lost = false;
         let mut buffer = vec![0; DATAGRAM];
-        loop {
+        self.more = true;
+        for _ in 0..BATCH {
             match self.socket.recv(&mut &mut buffer[..], 0) {
                 Ok(len) => {
                     for message in wire::messages(&buffer[..len.min(DATAGRAM)]) {
                         events.extend(self.event(&message)?);
                     }
                 }
-                Err(e) if e.raw_os_error() == Some(EAGAIN) => break,
+                Err(e) if e.raw_os_error() == Some(EAGAIN) => {
+                    self.more = false;
+                    break;
+                }
                 Err(e) if e.raw_os_error() == Some(ENOBUFS) => lost = true,
                 Err(e) if e.raw_os_error() == Some(EINTR) => {}
                 Err(e) => return Err(failed("reading notifications")(e)),
@@ -112,6 +132,12 @@ impl FlowWatch {
             events.extend(self.resynchronise()?);
         }
         Ok(events)
+    }
+
+    /// Whether the last call of [`Self::events`] may have left something unread.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.more
     }
 
     /// Compares what is known to be open with what is.
@@ -146,12 +172,16 @@ impl FlowWatch {
         let labels = entry::labels(message);
         let Some(entry) = Entry::read(message) else { return Ok(None) };
         if message.message_type() & 0xff == IPCTNL_MSG_CT_DELETE {
+            self.over.remove(&entry.handle);
             return Ok(self.open.ended(entry));
         }
         if self.labels.is_cut(labels) || entry.over {
             return self.cut_or_closed(&entry);
         }
-        let seen = self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten();
+        let seen = match self.over.contains(&entry.handle) {
+            true => self.begun_anew(&entry)?,
+            false => self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten(),
+        };
         seen.iter().try_for_each(|event| self.follow(event))?;
         Ok(seen)
     }
@@ -161,9 +191,22 @@ impl FlowWatch {
         if !self.open.contains(&entry.handle) {
             return Ok(None);
         }
+        if entry.over {
+            self.over.insert(entry.handle.clone());
+        }
         // If it is gone already, the notification of its end is on its way.
         let now = self.tracker.look_up(&entry.handle)?;
         Ok(now.and_then(|(entry, _)| self.open.ended(entry)))
+    }
+
+    /// The news of such a connection does not say what labels it has.
+    fn begun_anew(&mut self, entry: &Entry) -> Result<Option<FlowEvent>, FirewallError> {
+        let Some((entry, labels)) = self.tracker.look_up(&entry.handle)? else { return Ok(None) };
+        if entry.over || !self.labels.is_granted(labels) {
+            return Ok(None);
+        }
+        self.over.remove(&entry.handle);
+        Ok(self.open.seen(entry))
     }
 
     /// Sees to it that the end of a new flow will pass the filter: its port is

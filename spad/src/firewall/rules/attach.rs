@@ -9,7 +9,7 @@ use super::bans::FROM_BANNED;
 use super::base::{
     accept, addressed_to_us, base, drop, each_port, goto, jump, opening_segment, regular, rule,
 };
-use super::granted::GRANTED;
+use super::granted::{GRANTED, made_through_a_grant};
 use super::{GUARD, guard, rates};
 use crate::firewall::plan::{Plan, Ports, Service, Target};
 use crate::firewall::ruleset::{Chain, PortRange, Rule, Side, Stage, Statement};
@@ -52,11 +52,12 @@ fn arriving(plan: &Plan) -> Vec<Rule> {
 
 /// Who has no grant comes back, and is left to the host's own chains.
 fn label(plan: &Plan) -> Vec<Rule> {
-    vec![
-        accept([Statement::Labelled(plan.labels.granted)]),
+    let mut rules = made_through_a_grant(plan).to_vec();
+    rules.extend([
         rule([opening_segment(), jump(GRANTED)]),
         rule([Statement::Protocol(Protocol::Udp), jump(GRANTED)]),
-    ]
+    ]);
+    rules
 }
 
 fn marked(plan: &Plan, trusted: Vec<Rule>) -> Vec<Rule> {

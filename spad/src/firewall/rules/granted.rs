@@ -2,7 +2,7 @@
 //! a connection from a granted source leaves it accepted, and its connection
 //! labelled; any other comes back.
 
-use super::base::{accept, each_port, goto, regular};
+use super::base::{accept, drop, each_port, goto, jump, opening_segment, regular, rule};
 use crate::firewall::grant_set::GrantSet;
 use crate::firewall::plan::{Plan, Service};
 use crate::firewall::ruleset::{Chain, Rule, Side, Statement};
@@ -22,6 +22,15 @@ pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
     let of_service =
         plan.protected().map(|service| regular(&chain_of(service), rules(plan, service)));
     std::iter::once(regular(GRANTED, by_port)).chain(of_service).collect()
+}
+
+/// Packets of a connection that was made through a grant pass; but not one that
+/// begins another on the same ports, which conntrack takes for a part of the one
+/// before as long as it remembers that: it needs a grant of its own.
+pub(super) fn made_through_a_grant(plan: &Plan) -> [Rule; 3] {
+    let granted = Statement::Labelled(plan.labels.granted);
+    let another = [opening_segment(), Statement::Assured, granted.clone()];
+    [rule(another.clone().into_iter().chain([jump(GRANTED)])), drop(another), accept([granted])]
 }
 
 fn chain_of(service: &Service) -> String {

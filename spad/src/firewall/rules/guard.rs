@@ -12,7 +12,7 @@ use super::base::{
     accept, addressed_to_us, base, drop, dynamic, each_port, goto, jump, no_syn, only,
     opening_segment, regular, rule,
 };
-use super::granted::GRANTED;
+use super::granted::{GRANTED, made_through_a_grant};
 use super::{GUARD, rates};
 use crate::firewall::plan::{Mode, Plan};
 use crate::firewall::ruleset::{Chain, Direction, Field, Rule, Set, Side, Stage, Statement};
@@ -73,16 +73,14 @@ fn delivered(plan: &Plan) -> Vec<Rule> {
 
 /// Who may talk to a protected service.
 fn guard(plan: &Plan) -> Vec<Rule> {
-    let mut rules = vec![
-        accept([Statement::Labelled(plan.labels.granted)]),
+    let mut rules = made_through_a_grant(plan).to_vec();
+    // Nothing is let in for being an answer: what the server sends of itself, on a
+    // flow that was cut and forgotten too, would make answers of all that comes.
+    rules.extend([
         rule([opening_segment(), jump(GRANTED)]),
         rule([Statement::Protocol(Protocol::Udp), jump(GRANTED)]),
         rule([jump(FROM_BANNED)]),
-        // An answer to a datagram that this host sent from the service's port.
-        // Not so for TCP: after its entry is gone, one more segment of the
-        // server's would make a connection that was cut look like one of ours.
-        accept([Statement::Protocol(Protocol::Udp), Statement::Direction(Direction::Reply)]),
-    ];
+    ]);
     rules.extend(plan.trusted.iter().map(trusted));
     rules.push(existing(Field::Ipv4, EXISTING4));
     rules.push(existing(Field::Ipv6, EXISTING6));
