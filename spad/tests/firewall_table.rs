@@ -208,7 +208,7 @@ fn every_foreign_change_is_noticed_and_put_back() {
         let (mut firewall, _) = host.firewall(unowned(), &ssh_only());
         assert!(!firewall.owned());
         for (change, noticed) in [
-            ("insert rule inet spad guard accept", "'guard' has 9 rules instead of 8"),
+            ("insert rule inet spad guard accept", "'guard' has 10 rules instead of 9"),
             ("add rule inet spad knock_peer counter", "'knock_peer' has 3 rules"),
             ("flush chain inet spad granted_ssh", "'granted_ssh' has 0 rules"),
             ("flush table inet spad", "has 0 rules"),
@@ -217,7 +217,7 @@ fn every_foreign_change_is_noticed_and_put_back() {
             ("add table inet spad '{ flags dormant; }'", "flags are 0x1"),
             (
                 "replace rule inet spad guard handle $(nft -a list chain inet spad guard | sed -n 's/.*103 counter.* accept # handle //p') ct label 105 counter accept",
-                "rule 1 of chain 'guard' is another",
+                "rule 3 of chain 'guard' is another",
             ),
             ("delete table inet spad", "is gone"),
             ("flush ruleset", "is gone"),
