@@ -3,6 +3,7 @@
 //! use of the configuration.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
@@ -90,7 +91,7 @@ fn install(saved: &Saved) -> Result<(), FirewallError> {
 fn choose(config: &Path, state_dir: &Path) -> Result<Option<Choice>, String> {
     let mut faults = match kept::latest(state_dir) {
         Kept::Ruleset(saved) => return Ok(Some((saved, Source::Kept, Vec::new()))),
-        Kept::Nothing => return Ok(None),
+        Kept::Nothing => return never_ran(config).map(|()| None),
         Kept::Unusable(why) => vec![why],
     };
     match configured(config) {
@@ -106,6 +107,19 @@ fn choose(config: &Path, state_dir: &Path) -> Result<Option<Choice>, String> {
         "NOTHING IS SHUT: {}; repair the configuration and run: spad run",
         faults.join("; ")
     ))
+}
+
+/// Where the configuration cannot be read, another state-dir than the usual one
+/// may keep what is missing here.
+fn never_ran(config: &Path) -> Result<(), String> {
+    match std::fs::read(config) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!(
+            "NOTHING IS SHUT: {} cannot be read ({error}), and nothing is kept where it is by \
+             default; make it readable and run: spad close",
+            config.display()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn configured(path: &Path) -> Result<Saved, String> {

@@ -186,6 +186,18 @@ fn where_spad_has_never_run_there_is_nothing_to_shut() -> Result {
 }
 
 #[test]
+fn a_configuration_that_cannot_be_read_hides_nothing() -> Result {
+    let site = Site::new()?;
+    let server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    fs::remove_file(server.config_path())?;
+    // Not even root can read a directory as a file.
+    fs::create_dir(server.config_path())?;
+    let said = server.spad(&["close"])?;
+    assert!(said.code() == Some(1) && said.stderr.contains("NOTHING IS SHUT"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_running_spad_is_left_alone() -> Result {
     let site = Site::new()?;
     let more = "[firewall]\nown-table = false\n".to_owned();
