@@ -192,6 +192,10 @@ impl FlowWatch {
             return Ok(None);
         }
         if entry.over {
+            // Only where news of their end was lost can there be as many.
+            if self.over.len() >= LIMIT {
+                self.over.clear();
+            }
             self.over.insert(entry.handle.clone());
         }
         // If it is gone already, the notification of its end is on its way.
