@@ -2,6 +2,7 @@
 
 use super::Encoder;
 use super::connection::{NFT_CT_LABELS, NFT_META_MARK, label_bytes};
+use crate::firewall::requests::NFT_OBJECT_CT_HELPER;
 use crate::firewall::ruleset::{Field, Limit};
 use crate::sys::nft::Instruction;
 use nftnl::expr::{Bitwise, Immediate, Register};
@@ -17,7 +18,6 @@ const NFT_NAT_SNAT: u32 = 0;
 const NFT_NAT_DNAT: u32 = 1;
 const NF_NAT_RANGE_MAP_IPS: u32 = 1 << 0;
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 1 << 1;
-const NFT_OBJECT_CT_HELPER: u32 = 3;
 const WARNING: u32 = 4;
 /// The register behind the longest address.
 const PORT_REGISTER: u32 = 2;
