@@ -25,6 +25,7 @@ mod foreign;
 mod grant_set;
 mod intervals;
 mod netlink;
+mod numbers;
 pub mod plan;
 mod rates;
 mod replacement;

@@ -1,7 +1,8 @@
 //! What a rule does with the packet and its connection.
 
 use super::Encoder;
-use super::connection::{NFT_CT_LABELS, NFT_META_MARK, label_bytes};
+use super::connection::{NFT_CT_LABELS, label_bytes};
+use crate::firewall::numbers::NFT_META_MARK;
 use crate::firewall::requests::NFT_OBJECT_CT_HELPER;
 use crate::firewall::ruleset::{Field, Limit};
 use crate::sys::nft::Instruction;

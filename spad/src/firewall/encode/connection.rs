@@ -1,20 +1,18 @@
 //! What a rule asks of the packet's connection and mark.
 
 use super::Encoder;
+use crate::firewall::numbers::{
+    IPS_DST_NAT, NFT_CT_DIRECTION, NFT_CT_STATE, NFT_CT_STATUS, NFT_META_MARK,
+};
 use crate::firewall::ruleset::{Direction, State};
 use crate::sys::nft::Instruction;
 use nftnl::expr::CmpOp;
 use nftnl::nftnl_sys as sys;
 
 // linux/netfilter/nf_tables.h, linux/netfilter/nf_conntrack_common.h
-const NFT_CT_STATE: u32 = 0;
-const NFT_CT_DIRECTION: u32 = 1;
-const NFT_CT_STATUS: u32 = 2;
 pub(super) const NFT_CT_LABELS: u32 = 13;
-pub(super) const NFT_META_MARK: u32 = 3;
 const IPS_ASSURED: u32 = 1 << 2;
 const IPS_SRC_NAT: u32 = 1 << 4;
-const IPS_DST_NAT: u32 = 1 << 5;
 const LABEL_BYTES: usize = 16;
 
 impl Encoder<'_> {

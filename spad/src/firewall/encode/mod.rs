@@ -7,6 +7,7 @@ mod packet;
 
 use super::error::FirewallError;
 use super::ruleset::{Chain, Field, Hook, Rule, Side, Stage, Statement};
+use crate::firewall::numbers::NFT_META_L4PROTO;
 use crate::sys::nft::Instruction;
 use nftnl::expr::{Bitwise, Cmp, CmpOp, Counter, Verdict};
 use nftnl::nftnl_sys::{self as sys, libc};
@@ -14,7 +15,6 @@ use nftnl::{ChainType, Policy, Table};
 use std::ffi::CString;
 
 // linux/netfilter/nf_tables.h
-const NFT_META_L4PROTO: u32 = 16;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 

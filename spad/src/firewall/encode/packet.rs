@@ -1,6 +1,9 @@
 //! What a rule asks of the packet itself, its interfaces and the routing tables.
 
 use super::{Encoder, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, prefix_mask};
+use crate::firewall::numbers::{
+    NFT_FIB_RESULT_ADDRTYPE, NFT_META_IIFNAME, NFTA_FIB_F_DADDR, RTN_LOCAL,
+};
 use crate::firewall::ruleset::{AddressType, Field, Many, PortRange, Side};
 use crate::sys::nft::Instruction;
 use nftnl::expr::{CmpOp, Meta};
@@ -11,16 +14,12 @@ use std::net::IpAddr;
 
 // linux/netfilter/nf_tables.h, linux/rtnetlink.h, linux/if_packet.h
 const NFT_FIB_RESULT_OIF: u32 = 1;
-const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 const NFTA_FIB_F_SADDR: u32 = 1 << 0;
-const NFTA_FIB_F_DADDR: u32 = 1 << 1;
 const NFTA_FIB_F_IIF: u32 = 1 << 3;
 const NFTA_FIB_F_PRESENT: u32 = 1 << 5;
-const NFT_META_IIFNAME: u32 = 6;
 const NFT_META_OIFNAME: u32 = 7;
 const NFT_META_PKTTYPE: u32 = 19;
 const NFT_META_IIFKIND: u32 = 26;
-const RTN_LOCAL: u32 = 2;
 const RTN_BROADCAST: u32 = 3;
 const RTN_ANYCAST: u32 = 4;
 const RTN_MULTICAST: u32 = 5;

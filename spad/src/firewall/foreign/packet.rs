@@ -2,23 +2,20 @@
 //! known beforehand.
 
 use super::rule::Expression;
+use crate::firewall::numbers::{
+    IPS_DST_NAT, NFT_CT_DIRECTION, NFT_CT_STATE, NFT_CT_STATUS, NFT_FIB_RESULT_ADDRTYPE,
+    NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_META_MARK, NFTA_FIB_F_DADDR, RTN_LOCAL,
+};
 use spa_proto::Protocol;
 use std::net::IpAddr;
 
 // linux/netfilter/nf_tables.h, linux/netfilter.h, linux/rtnetlink.h
 const NFTA_META_KEY: u16 = 2;
 const NFT_META_PROTOCOL: u32 = 1;
-const NFT_META_MARK: u32 = 3;
 const NFT_META_IIF: u32 = 4;
-const NFT_META_IIFNAME: u32 = 6;
 const NFT_META_NFPROTO: u32 = 15;
-const NFT_META_L4PROTO: u32 = 16;
 const NFTA_CT_KEY: u16 = 2;
-const NFT_CT_STATE: u32 = 0;
-const NFT_CT_DIRECTION: u32 = 1;
-const NFT_CT_STATUS: u32 = 2;
 const STATE_NEW: u32 = 1 << 3;
-const IPS_DST_NAT: u32 = 1 << 5;
 const IPS_DST_NAT_DONE: u32 = 1 << 8;
 const NFTA_PAYLOAD_BASE: u16 = 2;
 const NFTA_PAYLOAD_OFFSET: u16 = 3;
@@ -27,9 +24,6 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const NFTA_FIB_RESULT: u16 = 2;
 const NFTA_FIB_FLAGS: u16 = 3;
-const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
-const NFTA_FIB_F_DADDR: u32 = 1 << 1;
-const RTN_LOCAL: u32 = 2;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const ETHERTYPE_IPV4: u16 = 0x0800;

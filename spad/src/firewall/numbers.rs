@@ -1,0 +1,13 @@
+//! Numbers of the kernel's interfaces that more than one room needs.
+
+// linux/netfilter/nf_tables.h, linux/netfilter/nf_conntrack_common.h, linux/rtnetlink.h
+pub(super) const NFT_META_MARK: u32 = 3;
+pub(super) const NFT_META_IIFNAME: u32 = 6;
+pub(super) const NFT_META_L4PROTO: u32 = 16;
+pub(super) const NFT_CT_STATE: u32 = 0;
+pub(super) const NFT_CT_DIRECTION: u32 = 1;
+pub(super) const NFT_CT_STATUS: u32 = 2;
+pub(super) const IPS_DST_NAT: u32 = 1 << 5;
+pub(super) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+pub(super) const NFTA_FIB_F_DADDR: u32 = 1 << 1;
+pub(super) const RTN_LOCAL: u32 = 2;
