@@ -71,7 +71,23 @@ fn an_interface_deleted_and_made_again_is_heard() -> Result {
         server.ip("link set eth0 down\nlink set eth0 up\n")?;
         heard(&spad, &alice)?;
         assert!(client.connects((server.v4()?, 22))?, "{interface}");
+        assert_sleeps(&spad)?;
     }
+    Ok(())
+}
+
+/// That the gatekeeper waits for packets, rather than for errors of a socket to go away.
+fn assert_sleeps(server: &Server) -> Result {
+    let status = server.status()?;
+    let pid = &status["processes"][1]["pid"];
+    let ticks = || -> Result<u64> {
+        let spent = server.host().sh(&format!("awk '{{ print $14 + $15 }}' /proc/{pid}/stat"))?;
+        Ok(spent.ok()?.text().parse()?)
+    };
+    let before = ticks()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = ticks()? - before;
+    assert!(spent < 20, "a spin: {spent} hundredths of a second");
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use spa_proto::{
     Timestamp, seal,
 };
 use spa_tests::Result;
-use spa_tests::lab::{Datagram, LabError, program};
+use spa_tests::lab::{Datagram, LabError, Privilege, program};
 use spa_tests::product::{KNOCK_PORT, SERVER_NAME, Server, Service, Settings, Site};
-use spa_tests::wait::until;
+use spa_tests::wait::{SOON, until};
 
 /// How many grants are made, a multiple of [`BURST`]; with 50000 use `--release`.
 fn many() -> u32 {
@@ -212,5 +212,69 @@ fn junk_and_knocks_leave_no_entry_and_get_no_answer() -> Result {
     // The control: a port that nobody drops.
     site.stranger.send_junk((site.server.v4()?, KNOCK_PORT + 1).into(), 10, 1)?;
     assert!(site.server.conntrack_count()? > before, "conntrack is at work");
+    Ok(())
+}
+
+/// How much junk to send: every other is as long as a knock, and a few more by chance.
+fn with_the_right_length(count: u32) -> u32 {
+    2 * count
+}
+
+/// Lets this come while the gatekeeper is held up.
+fn while_held_up(server: &Server, come: impl FnOnce() -> Result) -> Result {
+    let pid = server.status()?["processes"][1]["pid"].clone();
+    server.host().sh(&format!("kill -STOP {pid}"))?.ok()?;
+    let came = come();
+    server.host().sh(&format!("kill -CONT {pid}"))?.ok()?;
+    came
+}
+
+#[test]
+fn of_ten_thousand_packets_in_a_burst_none_is_lost() -> Result {
+    const JUNK: u32 = 9_900;
+    let site = Site::new()?;
+    if site.lab.privilege() != Privilege::Root {
+        eprintln!("not shown: only who is root on the host itself may let so many wait");
+        return Ok(());
+    }
+    let server = site.spad_with(&an_hour(""))?;
+    let knockers =
+        (0..5).map(|number| Knocker::new(&server, number)).collect::<Result<Vec<_>>>()?;
+    until("the daemon knows them", LONG, || Ok(clients(&server)? == knockers.len() as u64))?;
+    let knocks = knocks(&site, &knockers, &mut (0..))?;
+    let to = SocketAddr::new(site.address(), KNOCK_PORT);
+    while_held_up(&server, || {
+        site.stranger.send_junk(to, with_the_right_length(JUNK), 1)?;
+        site.client.send_udp(&knocks)
+    })?;
+    until(
+        "all knocks are granted",
+        LONG,
+        || Ok(server.counter("granted")? == knocks.len() as u64),
+    )?;
+    assert!(server.counter("unknown-client")? >= u64::from(JUNK), "all the junk before them");
+    assert_eq!(server.counter("lost")?, 0);
+    Ok(())
+}
+
+#[test]
+fn what_finds_no_room_is_counted() -> Result {
+    const JUNK: u32 = 40_000;
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let to = SocketAddr::new(site.address(), KNOCK_PORT);
+    while_held_up(&server, || site.stranger.send_junk(to, with_the_right_length(JUNK), 2))?;
+    let counted = |reason| server.counter(reason);
+    until("all have come to an end", SOON, || {
+        Ok(counted("lost")? + counted("unknown-client")? >= u64::from(JUNK))
+    })?;
+    let lost = counted("lost")?;
+    println!("{lost} of {JUNK} lost");
+    assert!(lost > 0);
+    let status = server.spad(&["status"])?.ok()?;
+    assert!(status.stdout.contains(&format!("lost {lost}")), "{status}");
+    assert_eq!(counted("lost")?, lost, "counted once");
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
     Ok(())
 }
