@@ -8,11 +8,16 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use super::{Answer, Request};
 
 /// A request, and where its answer goes.
-pub type Call = (Request, oneshot::Sender<Answer>);
+pub type Call = (Request, oneshot::Sender<Rest>);
+
+/// What is left to do for an answer. A list can be long: it is put together, and
+/// into words, where nobody waits but the caller.
+pub type Rest = Box<dyn FnOnce() -> Answer + Send>;
 
 /// No request is longer.
 const LONGEST: u64 = 4096;
@@ -56,15 +61,18 @@ async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Resu
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(request) => ask(request.asked_by(caller), &calls).await,
-        Err(error) => Answer::Failed(format!("not understood: {error}")),
+        Err(error) => failed(format!("not understood: {error}")),
     };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    stream.write_all(text.as_bytes()).await
+    let text = spawn_blocking(move || serde_json::to_string(&answer()).map(|text| text + "\n"));
+    stream.write_all(text.await??.as_bytes()).await
 }
 
-async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
-    let ending = || Answer::Failed("spad is ending".into());
+fn failed(why: String) -> Rest {
+    Box::new(|| Answer::Failed(why))
+}
+
+async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Rest {
+    let ending = || failed("spad is ending".into());
     let (sender, receiver) = oneshot::channel();
     if calls.send((request, sender)).await.is_err() {
         return ending();

@@ -19,6 +19,10 @@ use crate::wipe;
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(60);
+/// How many knocks are opened at once at most, and for how long they are gathered:
+/// a revocation waits for no more than that.
+const BATCH: usize = 32;
+const TURN: Duration = Duration::from_millis(5);
 /// How long a gatekeeper may take to answer, and how much longer for each
 /// client that it may just have been told of.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -132,22 +136,35 @@ impl Warden {
         self.ask_counters();
     }
 
-    pub(super) fn heard(&mut self, message: io::Result<ToWarden>) {
-        let patience = self.patience();
-        let Some(keeper) = &mut self.keeper else { return };
-        let expected = message.and_then(|message| {
-            keeper.expect(&message, patience)?;
-            Ok(message)
-        });
-        match expected {
-            Ok(ToWarden::Request(request)) => self.knock(&request),
-            Ok(ToWarden::Listening) => self.listening = true,
-            Ok(ToWarden::Counters(counters)) => {
-                self.counters.gate = counters;
-                self.answer_waiting(true);
+    /// Takes what the gatekeeper has said, in order, and some of what it has said
+    /// meanwhile.
+    pub(super) fn heard(&mut self, first: io::Result<ToWarden>) {
+        let begun = Instant::now();
+        let mut accepted = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match self.expected(message) {
+                Ok(ToWarden::Request(request)) => accepted.extend(self.accept(&request)),
+                Ok(ToWarden::Listening) => self.listening = true,
+                Ok(ToWarden::Counters(counters)) => {
+                    self.counters.gate = counters;
+                    self.answer_waiting(true);
+                }
+                Err(error) => self.replace_keeper(&error),
             }
-            Err(error) => self.replace_keeper(&error),
+            if accepted.len() < BATCH && begun.elapsed() < TURN {
+                next = self.keeper.as_ref().and_then(keeper::Keeper::at_once);
+            }
         }
+        self.open(&accepted);
+    }
+
+    fn expected(&mut self, message: io::Result<ToWarden>) -> io::Result<ToWarden> {
+        let (message, patience) = (message?, self.patience());
+        if let Some(keeper) = &mut self.keeper {
+            keeper.expect(&message, patience)?;
+        }
+        Ok(message)
     }
 
     pub(super) fn keeper_is_silent(&mut self) {

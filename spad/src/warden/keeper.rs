@@ -135,9 +135,15 @@ impl Keeper {
     /// Where it has ended, or what came is no message.
     pub(super) async fn next(&self) -> io::Result<ToWarden> {
         let End { ready, channel } = &*self.end;
-        let received = ready.async_io(Interest::READABLE, |_| channel.receive()).await?;
-        let frame = received.ok_or(io::ErrorKind::UnexpectedEof)?;
-        ToWarden::decode(&frame).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        message(ready.async_io(Interest::READABLE, |_| channel.receive()).await)
+    }
+
+    /// Its next message, if it has said it already.
+    pub(super) fn at_once(&self) -> Option<io::Result<ToWarden>> {
+        match self.end.channel.receive() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            received => Some(message(received)),
+        }
     }
 
     /// Takes note of a message that came; an answer must have been asked for.
@@ -176,6 +182,11 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn message(received: io::Result<Option<Frame>>) -> io::Result<ToWarden> {
+    let frame = received?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    ToWarden::decode(&frame).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 async fn send(end: Arc<End>, mut messages: mpsc::UnboundedReceiver<(Frame, Vec<OwnedFd>)>) {

@@ -8,6 +8,7 @@ mod answer;
 mod attach;
 mod bans;
 mod clients;
+mod copying;
 mod gatehouse;
 mod host;
 mod keeper;
@@ -16,6 +17,7 @@ mod machine;
 mod memory;
 mod post;
 mod rates;
+mod renewal;
 mod sessions;
 mod start;
 mod stop;
@@ -34,10 +36,10 @@ use tracing::{info, warn};
 use crate::audit::Audit;
 use crate::clock;
 use crate::config::Config;
-use crate::control::Answer;
-use crate::control::server::Call;
+use crate::control::server::{Call, Rest};
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
+use crate::ipc::ToWarden;
 
 pub use start::StartError;
 use stop::Course;
@@ -58,6 +60,8 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while warden.course == Course::Running {
         warden.turn(&mut signals, &mut calls, &mut renewal).await;
+        // However many knocks come: what else has happened is seen before the next.
+        tokio::task::yield_now().await;
     }
     warden.end(calls).await;
     Ok(())
@@ -77,7 +81,6 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
-    renewing: Option<upkeep::Renewing>,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,
@@ -96,7 +99,7 @@ struct Warden {
     /// When a repair of the firewall that has failed is tried again.
     repair_at: Option<Instant>,
     counters: Counters,
-    waiting: Vec<oneshot::Sender<Answer>>,
+    waiting: Vec<oneshot::Sender<Rest>>,
     answer_by: Option<Instant>,
     /// Listens for callers.
     serving: tokio::task::JoinHandle<()>,
@@ -154,7 +157,7 @@ impl Warden {
             () = at(expiry) => self.expire(clock::monotonic()),
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
-            written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),
+            written = self.memory.renewed() => self.lease_written(written),
             _ = renewal.tick() => self.tick(),
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
@@ -177,7 +180,7 @@ impl Warden {
     }
 }
 
-async fn keeper_next(keeper: Option<&keeper::Keeper>) -> std::io::Result<crate::ipc::ToWarden> {
+async fn keeper_next(keeper: Option<&keeper::Keeper>) -> std::io::Result<ToWarden> {
     match keeper {
         Some(keeper) => keeper.next().await,
         None => std::future::pending().await,

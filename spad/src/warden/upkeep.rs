@@ -6,39 +6,25 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spa_proto::{Monotonic, Timestamp};
+use spa_proto::Monotonic;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Warden;
 use super::clients::{Difference, Touched};
+use super::renewal::Written;
 use crate::clock::{self, Reading};
 use crate::firewall::{Attachment, Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
 use crate::ipc::ToGate;
-use crate::journal::{JournalError, LeaseFile};
 use crate::sys::ready;
 
 /// How long after a failed repair the next is tried.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// By how much an element may outlast its grants before it is set right.
 const SLACK: Duration = Duration::from_secs(1);
-
-/// A renewal of the lease on its way to the disk.
-pub(super) type Renewing = JoinHandle<Renewed>;
-/// And what became of it.
-pub(super) type Renewed = (LeaseFile, Timestamp, Result<(), JournalError>);
-
-/// Waits for the renewal that is on its way, if there is one.
-pub(super) async fn renewed(renewing: &mut Option<Renewing>) -> Option<Renewed> {
-    let Some(task) = renewing else { return std::future::pending().await };
-    let renewed = task.await.ok();
-    *renewing = None;
-    renewed
-}
 
 /// Says when somebody else touches our table.
 pub(super) struct Tables {
@@ -229,20 +215,13 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_after_keeper();
-        if let Some((mut file, horizon)) = self.memory.renewal(now) {
-            self.renewing = Some(tokio::task::spawn_blocking(move || {
-                let written = file.write(horizon);
-                (file, horizon, written)
-            }));
-        }
+        self.memory.renew(now);
     }
 
-    pub(super) fn lease_written(&mut self, written: Option<Renewed>) {
-        match written {
-            Some((file, horizon, written)) => {
-                self.memory.lease_written(file, horizon, written, clock::monotonic());
-            }
-            None => self.memory.lease_lost(&self.config.state_dir, self.public),
+    /// A thread that ended without a word has not renewed it: the next tick does.
+    pub(super) fn lease_written(&mut self, written: Option<Written>) {
+        if let Some(written) = written {
+            self.memory.lease_written(written, clock::monotonic());
         }
     }
 }
