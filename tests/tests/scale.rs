@@ -1,17 +1,13 @@
 //! Many grants, full sets, and floods of junk.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use spa_keys::{AddressRule, Modes, NewClient, Store, Token, Widest};
-use spa_proto::{
-    Address, ClientKeys, Credentials, Entropy, Kind, Mode, Request, Services, SigningKey,
-    Timestamp, seal,
-};
 use spa_tests::Result;
-use spa_tests::lab::{Datagram, LabError, Privilege, program};
-use spa_tests::product::{KNOCK_PORT, SERVER_NAME, Server, Service, Settings, Site};
+use spa_tests::lab::{Datagram, Privilege, program};
+use spa_tests::product::{
+    KNOCK_PORT, Knocker, SERVER_NAME, Server, Service, Settings, Site, knocker,
+};
 use spa_tests::wait::{SOON, until};
 
 /// How many grants are made, a multiple of [`BURST`]; with 50000 use `--release`.
@@ -24,57 +20,6 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Knocks of one client that are let through without a pause.
 const BURST: u32 = 20;
-
-/// A client that knocks for whatever address it is told.
-struct Knocker(Credentials);
-
-impl Knocker {
-    fn new(server: &Server, number: u32) -> Result<Self> {
-        let mut seed = [7; 32];
-        seed[..4].copy_from_slice(&number.to_be_bytes());
-        let signing = SigningKey::from_seed(&seed);
-        let new = NewClient {
-            name: format!("c{number}").parse()?,
-            services: vec!["ssh".parse()?],
-            ttl: None,
-            max_ttl: None,
-            expires: None,
-            sources: vec![],
-            address: AddressRule::This,
-            modes: Modes::ALL,
-            widest: Widest::ADDRESS,
-            key: Some(signing.verifying_key()),
-        };
-        let token = Store::open(&server.dir().join("keys")).add(new, now())?;
-        let Token { server, cloak, kid, psk, .. } = token;
-        let keys = ClientKeys::derive(&psk, &server, &kid);
-        Ok(Self(Credentials { server, kid, cloak, keys, signing }))
-    }
-
-    /// A knock for `source`; `number` makes it another one than those before.
-    fn knock(&self, source: Ipv4Addr, to: SocketAddr, number: u32) -> Result<Datagram> {
-        let request = Request {
-            kind: Kind::Knock,
-            mode: Mode::Default,
-            address: Address::Explicit(source.into()),
-            width: None,
-            seconds: NonZeroU32::new(3600),
-            services: Services::new(["ssh".parse()?])
-                .ok_or_else(|| LabError::new("no services"))?,
-        };
-        let mut entropy = [9; 32];
-        entropy[..4].copy_from_slice(&number.to_be_bytes());
-        let time = now().plus(Duration::from_millis(number.into()));
-        let sealed = seal(&self.0, &request, time, &Entropy::from_bytes(entropy))
-            .map_err(|error| LabError::new(format!("sealing: {error:?}")))?;
-        Ok(Datagram { from: to, to, payload: sealed.to_vec() })
-    }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or_default())
-}
 
 /// Knocks for so many addresses, and waits until all of them are granted.
 fn fill(site: &Site, server: &Server, grants: u32) -> Result {
@@ -104,9 +49,13 @@ fn knocks(
     numbers: &mut impl Iterator<Item = u32>,
 ) -> Result<Vec<Datagram>> {
     let to = SocketAddr::new(site.address(), KNOCK_PORT);
-    let all = knockers.iter().flat_map(|knocker| (0..BURST).map(move |time| (knocker, time)));
+    let all = knockers.iter().flat_map(|knocker| (0..BURST).map(move |later| (knocker, later)));
     let source = |number| Ipv4Addr::from(FIRST_SOURCE + number);
-    all.zip(numbers).map(|((one, time), number)| one.knock(source(number), to, time)).collect()
+    let now = knocker::now()?;
+    let time = |later: u32| now.plus(Duration::from_millis(later.into()));
+    all.zip(numbers)
+        .map(|((one, later), number)| one.knock(source(number), to, time(later), later))
+        .collect()
 }
 
 /// 11.0.0.1, which nobody has here.
