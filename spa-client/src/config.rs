@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/hosts/ALIAS.toml      one server each (host_file)
 //! DIR/requests/KEY.toml     keys that wait for their token (request)
+//! DIR/state/                where DIR was given; else with the state of other programs (again)
 //! ```
 
 use std::fs;
@@ -20,6 +21,7 @@ use crate::os;
 /// The directory, which need not be there yet.
 pub(crate) struct ConfigDir {
     path: PathBuf,
+    state: Option<PathBuf>,
 }
 
 /// All servers of this machine.
@@ -33,9 +35,15 @@ pub(crate) struct Known {
 impl ConfigDir {
     /// The one `given`, else the user's own.
     pub(crate) fn new(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let state = given.as_ref().map(|dir| dir.join("state")).or_else(os::default_state_dir);
         let path = given.or_else(os::default_config_dir);
         let path = path.ok_or_else(|| Failure::usage("no home directory: say --config-dir DIR"))?;
-        Ok(Self { path })
+        Ok(Self { path, state })
+    }
+
+    /// Where programs keep what they remember, nothing of it secret.
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     /// Where it is.

@@ -12,7 +12,8 @@ Exit codes:
   3  unknown host, or a token, key file or directory that cannot be used
   4  the server's name does not resolve, or not to the family asked for
   5  no knock could be sent to any address
-  6  the connection broke, or standard input or output (proxy)";
+  6  the connection broke, or standard input or output (proxy)
+Of several hosts, the code of the first in the command line that failed.";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

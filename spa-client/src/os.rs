@@ -26,6 +26,21 @@ fn settings_dir() -> Option<PathBuf> {
     absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
 }
 
+/// Where programs of this user remember things; `None` without a home.
+pub(crate) fn default_state_dir() -> Option<PathBuf> {
+    Some(state_home()?.join("spa"))
+}
+
+#[cfg(windows)]
+fn state_home() -> Option<PathBuf> {
+    absolute("LOCALAPPDATA")
+}
+
+#[cfg(not(windows))]
+fn state_home() -> Option<PathBuf> {
+    absolute("XDG_STATE_HOME").or_else(|| Some(home()?.join(".local/state")))
+}
+
 #[cfg(not(windows))]
 fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| home.is_absolute())
