@@ -2,6 +2,7 @@
 
 mod examples;
 mod knock;
+mod ssh;
 
 use std::path::PathBuf;
 
@@ -11,9 +12,11 @@ use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
 use examples::{
     COMPLETIONS_EXAMPLES, ENROLL_EXAMPLES, FORGET_EXAMPLES, HOSTS_EXAMPLES, JSON_FIELDS,
-    KNOCK_EXAMPLES, PROXY_EXAMPLES, REQUEST_EXAMPLES, SEND_EXAMPLES,
+    KNOCK_EXAMPLES, PROXY_EXAMPLES, REQUEST_EXAMPLES, SEND_EXAMPLES, SSH_CONFIG_EXAMPLES,
+    SSH_EXAMPLES,
 };
 pub(crate) use knock::{KnockOptions, ProxyOptions, RequestOptions, SendOptions};
+pub(crate) use ssh::{SshConfigOptions, SshOptions};
 
 /// Knock at a server that shows nothing, so that it opens for this machine.
 #[derive(Parser)]
@@ -40,6 +43,14 @@ pub(crate) enum Command {
     /// Ask servers to open a service for this machine
     #[command(after_help = format!("{KNOCK_EXAMPLES}\n{JSON_FIELDS}\n{EXIT_CODES}"))]
     Knock(Box<KnockOptions>),
+
+    /// Knock where ssh is going to connect to, and then run ssh, with all of its options
+    #[command(after_help = format!("{SSH_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Ssh(SshOptions),
+
+    /// Print the lines with which ssh knocks by itself, or put them into ~/.ssh/config
+    #[command(after_help = SSH_CONFIG_EXAMPLES)]
+    SshConfig(SshConfigOptions),
 
     /// Send a knock that `spa knock --save` wrote; takes no keys
     #[command(after_help = format!("{SEND_EXAMPLES}\n\n{EXIT_CODES}"))]

@@ -46,9 +46,22 @@ pub(crate) struct Door<'a> {
 impl<'a> Host<'a> {
     /// The one that `name` means.
     pub(crate) fn find(config: &'a ConfigDir, name: &str) -> Result<Self, Failure> {
-        let alias = config.find(name)?;
+        Self::load(config, config.find(name)?)
+    }
+
+    /// The same, where it is no error that there are no keys for it.
+    pub(crate) fn find_known(config: &'a ConfigDir, name: &str) -> Result<Option<Self>, Failure> {
+        config.find_known(name)?.map(|alias| Self::load(config, alias)).transpose()
+    }
+
+    fn load(config: &'a ConfigDir, alias: Alias) -> Result<Self, Failure> {
         let entry = config.load(&alias)?;
         Ok(Self { config, alias, entry })
+    }
+
+    /// Its name or address for everybody.
+    pub(crate) fn address(&self) -> &str {
+        self.entry.host()
     }
 
     /// What to knock for if nothing is named.

@@ -13,6 +13,7 @@ Exit codes:
   4  the server's name does not resolve, or not to the family asked for
   5  no knock could be sent to any address
   6  the connection broke, or standard input or output (proxy)
+  255  any of these, where it does not come to ssh (ssh, whose own codes are passed on)
 Of several hosts, the code of the first in the command line that failed.";
 
 /// How a command ended.
@@ -33,6 +34,8 @@ pub(crate) enum Exit {
     NotSent = 5,
     /// The connection broke, or what it was passed on to.
     Broken = 6,
+    /// It did not come to ssh; what ssh ends with where it fails by itself.
+    Ssh = 255,
 }
 
 impl From<Exit> for ExitCode {
@@ -77,6 +80,11 @@ impl Failure {
     /// The connection ended in the middle.
     pub(crate) fn broken(text: impl fmt::Display) -> Self {
         Self::new(Exit::Broken, text)
+    }
+
+    /// The same, where ssh was to run.
+    pub(crate) fn of_ssh(self) -> Self {
+        Self { exit: Exit::Ssh, ..self }
     }
 
     fn new(exit: Exit, text: impl fmt::Display) -> Self {

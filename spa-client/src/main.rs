@@ -4,6 +4,7 @@
 //! ```text
 //! cli → knock → door (config → resolve → send (address) → wait (bound))     spa knock
 //! cli → proxy → door … → relay                                             spa proxy
+//! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)             spa ssh, spa ssh-config
 //! cli → knock → door → save; cli → save → resolve → send                    spa knock --save, spa send
 //! cli → config → enroll, request, hosts                                    everything else
 //! ```
@@ -37,6 +38,10 @@ mod request;
 mod resolve;
 mod save;
 mod send;
+mod ssh;
+mod ssh_block;
+mod ssh_config;
+mod ssh_target;
 mod story;
 mod wait;
 
@@ -64,6 +69,8 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Enroll(options) => enroll::run(&config, &options),
         Command::Request => request::run(&config),
         Command::Knock(options) => knock::run(&config, *options, &words(matches)),
+        Command::Ssh(options) => ssh::run(&config, &options),
+        Command::SshConfig(options) => ssh_config::run(&config, &options),
         Command::Send(options) => save::send(&options),
         Command::Proxy(options) => proxy::run(&config, &options),
         Command::Hosts { json } => hosts::list(&config, json),

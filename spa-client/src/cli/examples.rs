@@ -33,6 +33,28 @@ In ~/.ssh/config, for ssh, scp, sftp, rsync and git alike; each connection knock
     ProxyCommand spa proxy %h %p --mode bound
 ";
 
+pub(super) const SSH_EXAMPLES: &str = "\
+Examples:
+  spa ssh alice@fw.example.com
+  spa ssh --ttl 2m -p 2222 -L 8080:localhost:80 fw.example.com
+  rsync -e 'spa ssh' -a docs/ fw.example.com:docs/
+  GIT_SSH_COMMAND='spa ssh' GIT_SSH_VARIANT=ssh git fetch
+
+ssh itself is asked (ssh -G) which host and port it means, and ends as it ends; errors before
+it runs end with 255, as its own. Where there are no keys for the host, it is ssh without a
+knock. A jump host (ProxyJump) is knocked at in place of the host behind it.";
+
+pub(super) const SSH_CONFIG_EXAMPLES: &str = "\
+Examples:
+  spa ssh-config                       prints the lines, for all servers
+  spa ssh-config --write               puts them at the end of ~/.ssh/config
+  spa ssh-config --write --proxy fw.example.com
+  spa ssh-config --remove
+
+Run it again after spa enroll: the lines are written anew, and come once. The file keeps its
+mode, and stays where it is if ~/.ssh/config is a link; as it was, it is kept beside it as
+config.before-spa.";
+
 pub(super) const SEND_EXAMPLES: &str = "\
 Examples:
   spa send knock.toml

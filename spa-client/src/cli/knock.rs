@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use spa_proto::{GrantMode, Protocol, Service, Timestamp};
 
-use super::Cli;
+use super::{Cli, SshOptions};
 use crate::address::{Source, Width};
 use crate::resolve::Family;
 
@@ -122,7 +122,7 @@ pub(crate) struct ProxyOptions {
 }
 
 /// What each knock asks for, and where it goes.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct RequestOptions {
     /// How long new connections are let in, such as 30s or 5m [default: as the server says]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
@@ -226,6 +226,13 @@ impl ProxyOptions {
 }
 
 impl RequestOptions {
+    /// What goes with a connection that ssh is going to make.
+    pub(crate) fn for_ssh(options: &SshOptions, family: Family) -> Self {
+        let SshOptions { ttl, mode, .. } = *options;
+        let (ipv4, ipv6) = (family == Family::V4, family == Family::V6);
+        Self { ttl, mode, ipv4, ipv6, ..Self::default() }
+    }
+
     /// To which addresses of the server.
     pub(crate) fn family(&self) -> Family {
         match (self.ipv4, self.ipv6) {
@@ -246,7 +253,7 @@ fn destination(text: &str) -> Result<Service, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<NonZeroU32, String> {
+pub(super) fn seconds(text: &str) -> Result<NonZeroU32, String> {
     let duration = spa_keys::duration::parse(text).map_err(|error| error.to_string())?;
     let seconds =
         u32::try_from(duration.as_secs()).map_err(|_| "longer than a server can grant")?;

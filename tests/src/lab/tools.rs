@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 16] = [
+pub const TOOLS: [(&str, &str); 18] = [
     ("conntrack", "conntrack"),
     ("dhclient", "isc-dhcp-client"),
     ("dnsmasq", "dnsmasq-base"),
     ("faketime", "faketime"),
+    ("git", "git"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
@@ -19,6 +20,7 @@ pub const TOOLS: [(&str, &str); 16] = [
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),
+    ("rsync", "rsync"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
