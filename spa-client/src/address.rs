@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use spa_proto::{Address, Prefix};
+use spa_proto::{Address, Mode, Prefix};
+
+use crate::resolve::Family;
+use crate::send::Asked;
 
 /// What `--source` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +37,27 @@ impl Source {
             Self::Auto if is_global(local) => Ok(Address::Explicit(local)),
             Self::Auto | Self::Seen => Ok(Address::Seen),
         }
+    }
+}
+
+impl Source {
+    /// Of which family it can only be.
+    pub(crate) fn family(self) -> Option<Family> {
+        match self {
+            Self::This(address) => Some(Family::of(address)),
+            Self::Auto | Self::Seen => None,
+        }
+    }
+
+    /// What to ask for where it is not known from where the datagram will leave.
+    pub(crate) fn for_somebody(self, width: Option<Width>, mode: Mode) -> Asked {
+        let (address, width) = match self {
+            Self::This(address) => {
+                (Address::Explicit(address), width.and_then(|width| width.within(address)))
+            }
+            Self::Auto | Self::Seen => (Address::Seen, width.map(|width| width.0)),
+        };
+        Asked { address: cut(address, width), width, mode }
     }
 }
 

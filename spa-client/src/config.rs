@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/hosts/ALIAS.toml      one server each (host_file)
 //! DIR/requests/KEY.toml     keys that wait for their token (request)
+//! DIR/state/                where DIR was given; else with the state of other programs (again)
 //! ```
 
 use std::fs;
@@ -20,6 +21,9 @@ use crate::os;
 /// The directory, which need not be there yet.
 pub(crate) struct ConfigDir {
     path: PathBuf,
+    /// It is not the user's own.
+    is_given: bool,
+    state: Option<PathBuf>,
 }
 
 /// All servers of this machine.
@@ -33,14 +37,26 @@ pub(crate) struct Known {
 impl ConfigDir {
     /// The one `given`, else the user's own.
     pub(crate) fn new(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let is_given = given.is_some();
+        let state = given.as_ref().map(|dir| dir.join("state")).or_else(os::default_state_dir);
         let path = given.or_else(os::default_config_dir);
         let path = path.ok_or_else(|| Failure::usage("no home directory: say --config-dir DIR"))?;
-        Ok(Self { path })
+        Ok(Self { path, is_given, state })
+    }
+
+    /// Where programs keep what they remember, nothing of it secret.
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it is, if that has to be said.
+    pub(crate) fn given(&self) -> Option<&Path> {
+        self.is_given.then_some(self.path.as_path())
     }
 
     /// The file of a server.
@@ -59,19 +75,27 @@ impl ConfigDir {
 
     /// Which server `host` means: an alias, or the host name of just one.
     pub(crate) fn find(&self, host: &str) -> Result<Alias, Failure> {
+        match self.find_known(host)? {
+            Some(alias) => Ok(alias),
+            None => Err(self.unknown(host, &self.known()?)),
+        }
+    }
+
+    /// The same, where it is no error that there is none.
+    pub(crate) fn find_known(&self, host: &str) -> Result<Option<Alias>, Failure> {
         if let Ok(alias) = host.parse::<Alias>()
             && self.host_path(&alias).symlink_metadata().is_ok()
         {
-            return Ok(alias);
+            return Ok(Some(alias));
         }
         let known = self.known()?;
         let mut matching = known.entries.iter().filter(|(_, entry)| same_host(entry.host(), host));
         match (matching.next(), matching.next()) {
-            (Some((alias, _)), None) => Ok(alias.clone()),
+            (Some((alias, _)), None) => Ok(Some(alias.clone())),
             (Some((one, _)), Some((other, _))) => Err(Failure::keys(format!(
                 "more than one server is at {host}: say which, such as {one} or {other}"
             ))),
-            (None, _) => Err(self.unknown(host, &known)),
+            (None, _) => Ok(None),
         }
     }
 

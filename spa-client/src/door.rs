@@ -12,11 +12,14 @@ use crate::bound::BoundSocket;
 use crate::cli::RequestOptions;
 use crate::config::ConfigDir;
 use crate::exit::Failure;
+use crate::field::Sealed;
 use crate::host_file::HostEntry;
-use crate::report::{self, Reporter};
-use crate::resolve::resolve;
+use crate::report;
+use crate::reporter::Reporter;
+use crate::resolve::{Family, resolve};
+use crate::save::SavedKnock;
 use crate::send::{Knocker, Sent, Target};
-use crate::story::{Story, Waited};
+use crate::story::{Story, Waited, reached};
 use crate::wait::{Opened, Watch};
 
 /// How long to wait before knocking again: well within what a server allows
@@ -37,21 +40,38 @@ pub(crate) struct Door<'a> {
     host: Host<'a>,
     addresses: Vec<SocketAddr>,
     knocker: Knocker,
-    pub(crate) story: Story,
+    pub(crate) story: Story<'a>,
 }
 
 impl<'a> Host<'a> {
     /// The one that `name` means.
     pub(crate) fn find(config: &'a ConfigDir, name: &str) -> Result<Self, Failure> {
-        warn_of_clock(date::now());
-        let alias = config.find(name)?;
+        Self::load(config, config.find(name)?)
+    }
+
+    /// The same, where it is no error that there are no keys for it.
+    pub(crate) fn find_known(config: &'a ConfigDir, name: &str) -> Result<Option<Self>, Failure> {
+        config.find_known(name)?.map(|alias| Self::load(config, alias)).transpose()
+    }
+
+    fn load(config: &'a ConfigDir, alias: Alias) -> Result<Self, Failure> {
         let entry = config.load(&alias)?;
         Ok(Self { config, alias, entry })
+    }
+
+    /// Its name or address for everybody.
+    pub(crate) fn address(&self) -> &str {
+        self.entry.host()
     }
 
     /// What to knock for if nothing is named.
     pub(crate) fn default_service(&self) -> Option<Service> {
         self.entry.services().first().copied().map(Service::Named)
+    }
+
+    /// All that the token names.
+    pub(crate) fn all_services(&self) -> Vec<Service> {
+        self.entry.services().iter().copied().map(Service::Named).collect()
     }
 
     /// The mode of the command line, else of the server's file; `None` leaves
@@ -60,26 +80,31 @@ impl<'a> Host<'a> {
         options.mode.or(self.entry.mode())
     }
 
-    /// Goes there, to ask for `services` in this order.
+    /// Goes there, to ask for `services` in this order, four in each knock.
     pub(crate) fn door(
         self,
         options: &RequestOptions,
         services: Vec<Service>,
-        reporter: Reporter,
+        reporter: &'a Reporter,
     ) -> Result<Door<'a>, Failure> {
-        let knocker = self.knocker(options, &services)?;
+        let dry_run = reporter.dry_run();
+        let knocker = Knocker { dry_run, ..self.knocker(options, &services)? };
         let port = options.port.unwrap_or(self.entry.port());
         let addresses = resolve(self.entry.host(), port.get(), options.family())?;
-        let story = self.story(services, reporter);
+        let story = Story {
+            reporter,
+            name: self.alias.to_string(),
+            host: self.entry.host().to_owned(),
+            services,
+            seconds: options.ttl,
+            token_expires: self.entry.token_expires(),
+        };
         story.plan(&self.config.host_path(&self.alias), &addresses);
         Ok(Door { host: self, addresses, knocker, story })
     }
 
     fn knocker(&self, options: &RequestOptions, services: &[Service]) -> Result<Knocker, Failure> {
-        let services = Services::new(services.iter().copied()).ok_or_else(|| {
-            Failure::usage(format!("one knock asks for at most {} services", Services::MAX))
-        })?;
-        let request = Request {
+        let request = |services| Request {
             kind: self.entry.knock_kind(),
             mode: Mode::Default,
             address: Address::Seen,
@@ -87,22 +112,46 @@ impl<'a> Host<'a> {
             seconds: options.ttl,
             services,
         };
-        let source = options.source.unwrap_or_default();
-        Ok(Knocker { credentials: self.entry.credentials(), request, source, width: options.width })
+        let knocks = services.chunks(Services::MAX);
+        let requests = knocks.filter_map(|four| Services::new(four.iter().copied()).map(request));
+        Ok(Knocker {
+            credentials: self.entry.credentials(),
+            requests: requests.collect(),
+            source: options.source.unwrap_or_default(),
+            width: options.width,
+            dry_run: false,
+        })
     }
 
-    fn story(&self, services: Vec<Service>, reporter: Reporter) -> Story {
-        Story {
-            reporter,
-            name: self.alias.to_string(),
-            host: self.entry.host().to_owned(),
-            services,
-            token_expires: self.entry.token_expires(),
-        }
+    /// One knock for somebody else to send, by a clock that shows `time`.
+    pub(crate) fn save(
+        &self,
+        options: &RequestOptions,
+        services: &[Service],
+        mode: Mode,
+        time: Timestamp,
+    ) -> Result<SavedKnock, Failure> {
+        let source = options.source.unwrap_or_default();
+        let family = source.family().unwrap_or(options.family());
+        let asked = source.for_somebody(options.width, mode);
+        let knocker = self.knocker(options, services)?;
+        let [request] = knocker.requests.as_slice() else { return Err(too_many_services()) };
+        let datagram = Sealed::new(knocker.seal(request, asked, time)?);
+        let host = self.entry.host_name().clone();
+        let port = options.port.unwrap_or(self.entry.port());
+        let family = (family != Family::Any).then_some(family);
+        Ok(SavedKnock { host, port, family, time, datagram })
     }
 }
 
-fn warn_of_clock(now: Timestamp) {
+/// For one knock.
+pub(crate) fn too_many_services() -> Failure {
+    Failure::usage(format!("one knock asks for at most {} services", Services::MAX))
+}
+
+/// Says so if this machine's clock was never set.
+pub(crate) fn warn_of_clock() {
+    let now = date::now();
     if now < EARLIEST {
         let now = date::format(now);
         report::note(&format!("spa: this machine's clock says {now}: the knock will be refused"));
@@ -136,7 +185,6 @@ impl Door<'_> {
         let sent = self.knocker.knock(targets)?;
         self.story.knocked(&sent);
         if reached(&sent).is_empty() {
-            self.story.outcome(&sent, None)?;
             return Err(self.story.not_sent(&sent));
         }
         Ok(sent)
@@ -156,9 +204,8 @@ impl Door<'_> {
         let start = Instant::now();
         let sent = self.knock(targets)?;
         let waited = self.wait(start, limit, &mut watch, targets, &sent)?;
-        self.story.outcome(&sent, Some(&waited))?;
+        self.story.waited(&waited);
         let Some(opened) = waited.opened else {
-            self.story.end();
             return Err(self.story.not_open(&sent, &watch, &waited));
         };
         self.story.opened(opened.at, waited.elapsed);
@@ -213,9 +260,4 @@ impl Door<'_> {
             self.story.step(|| format!("the token's secret stays in the file: {failure}"));
         }
     }
-}
-
-/// The addresses that a datagram left for.
-fn reached(sent: &[Sent]) -> Vec<SocketAddr> {
-    sent.iter().filter(|sent| sent.result.is_ok()).map(|sent| sent.to).collect()
 }

@@ -12,7 +12,9 @@ Exit codes:
   3  unknown host, or a token, key file or directory that cannot be used
   4  the server's name does not resolve, or not to the family asked for
   5  no knock could be sent to any address
-  6  the connection broke, or standard input or output (proxy)";
+  6  the connection broke, or standard input or output (proxy)
+  255  any of these, where it does not come to ssh (ssh, whose own codes are passed on)
+Of several hosts, the code of the first in the command line that failed.";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(crate) enum Exit {
     NotSent = 5,
     /// The connection broke, or what it was passed on to.
     Broken = 6,
+    /// It did not come to ssh; what ssh ends with where it fails by itself.
+    Ssh = 255,
 }
 
 impl From<Exit> for ExitCode {
@@ -76,6 +80,11 @@ impl Failure {
     /// The connection ended in the middle.
     pub(crate) fn broken(text: impl fmt::Display) -> Self {
         Self::new(Exit::Broken, text)
+    }
+
+    /// The same, where ssh was to run.
+    pub(crate) fn of_ssh(self) -> Self {
+        Self { exit: Exit::Ssh, ..self }
     }
 
     fn new(exit: Exit, text: impl fmt::Display) -> Self {

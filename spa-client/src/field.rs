@@ -5,8 +5,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 use spa_keys::encoding::{from_base64, from_hex, to_base64};
 use spa_keys::{check_host, date};
-use spa_proto::{Cloak, EnrolSecret, GrantMode, Kid, Psk, ServerPublic, SigningKey, Timestamp};
+use spa_proto::{
+    Cloak, Datagram, EnrolSecret, GrantMode, Kid, Psk, ServerPublic, SigningKey, Timestamp,
+};
 use zeroize::Zeroizing;
+
+use crate::resolve::Family;
 
 /// A value that is written as text.
 pub(crate) trait Field: Sized {
@@ -44,6 +48,8 @@ macro_rules! fields {
 
 fields! {
     Host: |host| Zeroizing::new(host.0.clone()), Host::new;
+    Family: |family| Zeroizing::new(family.name().to_owned()), Family::of_name;
+    Sealed: |sealed| to_base64(&*sealed.0), |text| from_base64(text).map(Self);
     GrantMode: |mode| Zeroizing::new(mode.to_string()), str::parse::<Self>;
     Timestamp: |time| Zeroizing::new(date::format(*time)), date::parse;
     Kid: |kid| Zeroizing::new(kid.to_string()),
@@ -70,6 +76,19 @@ impl Host {
     }
 
     pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A datagram that has not been used: it opens for whoever sends it.
+pub(crate) struct Sealed(Zeroizing<Datagram>);
+
+impl Sealed {
+    pub(crate) fn new(datagram: Datagram) -> Self {
+        Self(Zeroizing::new(datagram))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &Datagram {
         &self.0
     }
 }

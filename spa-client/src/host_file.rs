@@ -92,6 +92,11 @@ impl HostEntry {
         self.host.as_str()
     }
 
+    /// The same, as it stands in files.
+    pub(crate) fn host_name(&self) -> &Host {
+        &self.host
+    }
+
     /// UDP port to knock at.
     pub(crate) fn port(&self) -> NonZeroU16 {
         self.port

@@ -1,19 +1,20 @@
 //! `spa knock`.
 
 use std::num::NonZeroU16;
+use std::path::Path;
 use std::time::Duration;
 
-use spa_proto::{GrantMode, Mode, Service};
+use spa_keys::date;
+use spa_proto::{GrantMode, Mode, Service, Services};
 
-use crate::bound;
 use crate::cli::KnockOptions;
 use crate::config::ConfigDir;
-use crate::door::{Door, Host};
+use crate::door::{Door, Host, too_many_services, warn_of_clock};
 use crate::exit::{Exit, Failure};
-use crate::ports;
-use crate::report::Reporter;
+use crate::reporter::{Manner, Reporter};
 use crate::story::listed;
 use crate::wait::Watch;
+use crate::{again, bound, parallel, ports, report};
 
 /// For how long to wait, and at which port.
 #[derive(Clone, Copy)]
@@ -22,13 +23,61 @@ struct Wait {
     port: NonZeroU16,
 }
 
-/// Knocks, and waits if that was asked for.
-pub(crate) fn run(config: &ConfigDir, options: &KnockOptions) -> Result<Exit, Failure> {
-    let host = Host::find(config, &options.host)?;
+/// Knocks at all, and waits if that was asked for.
+pub(crate) fn run(
+    config: &ConfigDir,
+    options: KnockOptions,
+    words: &[String],
+) -> Result<Exit, Failure> {
+    warn_of_clock();
+    let again = options.again;
+    let options = if again { last(config, &options, words)? } else { options };
+    if let Some(file) = &options.save {
+        return save(config, &options, file);
+    }
+    let KnockOptions { json, dry_run, .. } = options;
+    let manner = Manner::new(options.request.verbose, json, dry_run, options.host.len());
+    let exits = parallel::each(options.host.iter().collect(), |name| {
+        let reporter = Reporter::new(manner, name);
+        let ended = knock_at(config, &options, name, &reporter);
+        reporter.finish(ended)
+    });
+    if manner.is_for_a_person() && !again {
+        remember(config, words);
+    }
+    Ok(exits.into_iter().find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done))
+}
+
+/// What was asked for the last time, told as it is asked for now.
+fn last(
+    config: &ConfigDir,
+    options: &KnockOptions,
+    words: &[String],
+) -> Result<KnockOptions, Failure> {
+    if let Some(word) = words.first() {
+        return Err(Failure::usage(format!(
+            "--again knocks as last time, without changes such as {word}: say all of it anew"
+        )));
+    }
+    Ok(again::recall(config)?.in_manner_of(options))
+}
+
+fn remember(config: &ConfigDir, words: &[String]) {
+    if let Err(why) = again::remember(config, words) {
+        report::note(&format!("spa: this knock is not remembered for --again: {why}"));
+    }
+}
+
+fn knock_at(
+    config: &ConfigDir,
+    options: &KnockOptions,
+    name: &str,
+    reporter: &Reporter,
+) -> Result<Exit, Failure> {
+    let host = Host::find(config, name)?;
     let services = choose_services(options, &host)?;
     let wait = choose_wait(options, &services)?;
     let mode = choose_mode(options, host.mode(&options.request))?;
-    let reporter = Reporter::new(options.request.verbose, options.json);
     let door = host.door(&options.request, services, reporter)?;
     match wait {
         None => once(&door, mode),
@@ -36,10 +85,28 @@ pub(crate) fn run(config: &ConfigDir, options: &KnockOptions) -> Result<Exit, Fa
     }
 }
 
+fn save(config: &ConfigDir, options: &KnockOptions, file: &Path) -> Result<Exit, Failure> {
+    let [name] = options.host.as_slice() else {
+        return Err(Failure::usage("--save writes one knock, at one host"));
+    };
+    let host = Host::find(config, name)?;
+    let services = choose_services(options, &host)?;
+    let mode = choose_mode(options, host.mode(&options.request))?;
+    let time = options.at.unwrap_or_else(date::now);
+    host.save(&options.request, &services, mode, time)?.write(file)?;
+    Ok(Exit::Done)
+}
+
 /// In the order given: waiting looks at the first.
 fn choose_services(options: &KnockOptions, host: &Host<'_>) -> Result<Vec<Service>, Failure> {
+    if options.service.len() > Services::MAX {
+        return Err(too_many_services());
+    }
     if !options.service.is_empty() {
         return Ok(options.service.clone());
+    }
+    if options.all_services {
+        return Ok(host.all_services());
     }
     let default = host.default_service();
     let default = default.ok_or_else(|| Failure::usage("the token names no service: --service"))?;
@@ -78,8 +145,7 @@ fn choose_mode(options: &KnockOptions, mode: Option<GrantMode>) -> Result<Mode, 
 }
 
 fn once(door: &Door<'_>, mode: Mode) -> Result<Exit, Failure> {
-    let sent = door.knock(&door.targets(mode))?;
-    door.story.outcome(&sent, None)?;
+    door.knock(&door.targets(mode))?;
     door.story.end();
     Ok(Exit::Done)
 }

@@ -4,6 +4,8 @@
 //! ```text
 //! cli → knock → door (config → resolve → send (address) → wait (bound))     spa knock
 //! cli → proxy → door … → relay                                             spa proxy
+//! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)             spa ssh, spa ssh-config
+//! cli → knock → door → save; cli → save → resolve → send                    spa knock --save, spa send
 //! cli → config → enroll, request, hosts                                    everything else
 //! ```
 //!
@@ -13,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod again;
 mod alias;
 mod bound;
 mod cli;
@@ -25,40 +28,61 @@ mod host_file;
 mod hosts;
 mod knock;
 mod os;
+mod parallel;
 mod ports;
 mod proxy;
 mod relay;
 mod report;
+mod reporter;
 mod request;
 mod resolve;
+mod save;
 mod send;
+mod ssh;
+mod ssh_block;
+mod ssh_config;
+mod ssh_target;
 mod story;
 mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, KnockOptions};
 use config::ConfigDir;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let ended = run(Cli::parse()).unwrap_or_else(|failure| {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let ended = run(cli, &matches).unwrap_or_else(|failure| {
         report::complain(&failure);
         failure.exit()
     });
     ended.into()
 }
 
-fn run(cli: Cli) -> Result<Exit, Failure> {
+fn run(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
     let config = ConfigDir::new(cli.config_dir)?;
     match cli.command {
         Command::Enroll(options) => enroll::run(&config, &options),
         Command::Request => request::run(&config),
-        Command::Knock(options) => knock::run(&config, &options),
+        Command::Knock(options) => knock::run(&config, *options, &words(matches)),
+        Command::Ssh(options) => ssh::run(&config, &options),
+        Command::SshConfig(options) => ssh_config::run(&config, &options),
+        Command::Send(options) => save::send(&options),
         Command::Proxy(options) => proxy::run(&config, &options),
         Command::Hosts { json } => hosts::list(&config, json),
         Command::Forget { host } => hosts::forget(&config, &host),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "spa", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
     }
+}
+
+/// What was asked of the knock.
+fn words(matches: &ArgMatches) -> Vec<String> {
+    matches.subcommand().map(|(_, matches)| KnockOptions::words(matches)).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use zeroize::Zeroizing;
 
@@ -26,9 +27,59 @@ fn settings_dir() -> Option<PathBuf> {
     absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
 }
 
+/// Where programs of this user remember things; `None` without a home.
+pub(crate) fn default_state_dir() -> Option<PathBuf> {
+    Some(state_home()?.join("spa"))
+}
+
+#[cfg(windows)]
+fn state_home() -> Option<PathBuf> {
+    absolute("LOCALAPPDATA")
+}
+
 #[cfg(not(windows))]
-fn home() -> Option<PathBuf> {
+fn state_home() -> Option<PathBuf> {
+    absolute("XDG_STATE_HOME").or_else(|| Some(home()?.join(".local/state")))
+}
+
+/// Where this user's files are.
+pub(crate) fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| home.is_absolute())
+}
+
+/// Whether a program of this name is found where the user's shell looks.
+pub(crate) fn in_path(program: &str) -> bool {
+    let name = format!("{program}{}", std::env::consts::EXE_SUFFIX);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(&name).is_file())
+}
+
+/// Runs a program in the place of this one, with the same terminal and the same end. Comes back
+/// only where that fails.
+#[cfg(unix)]
+pub(crate) fn become_program(command: &mut Command) -> io::Error {
+    std::os::unix::process::CommandExt::exec(command)
+}
+
+/// Where no program takes the place of another, this one stays until the other ends.
+#[cfg(not(unix))]
+pub(crate) fn become_program(command: &mut Command) -> io::Error {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(255)),
+        Err(error) => error,
+    }
+}
+
+/// Whether a file would change hands if we wrote it.
+#[cfg(unix)]
+pub(crate) fn belongs_to_somebody_else(file: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::uid(file) != nix::unistd::geteuid().as_raw()
+}
+
+/// Whether a file would change hands if we wrote it: not known here.
+#[cfg(not(unix))]
+pub(crate) fn belongs_to_somebody_else(_: &std::fs::Metadata) -> bool {
+    false
 }
 
 /// The XDG base directory specification has relative paths ignored.

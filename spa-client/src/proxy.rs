@@ -5,13 +5,13 @@ use std::net::TcpStream;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use spa_proto::{GrantMode, Mode, Service};
+use spa_proto::{GrantMode, Mode, Service, Services};
 
 use crate::cli::ProxyOptions;
 use crate::config::ConfigDir;
-use crate::door::{Door, Host};
+use crate::door::{Door, Host, too_many_services, warn_of_clock};
 use crate::exit::{Exit, Failure};
-use crate::report::Reporter;
+use crate::reporter::{Manner, Reporter};
 use crate::wait::Watch;
 use crate::{ports, relay};
 
@@ -32,10 +32,11 @@ struct Plan {
 
 /// Connects, and passes on what comes until both ends are done.
 pub(crate) fn run(config: &ConfigDir, options: &ProxyOptions) -> Result<Exit, Failure> {
+    warn_of_clock();
     let host = Host::find(config, &options.host)?;
     let plan = plan(options, host.mode(&options.request))?;
-    let reporter = Reporter::of_steps(options.request.verbose);
-    let door = host.door(&options.request, services(options), reporter)?;
+    let reporter = Reporter::new(Manner::of_steps(options.request.verbose), &options.host);
+    let door = host.door(&options.request, services(options)?, &reporter)?;
     let stream = connect(&door, &plan)?;
     relay::run(&stream).map_err(|why| Failure::broken(format!("{}: {why}", options.host)))?;
     Ok(Exit::Done)
@@ -55,8 +56,12 @@ fn plan(options: &ProxyOptions, mode: Option<GrantMode>) -> Result<Plan, Failure
 }
 
 /// Those named, else what is connected to.
-fn services(options: &ProxyOptions) -> Vec<Service> {
-    if options.service.is_empty() { vec![options.to] } else { options.service.clone() }
+fn services(options: &ProxyOptions) -> Result<Vec<Service>, Failure> {
+    match options.service.as_slice() {
+        [] => Ok(vec![options.to]),
+        named if named.len() > Services::MAX => Err(too_many_services()),
+        named => Ok(named.to_vec()),
+    }
 }
 
 fn connect(door: &Door<'_>, plan: &Plan) -> Result<TcpStream, Failure> {

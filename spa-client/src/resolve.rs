@@ -25,7 +25,19 @@ impl Family {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// The family of one address.
+    pub(crate) const fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// The one of this [`Self::name`].
+    pub(crate) fn of_name(name: &str) -> Result<Self, &'static str> {
+        let families = [Self::V4, Self::V6];
+        families.into_iter().find(|family| family.name() == name).ok_or("expected IPv4 or IPv6")
+    }
+
+    /// As people call it.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Any => "IP",
             Self::V4 => "IPv4",

@@ -4,7 +4,9 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use spa_keys::{date, random};
-use spa_proto::{Address, Credentials, Datagram, Entropy, Mode, Request, seal};
+use spa_proto::{
+    Address, Credentials, Datagram, Entropy, Mode, Request, Services, Timestamp, seal,
+};
 
 use crate::address::{Source, Width, cut};
 use crate::exit::Failure;
@@ -13,12 +15,14 @@ use crate::exit::Failure;
 pub(crate) struct Knocker {
     /// Keys for the server.
     pub(crate) credentials: Credentials,
-    /// What to ask for; mode, address and width are filled in for each datagram.
-    pub(crate) request: Request,
+    /// What to ask for at each address, a datagram each; mode, address and width are filled in.
+    pub(crate) requests: Vec<Request>,
     /// For which address.
     pub(crate) source: Source,
     /// For how wide a prefix around it.
     pub(crate) width: Option<Width>,
+    /// Everything is done but sending.
+    pub(crate) dry_run: bool,
 }
 
 /// Where to knock, and how.
@@ -34,6 +38,8 @@ pub(crate) struct Target {
 pub(crate) struct Sent {
     /// Where to.
     pub(crate) to: SocketAddr,
+    /// What it asks to open.
+    pub(crate) services: Services,
     /// How it went, or why it did not.
     pub(crate) result: Result<Trace, String>,
 }
@@ -60,27 +66,27 @@ pub(crate) struct Asked {
 }
 
 impl Knocker {
-    /// Sends one datagram to each target. What keeps a single one from leaving
+    /// Sends the datagrams to each target. What keeps a single one from leaving
     /// is in its result.
     ///
     /// # Errors
     /// Where no datagram can be made at all.
     pub(crate) fn knock(&self, targets: &[Target]) -> Result<Vec<Sent>, Failure> {
-        targets.iter().map(|target| self.knock_at(target)).collect()
+        let each = |target| self.requests.iter().map(move |request| (target, request));
+        let all = targets.iter().flat_map(each);
+        all.map(|(target, request)| self.knock_at(target, request)).collect()
     }
 
-    fn knock_at(&self, target: &Target) -> Result<Sent, Failure> {
-        let to = target.to;
+    fn knock_at(&self, target: &Target, request: &Request) -> Result<Sent, Failure> {
+        let (to, services) = (target.to, request.services.clone());
         let (socket, local, asked) = match self.prepare(target) {
             Ok(prepared) => prepared,
-            Err(why) => return Ok(Sent { to, result: Err(why) }),
+            Err(why) => return Ok(Sent { to, services, result: Err(why) }),
         };
-        let datagram = self.seal(asked)?;
-        let result = socket
-            .send(&datagram)
-            .map(|len| Trace { local, asked, len })
-            .map_err(|error| describe(&error));
-        Ok(Sent { to, result })
+        let datagram = self.seal(request, asked, date::now())?;
+        let len = if self.dry_run { Ok(datagram.len()) } else { socket.send(&datagram) };
+        let result = len.map(|len| Trace { local, asked, len }).map_err(|error| describe(&error));
+        Ok(Sent { to, services, result })
     }
 
     fn prepare(&self, target: &Target) -> Result<(UdpSocket, IpAddr, Asked), String> {
@@ -92,12 +98,24 @@ impl Knocker {
         Ok((socket, local, Asked { address, width, mode }))
     }
 
-    fn seal(&self, asked: Asked) -> Result<Datagram, Failure> {
+    /// One datagram, by a clock that shows `now`.
+    pub(crate) fn seal(
+        &self,
+        request: &Request,
+        asked: Asked,
+        now: Timestamp,
+    ) -> Result<Datagram, Failure> {
         let Asked { address, width, mode } = asked;
-        let request = Request { address, width, mode, ..self.request.clone() };
+        let request = Request { address, width, mode, ..request.clone() };
         let entropy = Entropy::from_bytes(*random::bytes().map_err(Failure::keys)?);
-        seal(&self.credentials, &request, date::now(), &entropy).map_err(Failure::keys)
+        seal(&self.credentials, &request, now, &entropy).map_err(Failure::keys)
     }
+}
+
+/// Sends a datagram that was made before; gives the address that it left from.
+pub(crate) fn send_datagram(to: SocketAddr, datagram: &Datagram) -> Result<SocketAddr, String> {
+    let (socket, local) = connect(to)?;
+    socket.send(datagram).map(|_| local).map_err(|error| describe(&error))
 }
 
 /// The address that datagrams and connections to `to` leave from, with port 0.

@@ -1,26 +1,31 @@
 //! What is told of one knock: steps, one line, JSON, or what went wrong.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use spa_keys::date;
+use spa_keys::{date, duration};
 use spa_proto::{Address, GrantMode, Mode, Service, Timestamp};
 
 use crate::exit::Failure;
-use crate::report::{Outcome, Reporter, SentRow, deadline};
+use crate::report::deadline;
+use crate::reporter::{Reporter, SentRow};
 use crate::send::{Asked, Sent};
 use crate::wait::{Opened, Watch};
 
 /// What stays the same from step to step.
-pub(crate) struct Story {
-    pub(crate) reporter: Reporter,
+pub(crate) struct Story<'a> {
+    pub(crate) reporter: &'a Reporter,
     /// The server's name here.
     pub(crate) name: String,
     /// Its name or address for everybody.
     pub(crate) host: String,
     /// What is knocked for.
     pub(crate) services: Vec<Service>,
+    /// For how long, if not for as long as the server says.
+    pub(crate) seconds: Option<NonZeroU32>,
     /// See [`crate::host_file::HostEntry::token_expires`].
     pub(crate) token_expires: Option<Timestamp>,
 }
@@ -35,9 +40,14 @@ pub(crate) struct Waited {
     pub(crate) elapsed: Duration,
 }
 
-impl Story {
+impl Story<'_> {
     pub(crate) fn plan(&self, file: &Path, addresses: &[SocketAddr]) {
         let Self { name, host, .. } = self;
+        self.reporter.record(|outcome| {
+            outcome.name = name.clone();
+            outcome.host = Some(host.clone());
+            outcome.services = self.services.iter().map(ToString::to_string).collect();
+        });
         let enrols = if self.token_expires.is_some() { "; knocks enrol this machine" } else { "" };
         self.step(|| format!("{name}: keys in {}{enrols}", file.display()));
         let addresses = || addresses.iter().map(bare).collect::<Vec<_>>().join(", ");
@@ -51,26 +61,37 @@ impl Story {
     /// Tells of the first round.
     pub(crate) fn knocked(&self, sent: &[Sent]) {
         self.round(sent);
-        let count = sent.iter().filter(|sent| sent.result.is_ok()).count();
-        if count > 0 {
+        self.reporter.record(|outcome| outcome.sent = sent.iter().map(row).collect());
+        let all: BTreeSet<_> = sent.iter().map(|sent| sent.to).collect();
+        let reached = reached(sent).len();
+        if reached > 0 {
             let (name, services) = (&self.name, listed(&self.services));
-            let addresses = addresses(count, sent.len());
-            self.reporter.begin_line(|| format!("{name}: knocked for {services} ({addresses})"));
+            let addresses = addresses(reached, all.len());
+            self.reporter.line(|| format!("{name}: knocked for {services} ({addresses})"));
         }
+    }
+
+    /// How long the opening lasts. Nobody answers, so it is known only as far as it was asked for.
+    fn lasting(&self) -> String {
+        self.seconds.map_or("for as long as the server says".into(), |seconds| {
+            let time = Duration::from_secs(u32::from(seconds).into());
+            format!("for {} at most", duration::format(time))
+        })
     }
 
     /// Tells of every datagram.
     pub(crate) fn round(&self, sent: &[Sent]) {
-        for Sent { to, result } in sent {
+        let would = if self.reporter.dry_run() { "would send " } else { "" };
+        for Sent { to, services, result } in sent {
             self.step(|| match result {
                 Err(why) => format!("{}: not sent: {why}", bare(to)),
                 Ok(trace) => format!(
-                    "{}: {} bytes from {} to UDP port {}, to open {} for {}{}",
+                    "{}: {would}{} bytes from {} to UDP port {}, to open {} for {}{}",
                     bare(to),
                     trace.len,
                     trace.local,
                     to.port(),
-                    listed(&self.services),
+                    listed(&services.iter().collect::<Vec<_>>()),
                     for_whom(trace.asked),
                     how(trace.asked.mode),
                 ),
@@ -81,23 +102,23 @@ impl Story {
     pub(crate) fn opened(&self, open_at: SocketAddr, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         self.step(|| format!("{}: open after {seconds:.3} s", bare(&open_at)));
-        self.reporter.end_line(&format!(", open after {seconds:.1} s"));
+        self.reporter.end_line(|| format!(", open after {seconds:.1} s, {}", self.lasting()));
     }
 
-    /// Without having waited, or in vain.
+    /// Without having waited.
     pub(crate) fn end(&self) {
-        self.reporter.end_line("");
+        self.reporter.end_line(|| format!(", {}", self.lasting()));
     }
 
-    pub(crate) fn outcome(&self, sent: &[Sent], waited: Option<&Waited>) -> Result<(), Failure> {
-        self.reporter.outcome(|| Outcome {
-            name: self.name.clone(),
-            host: self.host.clone(),
-            services: self.services.iter().map(ToString::to_string).collect(),
-            sent: sent.iter().map(row).collect(),
-            open: waited.map(|waited| waited.opened.is_some()),
-            waited_ms: waited.map(|waited| millis(waited.elapsed)),
-        })
+    /// How the wait ended.
+    pub(crate) fn waited(&self, waited: &Waited) {
+        self.reporter.record(|outcome| {
+            outcome.open = Some(waited.opened.is_some());
+            outcome.waited_ms = Some(millis(waited.elapsed));
+        });
+        if waited.opened.is_none() {
+            self.reporter.end_line(String::new);
+        }
     }
 
     pub(crate) fn not_sent(&self, sent: &[Sent]) -> Failure {
@@ -136,17 +157,27 @@ impl Story {
 
 /// Which addresses got no datagram, and why; a line each.
 fn unsent(sent: &[Sent]) -> String {
-    let line = |Sent { to, result }: &Sent| {
+    let line = |Sent { to, result, .. }: &Sent| {
         result.as_ref().err().map(|why| format!("\n  not sent to {}: {why}", bare(to)))
     };
-    sent.iter().filter_map(line).collect()
+    let lines: BTreeSet<_> = sent.iter().filter_map(line).collect();
+    lines.into_iter().collect()
 }
 
-fn row(Sent { to, result }: &Sent) -> SentRow {
+/// The addresses that a datagram left for.
+pub(crate) fn reached(sent: &[Sent]) -> Vec<SocketAddr> {
+    let mut reached: Vec<_> =
+        sent.iter().filter(|sent| sent.result.is_ok()).map(|sent| sent.to).collect();
+    reached.dedup();
+    reached
+}
+
+fn row(Sent { to, services, result }: &Sent) -> SentRow {
     let asked = result.as_ref().ok().map(|trace| trace.asked);
     SentRow {
         address: bare(to),
         port: to.port(),
+        services: services.iter().map(|service| service.to_string()).collect(),
         source_requested: asked.map(|asked| source(asked.address)),
         mode: asked.and_then(|asked| asked.mode.named()).map(GrantMode::name),
         source_port: asked.and_then(|asked| source_port(asked.mode)),

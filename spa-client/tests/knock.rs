@@ -241,9 +241,11 @@ fn json_has_every_field() {
             "name": "127.0.0.1",
             "host": "127.0.0.1",
             "services": ["ssh"],
+            "dry_run": false,
             "sent": [{
                 "address": "127.0.0.1",
                 "port": server.port,
+                "services": ["ssh"],
                 "source_requested": "203.0.113.0",
                 "mode": "bound",
                 "source_port": 50000,
@@ -251,6 +253,8 @@ fn json_has_every_field() {
             }],
             "open": null,
             "waited_ms": null,
+            "error": null,
+            "exit": 0,
         })
     );
 }
@@ -271,15 +275,13 @@ fn verbose_names_every_step() {
 fn a_person_at_a_terminal_gets_one_line() {
     let server = Server::new();
     let client = Client::of(&server);
-    let pty = nix::pty::openpty(None, None).unwrap();
-    let mut command = client.command(&["knock", "127.0.0.1"]);
-    command.stdout(pty.slave);
-    assert!(command.status().unwrap().success());
-    drop(command);
-    let mut shown = [0; 256];
-    let len = std::io::Read::read(&mut fs::File::from(pty.master), &mut shown).unwrap();
-    let shown = String::from_utf8_lossy(&shown[..len]).into_owned();
-    assert_eq!(shown.trim_end(), "127.0.0.1: knocked for ssh (1 address)");
+    for (words, lasting) in
+        [(&[][..], "for as long as the server says"), (&["--ttl", "120s"], "for 2m at most")]
+    {
+        let shown = client.run_at_terminal(&[&["knock", "127.0.0.1"], words].concat());
+        let expected = format!("127.0.0.1: knocked for ssh (1 address), {lasting}");
+        assert_eq!(shown, (0, expected));
+    }
 }
 
 #[test]

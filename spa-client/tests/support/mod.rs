@@ -43,6 +43,21 @@ impl Client {
         self.command(words).output().unwrap().into()
     }
 
+    /// Its exit code, and what a person sees on standard output.
+    #[cfg(unix)]
+    pub(crate) fn run_at_terminal(&self, words: &[&str]) -> (i32, String) {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut command = self.command(words);
+        command.stdout(pty.slave);
+        let code = command.status().unwrap().code().unwrap();
+        drop(command);
+        let mut shown = [0; 4096];
+        // Nothing at all is an error here.
+        let read = std::io::Read::read(&mut std::fs::File::from(pty.master), &mut shown);
+        let shown = String::from_utf8_lossy(&shown[..read.unwrap_or_default()]);
+        (code, shown.trim_end().replace("\r\n", "\n"))
+    }
+
     pub(crate) fn run_with_input(&self, words: &[&str], input: &str) -> Ran {
         let mut child = self.start(words);
         // It may have ended without reading any of it.
@@ -127,6 +142,8 @@ pub(crate) struct Server {
     pub(crate) enrol: EnrolSecret,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// What its tokens name.
+    pub(crate) services: Vec<&'static str>,
     cloak: Cloak,
     gate: Gate,
     sockets: Vec<UdpSocket>,
@@ -148,7 +165,8 @@ impl Server {
         let mut gate = Gate::new(secret.clone(), cloak.clone(), GateSettings::default(), clock());
         gate.insert(kid, ClientKeys::derive(&psk, &secret.public(), &kid), clock());
         let enrol = EnrolSecret::from_bytes(*random::bytes().unwrap());
-        Self { secret, kid, psk, enrol, host: host.into(), port, cloak, gate, sockets }
+        let services = vec!["ssh", "web"];
+        Self { secret, kid, psk, enrol, host: host.into(), port, services, cloak, gate, sockets }
     }
 
     pub(crate) fn token(&self) -> Token {
@@ -168,7 +186,7 @@ impl Server {
             kid: self.kid,
             psk: self.psk.clone(),
             enrolment,
-            services: vec!["ssh".parse().unwrap(), "web".parse().unwrap()],
+            services: self.services.iter().map(|name| name.parse().unwrap()).collect(),
         }
     }
 

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 18] = [
+pub const TOOLS: [(&str, &str); 20] = [
     ("conntrack", "conntrack"),
     ("dhclient", "isc-dhcp-client"),
     ("dnsmasq", "dnsmasq-base"),
     ("faketime", "faketime"),
     ("gcc", "gcc"),
+    ("git", "git"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -21,6 +22,7 @@ pub const TOOLS: [(&str, &str); 18] = [
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),
+    ("rsync", "rsync"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),

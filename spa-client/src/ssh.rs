@@ -1,0 +1,126 @@
+//! `spa ssh`: knocks where ssh is about to connect to, and then is ssh.
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+use std::process::{Command, Stdio};
+
+use spa_proto::{GrantMode, Mode, Service, Services};
+
+use crate::alias::same_host;
+use crate::cli::{RequestOptions, SshOptions};
+use crate::config::ConfigDir;
+use crate::door::{Host, too_many_services, warn_of_clock};
+use crate::exit::{Exit, Failure};
+use crate::reporter::{Manner, Reporter};
+use crate::ssh_target::{Route, Target, connects};
+use crate::wait::Watch;
+use crate::{os, ports, report};
+
+/// Ends as ssh ends; where it does not come to that, with the code that ssh has for it.
+pub(crate) fn run(config: &ConfigDir, options: &SshOptions) -> Result<Exit, Failure> {
+    let target = if connects(&options.arguments) { ask_ssh(&options.arguments)? } else { None };
+    let name = match target {
+        None => None,
+        Some(target) => knock(config, options, &target).map_err(Failure::of_ssh)?,
+    };
+    let mut ssh = Command::new("ssh");
+    if let Some(name) = name {
+        ssh.arg("-o").arg(format!("HostName={name}"));
+    }
+    Err(no_ssh(&os::become_program(ssh.args(&options.arguments))))
+}
+
+/// Where ssh would connect to, given these words: what its configuration makes of them only
+/// ssh knows. `None` where it would not connect, or says what is wrong with them by itself.
+fn ask_ssh(arguments: &[OsString]) -> Result<Option<Target>, Failure> {
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-G").args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = ssh.output().map_err(|error| no_ssh(&error))?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    Ok(if output.status.success() { Target::parse(&told) } else { None })
+}
+
+fn no_ssh(error: &std::io::Error) -> Failure {
+    Failure::of_ssh(Failure::usage(format!(
+        "cannot run ssh: {error}; it comes with the package openssh-client, or alike"
+    )))
+}
+
+/// Knocks, and gives the name that ssh is to use where it has none but the alias.
+fn knock(
+    config: &ConfigDir,
+    options: &SshOptions,
+    target: &Target,
+) -> Result<Option<String>, Failure> {
+    warn_of_clock();
+    let verbose = target.verbose;
+    let (name, port) = match &target.route {
+        Route::Direct => (target.host.as_str(), target.port),
+        Route::Jump { host, port } => (host.as_str(), *port),
+        Route::Command => {
+            step(verbose, "another program connects for ssh (ProxyCommand): no knock");
+            return Ok(None);
+        }
+    };
+    let Some(host) = Host::find_known(config, name)? else {
+        hint(target, name, config);
+        return Ok(None);
+    };
+    let address = host.address().to_owned();
+    let services = services(options, &host, port)?;
+    let request = RequestOptions::for_ssh(options, target.family);
+    let mode = host.mode(&request);
+    let reporter = Reporter::new(Manner::of_steps(verbose), name);
+    let door = host.door(&request, services, &reporter)?;
+    match mode {
+        None | Some(GrantMode::Window) => {
+            let mode = mode.map_or(Mode::Default, |_| Mode::Window);
+            door.open(&door.targets(mode), Watch::new(port), options.limit())?;
+        }
+        // Waiting would use up the connection; ssh's first packet is repeated if need be.
+        Some(GrantMode::Once) => drop(door.knock(&door.targets(Mode::Once))?),
+        Some(GrantMode::Bound) => {
+            return Err(Failure::usage(
+                "ssh cannot connect from a chosen port, as mode bound wants it: let spa connect \
+                 (spa ssh-config --proxy), or use another mode",
+            ));
+        }
+    }
+    let is_alias = matches!(target.route, Route::Direct) && !same_host(name, &address);
+    Ok(is_alias.then_some(address))
+}
+
+fn step(verbose: bool, text: &str) {
+    if verbose {
+        report::note(text);
+    }
+}
+
+/// What is new here is told, unless nothing is to be told.
+fn hint(target: &Target, name: &str, config: &ConfigDir) {
+    if !target.quiet {
+        let dir = config.path().display();
+        report::note(&format!("spa: no keys for {name} in {dir}: ssh without a knock"));
+    }
+}
+
+/// Those named, else the one of the token that goes with the port, else its first.
+fn services(
+    options: &SshOptions,
+    host: &Host<'_>,
+    port: NonZeroU16,
+) -> Result<Vec<Service>, Failure> {
+    if options.service.len() > Services::MAX {
+        return Err(too_many_services());
+    }
+    if !options.service.is_empty() {
+        return Ok(options.service.clone());
+    }
+    let all = host.all_services();
+    let by_name = all.iter().find(|service| service.to_string() == "ssh");
+    let by_port = || all.iter().find(|service| ports::tcp_port(**service) == Some(port));
+    let chosen = by_name.or_else(by_port).or(all.first()).copied();
+    chosen
+        .map(|service| vec![service])
+        .ok_or_else(|| Failure::usage("the token names no service: say which with --service"))
+}
