@@ -5,9 +5,11 @@ TEST_PACKAGES  := conntrack dnsmasq-base e2fsprogs faketime git iproute2 iptable
                   isc-dhcp-client nftables nmap openssh-client openssh-server procps python3 \
                   python3-cryptography rsync ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
+# How long `make fuzz` takes for each target.
+SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs
+.PHONY: help setup build demo test lint docs fuzz
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,3 +33,7 @@ lint: setup ## Format and clippy, warnings are errors
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
+	@packaging/setup g++
+	packaging/fuzz $(SECONDS)

@@ -13,7 +13,7 @@ use crate::files;
 use crate::identity::ServerIdentity;
 use crate::lock::WriteLock;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
-use crate::record_file::{RecordFile, client_file_name, revoked_file_name};
+use crate::record_file::{client_file_name, revoked_file_name};
 use crate::token::Token;
 pub use new_client::NewClient;
 use new_client::to_the_second;
@@ -120,7 +120,7 @@ impl Store {
         client.check().map_err(StoreError::Policy)?;
         let (record, token) = client.admit(server, now)?;
         let _lock = self.begin_writing()?;
-        let text = RecordFile::from(&record).to_text();
+        let text = record.to_text();
         files::create_new(&self.client_path(&record.name), &text).map_err(|error| {
             if error.is_taken() { StoreError::Taken(record.name) } else { error.into() }
         })?;
@@ -137,7 +137,7 @@ impl Store {
         let client = self.client(name)?.without_secrets(to_the_second(now));
         let kept = self.revoked_dir().join(revoked_file_name(name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
-        files::write_atomic(&kept, &RecordFile::from(&client).to_text())?;
+        files::write_atomic(&kept, &client.to_text())?;
         files::remove(&self.client_path(name))?;
         Ok(client)
     }
@@ -163,7 +163,7 @@ impl Store {
         let verifier = bound(&record.verifier, binds).filter(|_| unchanged);
         let verifier = verifier.ok_or_else(|| StoreError::Changed(name.clone()))?;
         let record = ClientRecord { verifier, knocked: true, ..record };
-        files::write_atomic(&self.client_path(name), &RecordFile::from(&record).to_text())?;
+        files::write_atomic(&self.client_path(name), &record.to_text())?;
         Ok(record)
     }
 

@@ -8,7 +8,7 @@ use crate::document::Malformed;
 use crate::error::StoreError;
 use crate::files;
 use crate::record::{ClientRecord, RevokedClient};
-use crate::record_file::{RecordFile, client_file_name};
+use crate::record_file::client_file_name;
 
 pub(super) fn clients(dir: &Path) -> Result<Listing, StoreError> {
     let (mut records, mut broken) = read_all(dir, client)?;
@@ -25,11 +25,11 @@ pub(super) fn revoked(dir: &Path) -> Result<RevokedListing, StoreError> {
 }
 
 pub(super) fn client(path: &Path) -> Result<ClientRecord, StoreError> {
-    Ok(RecordFile::parse(path, &files::read_private(path)?)?.into_client(path)?)
+    Ok(ClientRecord::parse(path, &files::read_private(path)?)?)
 }
 
 fn revoked_client(path: &Path) -> Result<RevokedClient, StoreError> {
-    Ok(RecordFile::parse(path, &files::read_private(path)?)?.into_revoked(path)?)
+    Ok(RevokedClient::parse(path, &files::read_private(path)?)?)
 }
 
 /// Reads every `*.toml` in a directory; what cannot be read hides nothing else.
