@@ -13,7 +13,7 @@ impl Warden {
     /// Decides on a request, and opens what it deserves.
     pub(super) fn knock(&mut self, request: &SignedRequest) {
         let now = Reading::now();
-        let Some(record) = self.clients.get(&request.kid()).cloned() else {
+        let Some(record) = self.clients.get(&request.kid()) else {
             return self.count(Reason::NoRecord);
         };
         match self.decide(request, &record, now) {
