@@ -3,6 +3,7 @@
 mod new_client;
 mod read;
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +79,44 @@ impl Store {
     /// not there has no clients.
     pub fn clients(&self) -> Result<Listing, StoreError> {
         read::clients(&self.clients_dir())
+    }
+
+    /// Reads every client's record and tells what came of each file, in no order:
+    /// a crowd is never in memory as a whole. Records of one key-id are not told
+    /// apart; see [`Self::twin`].
+    ///
+    /// # Errors
+    /// As [`Self::clients`].
+    pub fn each_client(
+        &self,
+        tell: impl FnMut(OsString, Result<ClientRecord, StoreError>),
+    ) -> Result<(), StoreError> {
+        read::each(&self.clients_dir(), read::client, tell)
+    }
+
+    /// What is in one file of [`Self::clients_dir`]; `None` where there is none.
+    #[must_use]
+    pub fn client_in(&self, file: &OsStr) -> Option<Result<ClientRecord, StoreError>> {
+        read::file(&self.clients_dir(), file)
+    }
+
+    /// Whether a file of this name in [`Self::clients_dir`] is looked at.
+    #[must_use]
+    pub fn is_record(file: &OsStr) -> bool {
+        read::is_record(file)
+    }
+
+    /// The name of a client's file.
+    #[must_use]
+    pub fn file_of(name: &ClientName) -> OsString {
+        client_file_name(name).into()
+    }
+
+    /// What is wrong with a client's record whose key-id another has, with a name
+    /// that comes first: a knock says only which key-id it is of.
+    #[must_use]
+    pub fn twin(&self, name: &ClientName) -> StoreError {
+        read::twin(&self.clients_dir(), name)
     }
 
     /// Reads one client's record.
@@ -167,14 +206,11 @@ impl Store {
         Ok(record)
     }
 
-    /// Makes what directories are missing, and clears up after writers that
-    /// were killed.
+    /// Makes what directories are missing.
     fn begin_writing(&self) -> Result<WriteLock, StoreError> {
         let dirs = [self.dir.clone(), self.clients_dir(), self.revoked_dir()];
         dirs.iter().try_for_each(|dir| files::make_private_dir(dir))?;
-        let lock = WriteLock::acquire(&self.dir)?;
-        dirs.iter().try_for_each(|dir| files::sweep(dir))?;
-        Ok(lock)
+        WriteLock::acquire(&self.dir)
     }
 }
 

@@ -143,11 +143,14 @@ impl Gatekeeper {
         let Some((frame, sockets)) = self.channel.receive_with_sockets()? else { return Ok(false) };
         match ToGate::decode(&frame).ok_or(io::ErrorKind::InvalidData)? {
             ToGate::Serve { secret, cloak, settings } => {
-                self.next = Some(Gate::new(secret, cloak, settings, clock::monotonic()));
+                let mut gate = Gate::new(secret, cloak, settings, clock::monotonic());
+                gate.prepare(clock::wall());
+                self.next = Some(gate);
             }
             ToGate::Listen { port } => self.listen(port, sockets)?,
             ToGate::Report => {
                 self.count_lost();
+                self.gate.iter_mut().for_each(|gate| gate.prepare(clock::wall()));
                 self.channel.send(&ToWarden::Counters(self.counters).encode(), &[])?;
             }
             about_a_client => self.enrol(about_a_client),
@@ -158,7 +161,9 @@ impl Gatekeeper {
     fn enrol(&mut self, message: ToGate) {
         let Some(gate) = self.next.as_mut().or(self.gate.as_mut()) else { return };
         match message {
-            ToGate::Insert { kid, keys } => gate.insert(kid, keys, clock::monotonic()),
+            ToGate::Insert(clients) => {
+                clients.into_iter().for_each(|(kid, keys)| gate.insert(kid, keys));
+            }
             ToGate::Remove(kid) => gate.remove(&kid),
             ToGate::Recall { kid, floor, used } => gate.recall(&kid, floor, used),
             ToGate::Serve { .. } | ToGate::Listen { .. } | ToGate::Report => {}
@@ -176,7 +181,10 @@ impl Gatekeeper {
             }
         }
         self.count_lost();
-        self.gate = self.next.take().or(self.gate.take());
+        if let Some(mut next) = self.next.take() {
+            self.gate.take().into_iter().for_each(|former| next.succeed(former));
+            self.gate = Some(next);
+        }
         self.port = port;
         self.sockets = Family::BOTH.into_iter().zip(sockets).collect();
         self.channel.send(&ToWarden::Listening.encode(), &[])

@@ -45,25 +45,23 @@ impl Warden {
         let (config, kid) = (&self.config, request.kid());
         let record = self.clients.get(&kid).ok_or(Reason::NoRecord)?;
         let knock = request.verify(&self.public, &record.verifier, at.wall, config.tolerance)?;
-        let judged = policy::judge(&knock, record, config, at.wall, |ip| self.host.is_own(ip));
+        let judged = policy::judge(&knock, &record, config, at.wall, |ip| self.host.is_own(ip));
         let judged = match config.firewall.absolute_bans {
             true => judged.and_then(|judgement| self.bans.admit(judgement, &config.trusted)),
             false => judged,
         };
         // Refused by policy counts as used: it must not become valid later.
-        self.memory.use_up(&knock, record, &self.ledger, at)?;
+        self.memory.use_up(&knock, &record, &self.ledger, at)?;
         let judgement = judged?;
-        let client = record.name.clone();
-        let enrolled = !record.knocked && self.note_first(&knock)?;
+        let enrolled = !record.knocked && self.note_first(&knock, &record)?;
+        let client = record.name;
         Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
     }
 
     /// The first accepted knock of a client is written to its record before
     /// anything is granted; it binds the client's key if it enrols.
-    fn note_first(&mut self, knock: &VerifiedKnock) -> Result<bool, Reason> {
-        let record: ClientRecord =
-            self.clients.get(&knock.kid()).cloned().ok_or(Reason::NoRecord)?;
-        self.clients.note_first_knock(&record, knock.binds()).map_err(|error| {
+    fn note_first(&mut self, knock: &VerifiedKnock, record: &ClientRecord) -> Result<bool, Reason> {
+        self.clients.note_first_knock(record, knock.binds()).map_err(|error| {
             warn!(client = %record.name, %error, "first knock not granted: it could not be written down");
             match error {
                 // Another knock, or the administrator, was quicker.

@@ -165,6 +165,7 @@ impl Warden {
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             Some((request, reply)) = calls.recv() => self.answer(request, reply),
+            room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Last, since these are fed from outside: however much comes, a revocation
             // does not wait for it.
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
@@ -183,6 +184,13 @@ impl Warden {
 async fn keeper_next(keeper: Option<&keeper::Keeper>) -> std::io::Result<ToWarden> {
     match keeper {
         Some(keeper) => keeper.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn keeper_has_room(keeper: Option<&keeper::Keeper>) -> keeper::Room {
+    match keeper {
+        Some(keeper) => keeper.has_room().await,
         None => std::future::pending().await,
     }
 }

@@ -60,8 +60,8 @@ impl Tables {
 impl Warden {
     pub(super) fn records_changed(&mut self, touched: io::Result<Touched>) {
         match touched {
-            Ok(Touched { names, all: false }) => {
-                let differences = self.clients.look(&names);
+            Ok(Touched { files, all: false }) => {
+                let differences = self.clients.look(&files);
                 self.follow(differences);
             }
             // Events were lost, or the directory itself was moved or removed.
@@ -83,7 +83,9 @@ impl Warden {
     fn follow(&mut self, differences: Vec<Difference>) {
         for difference in differences {
             match difference {
-                Difference::Came(kid) => self.introduce(&kid),
+                Difference::Came(kid) => {
+                    self.keeper.iter_mut().for_each(|keeper| keeper.is_to_know(kid));
+                }
                 Difference::Went(name, kid) => {
                     info!(client = %name, %kid, "client gone");
                     self.tell(&ToGate::Remove(kid));
@@ -92,6 +94,7 @@ impl Warden {
                 }
             }
         }
+        self.introduce();
     }
 
     /// Ends grants before their time; how many.
