@@ -12,7 +12,7 @@ use super::{Warden, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
-use crate::control::server::Rest;
+use crate::control::server::Reply;
 use crate::control::{Answer, Request, report};
 use crate::fields::millis;
 use crate::firewall::ruleset::{Chain, Rule, Statement};
@@ -27,7 +27,7 @@ const BY_HAND: &str = "revoked by the administrator";
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Warden {
-    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Rest>) {
+    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let answer = match request {
             Request::Status => return self.ask_gatekeeper(reply),
             // Whoever has hung up does not want it any more; here and below.
@@ -47,11 +47,11 @@ impl Warden {
             Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
-        let _ = reply.send(Box::new(|| answer));
+        let _ = reply.send(answer.into());
     }
 
     /// The counters of junk are the gatekeeper's; the answer waits for them.
-    fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Rest>) {
+    fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Reply>) {
         self.waiting.push(reply);
         if self.ask_counters() {
             self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
@@ -65,8 +65,7 @@ impl Warden {
     pub(super) fn answer_waiting(&mut self, alive: bool) {
         self.answer_by = None;
         for reply in std::mem::take(&mut self.waiting) {
-            let status = Box::new(self.status(alive));
-            let _ = reply.send(Box::new(|| Answer::Status(status)));
+            let _ = reply.send(Answer::Status(Box::new(self.status(alive))).into());
         }
     }
 
@@ -110,14 +109,14 @@ impl Warden {
         Ok(self.ruleset.chains.iter().map(chain).collect())
     }
 
-    fn sessions(&mut self) -> Rest {
+    fn sessions(&mut self) -> Reply {
         self.hear_flows();
         let open: Vec<_> = self.ledger.sessions.iter().cloned().collect();
-        Box::new(move || {
+        Reply::Rest(Box::new(move || {
             let mut sessions: Vec<_> = open.iter().map(session).collect();
             sessions.sort_by_key(|session| (session.since_unix_ms, session.grant));
             Answer::Sessions(sessions)
-        })
+        }))
     }
 
     /// Reads the configuration again. What is broken, or needs a restart,
@@ -150,15 +149,15 @@ impl Warden {
     /// The grants in force, as the ledger has them: what others do to the
     /// kernel's elements is put right within milliseconds, and asking the kernel
     /// for all of them would hold up knocks.
-    fn grants(&mut self) -> Rest {
+    fn grants(&mut self) -> Reply {
         let now = clock::monotonic();
         self.expire(now);
         let held: Vec<_> = self.ledger.iter().cloned().collect();
         let ports = |(name, _): (&ServiceName, _)| (*name, self.config.ports(name));
         let ports: BTreeMap<_, _> = self.config.services.iter().map(ports).collect();
-        Box::new(move || {
+        Reply::Rest(Box::new(move || {
             Answer::Grants(held.iter().map(|grant| describe(grant, &ports, now)).collect())
-        })
+        }))
     }
 
     fn status(&mut self, alive: bool) -> report::Status {

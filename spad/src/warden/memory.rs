@@ -228,8 +228,9 @@ impl Memory {
     }
 
     fn write_lease(&mut self, horizon: Timestamp, clock: Monotonic) {
-        let written = self.renewals.write(horizon);
-        self.lease_written(written, clock);
+        if let Some(written) = self.renewals.write(horizon) {
+            self.lease_written(written, clock);
+        }
     }
 
     /// Begins to renew the lease, off the path of knocks: [`Self::renewed`] says
@@ -243,7 +244,7 @@ impl Memory {
 
     /// Sleeps until a renewal that was begun has ended: then
     /// [`Self::lease_written`] must be called.
-    pub(super) async fn renewed(&mut self) -> Option<Written> {
+    pub(super) async fn renewed(&mut self) -> Written {
         self.renewals.written().await
     }
 

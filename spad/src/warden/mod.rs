@@ -24,28 +24,24 @@ mod stop;
 mod upkeep;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use spa_keys::ServerIdentity;
 use spa_proto::{Reason, ServerPublic};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::audit::Audit;
 use crate::clock;
 use crate::config::Config;
-use crate::control::server::{Call, Rest};
+use crate::control::server::{Call, Reply};
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
 use crate::ipc::ToWarden;
 
 pub use start::StartError;
 use stop::Course;
-
-/// How often the lease is renewed (protocol §7, rule R3).
-const RENEWAL: Duration = Duration::from_secs(20);
 
 /// Runs the daemon until it is told to end.
 ///
@@ -56,10 +52,9 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::system("listen for signals"))?;
     let (mut warden, mut calls) = Warden::start(config_path)?;
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
-    let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
-    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ticks = upkeep::Ticks::new().map_err(StartError::system("make a timer"))?;
     while warden.course == Course::Running {
-        warden.turn(&mut signals, &mut calls, &mut renewal).await;
+        warden.turn(&mut signals, &mut calls, &ticks).await;
         // However many knocks come: what else has happened is seen before the next.
         tokio::task::yield_now().await;
     }
@@ -99,7 +94,7 @@ struct Warden {
     /// When a repair of the firewall that has failed is tried again.
     repair_at: Option<Instant>,
     counters: Counters,
-    waiting: Vec<oneshot::Sender<Rest>>,
+    waiting: Vec<oneshot::Sender<Reply>>,
     answer_by: Option<Instant>,
     /// Listens for callers.
     serving: tokio::task::JoinHandle<()>,
@@ -145,7 +140,7 @@ impl Warden {
         &mut self,
         signals: &mut Signals,
         calls: &mut mpsc::Receiver<Call>,
-        renewal: &mut tokio::time::Interval,
+        ticks: &upkeep::Ticks,
     ) {
         let expiry = self.next_expiry();
         tokio::select! {
@@ -158,7 +153,7 @@ impl Warden {
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
             written = self.memory.renewed() => self.lease_written(written),
-            _ = renewal.tick() => self.tick(),
+            _ = ticks.next() => self.tick(),
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),

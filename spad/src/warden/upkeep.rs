@@ -6,6 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use spa_proto::Monotonic;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -21,10 +25,32 @@ use crate::grants::{Change, Grant};
 use crate::ipc::ToGate;
 use crate::sys::ready;
 
+/// How often the lease is renewed (protocol §7, rule R3).
+const RENEWAL: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 /// How long after a failed repair the next is tried.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// By how much an element may outlast its grants before it is set right.
 const SLACK: Duration = Duration::from_secs(1);
+
+/// Says each time that [`RENEWAL`] is over, also while the machine was suspended.
+/// The kernel's timer, since the runtime's own wakes three times on the way.
+pub(super) struct Ticks(AsyncFd<OwnedFd>);
+
+impl Ticks {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
+        let every = Itimerspec { it_interval: RENEWAL, it_value: RENEWAL };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
+        Ok(Self(ready::register(timer, Interest::READABLE)?))
+    }
+
+    /// Several that were missed are one.
+    pub(super) async fn next(&self) -> io::Result<()> {
+        let read = |timer: &OwnedFd| rustix::io::read(timer, &mut [0_u8; 8]).map_err(Into::into);
+        self.0.async_io(Interest::READABLE, read).await.map(drop)
+    }
+}
 
 /// Says when somebody else touches our table.
 pub(super) struct Tables {
@@ -221,10 +247,7 @@ impl Warden {
         self.memory.renew(now);
     }
 
-    /// A thread that ended without a word has not renewed it: the next tick does.
-    pub(super) fn lease_written(&mut self, written: Option<Written>) {
-        if let Some(written) = written {
-            self.memory.lease_written(written, clock::monotonic());
-        }
+    pub(super) fn lease_written(&mut self, written: Written) {
+        self.memory.lease_written(written, clock::monotonic());
     }
 }
