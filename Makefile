@@ -5,9 +5,12 @@ TEST_PACKAGES  := conntrack dnsmasq-base faketime iproute2 iptables iputils-ping
                   nftables nmap openssh-client openssh-server procps python3 \
                   python3-cryptography ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
+# Who is measured beside us, and what one way to capture is built with; for `make bench` alone.
+BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
+BENCH          := cargo run --quiet --release --package spa-bench --features captures --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs
+.PHONY: help setup build demo test lint docs bench soak
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,3 +34,12 @@ lint: setup ## Format and clippy, warnings are errors
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+bench: setup ## Measure us and fwknop side by side (as root), and write docs/performance.md
+	@packaging/setup $(BENCH_PACKAGES)
+	$(BENCH) all
+	cargo bench --quiet --package spa-proto --package spad --bench '*' > target/bench/micro.txt
+	$(BENCH) report
+
+soak: setup ## A life of a million knocks, in fast motion
+	cargo run --quiet --release --package spa-bench -- life --knocks 1000000 --results target/soak
