@@ -5,11 +5,14 @@ TEST_PACKAGES  := conntrack dnsmasq-base e2fsprogs faketime git iproute2 iptable
                   isc-dhcp-client nftables nmap openssh-client openssh-server procps python3 \
                   python3-cryptography rsync ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
+# Who is measured beside us, and what one way to capture is built with; for `make bench` alone.
+BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
+BENCH          := cargo run --quiet --release --package spa-bench --features captures --
 # How long `make fuzz` takes for each target.
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs fuzz
+.PHONY: help setup build demo test lint docs fuzz bench soak
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,3 +40,12 @@ docs: setup ## Check links and names in the documents, and the docstrings
 fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
 	@packaging/setup g++
 	packaging/fuzz $(SECONDS)
+
+bench: setup ## Measure us and fwknop side by side (as root), and write docs/performance.md
+	@packaging/setup $(BENCH_PACKAGES)
+	$(BENCH) all
+	cargo bench --quiet --package spa-proto --package spad --bench '*' > target/bench/micro.txt
+	$(BENCH) report
+
+soak: setup ## A life of a million knocks, in fast motion
+	cargo run --quiet --release --package spa-bench -- life --knocks 1000000 --results target/soak

@@ -6,7 +6,6 @@
 //! the hosts: senders, probers, receivers. The server has CPU 0, whoever sends has CPU 1.
 
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "the other measurements follow, and use it")]
 
 mod crowd;
 mod inside;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spa_proto::Credentials;
 use spa_tests::Result;
-use spa_tests::lab::Host;
+use spa_tests::lab::{Doing, Host};
 use spa_tests::product::{Server, Service, Settings};
 use spa_tests::wait;
 
@@ -70,15 +70,21 @@ impl<'host> Ours<'host> {
     pub(crate) fn launch(&mut self, choice: &Choice) -> Result<Duration> {
         let cpus = if choice.pinned { SERVER.to_string() } else { "0-1".to_owned() };
         let begun = Instant::now();
-        self.server.start_as(&["taskset", "-c", &cpus])?;
+        self.server.launch_as(&["taskset", "-c", &cpus])?;
+        self.wait_until_listening("the daemon listens")?;
         let took = begun.elapsed();
         std::thread::sleep(Duration::from_millis(1100));
         self.server.configure(&self.settings)?;
         self.server.spad(&["reload"])?.ok()?;
-        wait::until("the reloaded daemon listens", Duration::from_secs(60), || {
-            Ok(self.server.spad(&["status"])?.success())
-        })?;
+        self.wait_until_listening("the reloaded daemon listens")?;
         Ok(took)
+    }
+
+    fn wait_until_listening(&self, what: &str) -> Result {
+        let listening = wait::until(what, Duration::from_secs(60), || {
+            Ok(self.server.spad(&["status"])?.success())
+        });
+        listening.map(|_| ()).doing(self.server.log())
     }
 
     /// Its two processes, the warden first.

@@ -29,7 +29,6 @@ pub(crate) enum Mode {
 pub(crate) struct Fwknop<'host> {
     host: &'host Host,
     dir: PathBuf,
-    address: IpAddr,
     running: Running,
 }
 
@@ -54,7 +53,7 @@ impl<'host> Fwknop<'host> {
         write(&dir, "access.conf", &access(&key, &hmac))?;
         write(&dir, "fwknoprc", &client_configuration(address, &key, &hmac))?;
         let running = launch(host, &dir, mode)?;
-        let mut fwknop = Self { host, dir, address, running };
+        let mut fwknop = Self { host, dir, running };
         fwknop.wait_until_ready(mode)?;
         Ok(fwknop)
     }
@@ -103,11 +102,6 @@ impl<'host> Fwknop<'host> {
         let rc = rc.to_string_lossy();
         let words = ["fwknop", "-n", "server", "--rc-file", &*rc, "--no-save-args", "-a", from];
         words.map(str::to_owned).to_vec()
-    }
-
-    /// The address that its clients know.
-    pub(crate) fn address(&self) -> IpAddr {
-        self.address
     }
 }
 

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use spa_proto::PACKET_LEN;
 use spa_tests::Result;
 use spa_tests::lab::{Datagram, Doing, fail};
 
 use super::Job;
+use super::receive::{STAMP, nanoseconds};
 
 /// What a flood is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub(crate) enum Kind {
     WrongTag(String),
     /// Random characters of base64, as long as a knock of fwknop.
     Base64,
+    /// Random bytes of a knock's length, in which the time of sending stands.
+    Stamped,
 }
 
 /// A flood on its own.
@@ -153,10 +157,10 @@ impl Source {
 fn prepare(kind: &Kind, random: &mut Random) -> Result<Vec<Vec<u8>>> {
     let captured = match kind {
         Kind::Replay(hex) | Kind::WrongTag(hex) => Datagram::unhex(hex)?,
-        Kind::Junk | Kind::OtherLengths | Kind::Base64 => vec![],
+        Kind::Junk | Kind::OtherLengths | Kind::Base64 | Kind::Stamped => vec![],
     };
     let one = |number: usize| match kind {
-        Kind::Junk => random.bytes(PACKET_LEN),
+        Kind::Junk | Kind::Stamped => random.bytes(PACKET_LEN),
         // Around a knock's length, never that itself.
         Kind::OtherLengths => random.bytes(PACKET_LEN - 32 + number + usize::from(number > 31)),
         Kind::Replay(_) | Kind::WrongTag(_) => captured.clone(),
@@ -165,14 +169,16 @@ fn prepare(kind: &Kind, random: &mut Random) -> Result<Vec<Vec<u8>>> {
     Ok((0..PREPARED).map(one).collect())
 }
 
-/// Changes what makes a datagram another one: its first eight bytes and what would be the
-/// pseudonym, or its last eight bytes, which are of the tag.
+/// Changes what makes a datagram another one: what would be the pseudonym, or its last eight bytes, which are of the tag.
 fn vary(datagram: &mut [u8], kind: &Kind, random: &mut Random) {
-    let fresh = random.next().to_be_bytes();
+    let fresh = match kind {
+        Kind::Stamped => nanoseconds(ClockId::Monotonic).to_be_bytes(),
+        _ => random.next().to_be_bytes(),
+    };
     let place = match kind {
         Kind::Replay(_) => return,
         Kind::WrongTag(_) => datagram.len() - 8,
-        Kind::Junk | Kind::OtherLengths | Kind::Base64 => 16,
+        Kind::Junk | Kind::OtherLengths | Kind::Base64 | Kind::Stamped => STAMP,
     };
     for (byte, fresh) in datagram.iter_mut().skip(place).zip(fresh) {
         *byte = if *kind == Kind::Base64 { letter(fresh) } else { fresh };

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use spa_proto::Credentials;
-use spa_tests::lab::{Doing, LabError};
+use spa_tests::lab::{Doing, LabError, fail};
 use spa_tests::{Result, wait};
 
 use crate::Options;
@@ -99,7 +99,8 @@ fn address(number: u32) -> IpAddr {
 pub(crate) struct Outcome {
     sent: u64,
     sending: Duration,
-    granted: u64,
+    /// Granted.
+    pub(crate) granted: u64,
     /// Any other verdict.
     refused: u64,
     /// From the first that was sent to the last verdict.
@@ -158,6 +159,16 @@ fn verdicts(ours: &Ours<'_>) -> Result<(u64, u64)> {
 }
 
 impl Outcome {
+    /// Microseconds of both processes for each of `count` knocks, all of which must have been
+    /// granted.
+    pub(crate) fn cost_of_all(&self, count: u32) -> Result<f64> {
+        if self.granted != u64::from(count) {
+            return fail(format!("{} of {count} knocks were granted", self.granted));
+        }
+        Ok(self.cpu.iter().sum::<f64>() / f64::from(count))
+    }
+
+    /// As figures.
     pub(crate) fn row(&self, name: &str) -> Row {
         let seconds = self.judging.max(self.sending).as_secs_f64();
         let lost = self.sent.saturating_sub(self.granted + self.refused);

@@ -7,7 +7,7 @@ use crate::results::Row;
 /// A number with three figures that count.
 pub(crate) fn short(value: f64) -> String {
     let size = value.abs();
-    if size >= 100.0 || value == 0.0 {
+    if size >= 100.0 || value.fract() == 0.0 {
         let digits = format!("{value:.0}");
         return grouped(&digits);
     }
@@ -55,15 +55,32 @@ pub(crate) fn of_rows(name: &str, rows: &[Row]) -> String {
     text
 }
 
+/// A table of Markdown.
+pub(crate) fn markdown(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_have_a_head_and_a_row_for_each() {
+        let table = markdown(&["a", "b"], vec![vec!["1".into(), "2".into()]]);
+        assert_eq!(table, "| a | b |\n|---|---|\n| 1 | 2 |\n");
+    }
 
     #[test]
     fn numbers_are_as_long_as_they_are_worth() {
         let cases = [
             (0.0, "0"),
             (0.123_45, "0.123"),
+            (1.0, "1"),
             (1.234, "1.23"),
             (12.34, "12.3"),
             (123.4, "123"),
