@@ -7,7 +7,7 @@ TEST_PACKAGES  := conntrack dnsmasq-base e2fsprogs faketime iproute2 iptables ip
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs
+.PHONY: help setup build demo test lint docs soak
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,3 +31,6 @@ lint: setup ## Format and clippy, warnings are errors
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+soak: setup ## All that takes too long for every change: hours
+	packaging/soak
