@@ -47,5 +47,5 @@ bench: setup ## Measure us and fwknop side by side (as root), and write docs/per
 	cargo bench --quiet --package spa-proto --package spad --bench '*' > target/bench/micro.txt
 	$(BENCH) report
 
-soak: setup ## A life of a million knocks, in fast motion
-	cargo run --quiet --release --package spa-bench -- life --knocks 1000000 --results target/soak
+soak: setup ## All that takes too long for every change: hours
+	packaging/soak

@@ -184,3 +184,32 @@ fn who_was_an_hour_ahead_with_the_server_needs_a_new_record_after_a_power_loss()
     clock.set(HOUR + 3 * MINUTE)?;
     scene.health.served_at_once(&scene.server, &scene.alice, "alice")
 }
+
+/// As it is with the default tolerance and clocks that are right, in full length: served again
+/// within this time after a power loss.
+fn served_again(limit: Duration, loses: &str) -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let health = Health::watch(&site)?;
+    health.served_at_once(&server, &alice, "alice")?;
+    server.reboot()?;
+    site.server.sh(&format!("cd {} && {loses}", server.dir().display()))?.ok()?;
+    server.start()?;
+    health.nothing_opens(&server, "started")?;
+    let served = health.served_within(limit, &server, &alice, "alice")?;
+    println!("power loss, {loses}: served {served}");
+    health.nothing_opens(&server, "served")
+}
+
+#[test]
+#[ignore = "takes a minute and a half: make soak"]
+fn after_a_power_loss_a_client_is_served_within_ninety_seconds() -> Result {
+    served_again(Duration::from_secs(90), "true")
+}
+
+#[test]
+#[ignore = "takes half a minute: make soak"]
+fn after_the_state_directory_was_lost_a_client_is_served_within_a_minute() -> Result {
+    served_again(Duration::from_secs(60), "rm -r state")
+}

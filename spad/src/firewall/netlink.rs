@@ -216,3 +216,47 @@ fn refused(parts: &[Part], sequence: u32, source: io::Error) -> FirewallError {
         (subject, _) => FirewallError::Refused { what: subject.to_string(), source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::libc::{EBUSY, ENOMEM, ENOSPC};
+
+    fn parts() -> Vec<Part> {
+        let part = |sequence, subject| Part { sequence, subject, acknowledged: true };
+        vec![part(1, Subject::Whole), part(2, Subject::Elements("window4_ssh".into()))]
+    }
+
+    fn answer(sequence: u32, error: Option<i32>) -> Answer {
+        Answer { sequence, error: error.map(io::Error::from_raw_os_error) }
+    }
+
+    /// What a kernel on its own cannot be brought to say, next to what it can.
+    #[test]
+    fn each_refusal_names_its_part_and_none_passes_for_success() {
+        for (error, said) in [
+            (ENFILE, "set 'window4_ssh' is full"),
+            (ENOSPC, "refused an element of set 'window4_ssh': No space left"),
+            (ENOMEM, "refused an element of set 'window4_ssh': Cannot allocate"),
+            (EBUSY, "refused an element of set 'window4_ssh': Device or resource busy"),
+            (ENOENT, "refused an element of set 'window4_ssh': No such file"),
+        ] {
+            let refused = check(&parts(), vec![answer(1, None), answer(2, Some(error))]);
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains(said), "{text}");
+        }
+        let whole = check(&parts(), vec![answer(1, Some(EPERM))]).unwrap_err();
+        assert!(matches!(whole, FirewallError::NoPermission), "{whole}");
+        let whole = check(&parts(), vec![answer(1, Some(ENOBUFS))]).unwrap_err();
+        assert!(matches!(whole, FirewallError::Refused { .. }), "{whole}");
+    }
+
+    #[test]
+    fn an_answer_that_is_missing_is_no_success() {
+        assert!(check(&parts(), vec![answer(1, None), answer(2, None)]).is_ok());
+        assert!(check(&parts(), vec![answer(1, None)]).is_err());
+        assert!(check(&parts(), vec![]).is_err());
+        let stranger = check(&parts(), vec![answer(7, Some(EBUSY))]).unwrap_err();
+        assert!(matches!(stranger, FirewallError::Refused { .. }), "{stranger}");
+    }
+}
