@@ -11,11 +11,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
 use examples::{
-    COMPLETIONS_EXAMPLES, ENROLL_EXAMPLES, FORGET_EXAMPLES, HOSTS_EXAMPLES, JSON_FIELDS,
-    KNOCK_EXAMPLES, PROXY_EXAMPLES, REQUEST_EXAMPLES, SEND_EXAMPLES, SSH_CONFIG_EXAMPLES,
-    SSH_EXAMPLES,
+    COMPLETIONS_EXAMPLES, DOCTOR_EXAMPLES, ENROLL_EXAMPLES, FORGET_EXAMPLES, HOSTS_EXAMPLES,
+    JSON_FIELDS, KNOCK_EXAMPLES, PROXY_EXAMPLES, REQUEST_EXAMPLES, SEND_EXAMPLES,
+    SSH_CONFIG_EXAMPLES, SSH_EXAMPLES,
 };
-pub(crate) use knock::{KnockOptions, ProxyOptions, RequestOptions, SendOptions};
+pub(crate) use knock::{DoctorOptions, KnockOptions, ProxyOptions, RequestOptions, SendOptions};
 pub(crate) use ssh::{SshConfigOptions, SshOptions};
 
 /// Knock at a server that shows nothing, so that it opens for this machine.
@@ -51,6 +51,10 @@ pub(crate) enum Command {
     /// Print the lines with which ssh knocks by itself, or put them into ~/.ssh/config
     #[command(after_help = SSH_CONFIG_EXAMPLES)]
     SshConfig(SshConfigOptions),
+
+    /// Look at everything between here and an open door: what is in order, and what to do
+    #[command(after_help = format!("{DOCTOR_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Doctor(Box<DoctorOptions>),
 
     /// Send a knock that `spa knock --save` wrote; takes no keys
     #[command(after_help = format!("{SEND_EXAMPLES}\n\n{EXIT_CODES}"))]

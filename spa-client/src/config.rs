@@ -1,6 +1,7 @@
 //! The directory where servers and keys are kept.
 //!
 //! ```text
+//! DIR/config.toml           choices for all servers (settings)
 //! DIR/hosts/ALIAS.toml      one server each (host_file)
 //! DIR/requests/KEY.toml     keys that wait for their token (request)
 //! DIR/state/                where DIR was given; else with the state of other programs (again)
@@ -17,6 +18,7 @@ use crate::alias::{Alias, same_host};
 use crate::exit::Failure;
 use crate::host_file::HostEntry;
 use crate::os;
+use crate::settings::Settings;
 
 /// The directory, which need not be there yet.
 pub(crate) struct ConfigDir {
@@ -57,6 +59,16 @@ impl ConfigDir {
     /// Where it is, if that has to be said.
     pub(crate) fn given(&self) -> Option<&Path> {
         self.is_given.then_some(self.path.as_path())
+    }
+
+    /// Where the user's choices for all servers are.
+    pub(crate) fn settings_path(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Those choices.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Settings::read(&self.settings_path())
     }
 
     /// The file of a server.

@@ -2,6 +2,7 @@
 //! and `spa proxy` have in common.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use spa_keys::date;
@@ -18,7 +19,7 @@ use crate::report;
 use crate::reporter::Reporter;
 use crate::resolve::{Family, resolve};
 use crate::save::SavedKnock;
-use crate::send::{Knocker, Sent, Target};
+use crate::send::{Knocker, Sending, Sent, Target};
 use crate::story::{Story, Waited, reached};
 use crate::wait::{Opened, Watch};
 
@@ -26,7 +27,7 @@ use crate::wait::{Opened, Watch};
 /// one client (protocol §6, step 6).
 const AGAIN: Duration = Duration::from_secs(2);
 /// 2025-01-01: a clock that shows less was never set.
-const EARLIEST: Timestamp = Timestamp::from_millis(1_735_689_600_000);
+pub(crate) const EARLIEST: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 
 /// A server that this machine has keys for.
 pub(crate) struct Host<'a> {
@@ -54,7 +55,8 @@ impl<'a> Host<'a> {
         config.find_known(name)?.map(|alias| Self::load(config, alias)).transpose()
     }
 
-    fn load(config: &'a ConfigDir, alias: Alias) -> Result<Self, Failure> {
+    /// The one of this alias.
+    pub(crate) fn load(config: &'a ConfigDir, alias: Alias) -> Result<Self, Failure> {
         let entry = config.load(&alias)?;
         Ok(Self { config, alias, entry })
     }
@@ -62,6 +64,16 @@ impl<'a> Host<'a> {
     /// Its name or address for everybody.
     pub(crate) fn address(&self) -> &str {
         self.entry.host()
+    }
+
+    /// UDP port to knock at.
+    pub(crate) fn port(&self) -> NonZeroU16 {
+        self.entry.port()
+    }
+
+    /// See [`HostEntry::token_expires`].
+    pub(crate) fn token_expires(&self) -> Option<Timestamp> {
+        self.entry.token_expires()
     }
 
     /// What to knock for if nothing is named.
@@ -87,8 +99,8 @@ impl<'a> Host<'a> {
         services: Vec<Service>,
         reporter: &'a Reporter,
     ) -> Result<Door<'a>, Failure> {
-        let dry_run = reporter.dry_run();
-        let knocker = Knocker { dry_run, ..self.knocker(options, &services)? };
+        let sending = if reporter.dry_run() { Sending::Not } else { Sending::Sent };
+        let knocker = Knocker { sending, ..self.knocker(options, &services)? };
         let port = options.port.unwrap_or(self.entry.port());
         let addresses = resolve(self.entry.host(), port.get(), options.family())?;
         let story = Story {
@@ -119,7 +131,7 @@ impl<'a> Host<'a> {
             requests: requests.collect(),
             source: options.source.unwrap_or_default(),
             width: options.width,
-            dry_run: false,
+            sending: Sending::Not,
         })
     }
 
@@ -159,6 +171,12 @@ pub(crate) fn warn_of_clock() {
 }
 
 impl Door<'_> {
+    /// The same, listening for errors of the network after each datagram.
+    pub(crate) fn listening(mut self) -> Self {
+        self.knocker.sending = Sending::SentAndHeard;
+        self
+    }
+
     /// Every address, in one mode.
     pub(crate) fn targets(&self, mode: Mode) -> Vec<Target> {
         self.addresses.iter().map(|to| Target { to: *to, mode: Ok(mode) }).collect()
@@ -178,6 +196,11 @@ impl Door<'_> {
         };
         let targets = self.addresses.iter().map(|to| target(*to)).collect();
         (targets, sockets)
+    }
+
+    /// One round, wherever it gets.
+    pub(crate) fn send(&self, targets: &[Target]) -> Result<Vec<Sent>, Failure> {
+        self.knocker.knock(targets)
     }
 
     /// The round that has to reach at least one address.
@@ -254,7 +277,7 @@ impl Door<'_> {
 
     /// From now on knocks need not enrol. Where that cannot be noted, they go
     /// on doing so, which does no harm.
-    fn confirm(&self) {
+    pub(crate) fn confirm(&self) {
         let Host { config, alias, entry } = &self.host;
         if let Err(failure) = config.confirm(alias, &entry.key_id()) {
             self.story.step(|| format!("the token's secret stays in the file: {failure}"));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done: knocks sent; the service seen open with --wait; the connection over (proxy)
-  1  knocks sent, but the service did not open in time (--wait, proxy)
+  1  knocks sent, but the service did not open in time (--wait, proxy); something is bad (doctor)
   2  wrong usage
   3  unknown host, or a token, key file or directory that cannot be used
   4  the server's name does not resolve, or not to the family asked for

@@ -5,6 +5,7 @@
 //! cli → knock → door (config → resolve → send (address) → wait (bound))     spa knock
 //! cli → proxy → door … → relay                                             spa proxy
 //! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)             spa ssh, spa ssh-config
+//! cli → doctor → door …                                                    spa doctor
 //! cli → knock → door → save; cli → save → resolve → send                    spa knock --save, spa send
 //! cli → config → enroll, request, hosts                                    everything else
 //! ```
@@ -20,6 +21,7 @@ mod alias;
 mod bound;
 mod cli;
 mod config;
+mod doctor;
 mod door;
 mod enroll;
 mod exit;
@@ -38,6 +40,7 @@ mod request;
 mod resolve;
 mod save;
 mod send;
+mod settings;
 mod ssh;
 mod ssh_block;
 mod ssh_config;
@@ -69,6 +72,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Enroll(options) => enroll::run(&config, &options),
         Command::Request => request::run(&config),
         Command::Knock(options) => knock::run(&config, *options, &words(matches)),
+        Command::Doctor(options) => doctor::run(&config, &options),
         Command::Ssh(options) => ssh::run(&config, &options),
         Command::SshConfig(options) => ssh_config::run(&config, &options),
         Command::Send(options) => save::send(&options),

@@ -1,6 +1,7 @@
 //! From a server's name to the addresses to knock at.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU16;
 
 use crate::exit::Failure;
 
@@ -56,6 +57,15 @@ pub(crate) fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<Socke
         return Err(Failure::resolve(format!("{host} has no {family} address")));
     }
     Ok(addresses)
+}
+
+/// `host`, `host:port`, `[address]:port`, or an IPv6 address alone.
+pub(crate) fn host_and_port(text: &str, default: NonZeroU16) -> (&str, NonZeroU16) {
+    let whole = (text, "");
+    let is_address = text.parse::<IpAddr>().is_ok();
+    let (host, port) = if is_address { whole } else { text.rsplit_once(':').unwrap_or(whole) };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (host, port.parse().unwrap_or(default))
 }
 
 fn not_found(host: &str, error: &std::io::Error) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use spa_keys::{date, random};
 use spa_proto::{
@@ -10,6 +11,9 @@ use spa_proto::{
 
 use crate::address::{Source, Width, cut};
 use crate::exit::Failure;
+
+/// How long an error of the network may take.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// All that a knock is made of, but where it goes.
 pub(crate) struct Knocker {
@@ -21,8 +25,19 @@ pub(crate) struct Knocker {
     pub(crate) source: Source,
     /// For how wide a prefix around it.
     pub(crate) width: Option<Width>,
-    /// Everything is done but sending.
-    pub(crate) dry_run: bool,
+    /// What is done with a datagram.
+    pub(crate) sending: Sending,
+}
+
+/// What is done with a datagram that is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// Nothing.
+    Not,
+    /// It is sent.
+    Sent,
+    /// It is sent, and the network is listened to for an error.
+    SentAndHeard,
 }
 
 /// Where to knock, and how.
@@ -52,6 +67,8 @@ pub(crate) struct Trace {
     pub(crate) asked: Asked,
     /// Its length, in bytes.
     pub(crate) len: usize,
+    /// What the network has answered, if it was listened to and has.
+    pub(crate) complaint: Option<String>,
 }
 
 /// What differs from one datagram to the next.
@@ -84,8 +101,14 @@ impl Knocker {
             Err(why) => return Ok(Sent { to, services, result: Err(why) }),
         };
         let datagram = self.seal(request, asked, date::now())?;
-        let len = if self.dry_run { Ok(datagram.len()) } else { socket.send(&datagram) };
-        let result = len.map(|len| Trace { local, asked, len }).map_err(|error| describe(&error));
+        let len = match self.sending {
+            Sending::Not => Ok(datagram.len()),
+            Sending::Sent | Sending::SentAndHeard => socket.send(&datagram),
+        };
+        let heard = self.sending == Sending::SentAndHeard;
+        let complaint = if heard { complaint(&socket) } else { None };
+        let trace = |len| Trace { local, asked, len, complaint };
+        let result = len.map(trace).map_err(|error| describe(&error));
         Ok(Sent { to, services, result })
     }
 
@@ -109,6 +132,19 @@ impl Knocker {
         let request = Request { address, width, mode, ..request.clone() };
         let entropy = Entropy::from_bytes(*random::bytes().map_err(Failure::keys)?);
         seal(&self.credentials, &request, now, &entropy).map_err(Failure::keys)
+    }
+}
+
+/// What routers and the server's kernel say of a datagram (ICMP); spad itself says nothing.
+fn complaint(socket: &UdpSocket) -> Option<String> {
+    socket.set_read_timeout(Some(PATIENCE)).ok()?;
+    let error = socket.recv(&mut [0]).err()?;
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => None,
+        ErrorKind::ConnectionRefused => {
+            Some("answered with \"port unreachable\": nothing there drops what comes".into())
+        }
+        _ => Some(format!("answered with an error: {}", describe(&error))),
     }
 }
 

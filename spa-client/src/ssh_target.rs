@@ -1,10 +1,9 @@
 //! What ssh would do with its arguments. Pure: the text of `ssh -G` comes in.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use crate::resolve::Family;
+use crate::resolve::{Family, host_and_port};
 
 /// Options of ssh that take a value.
 const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOoPpQRSWw";
@@ -89,19 +88,10 @@ fn route(command: Option<&str>, jump: Option<&str>) -> Route {
             let first = hops.split(',').next().unwrap_or_default();
             let first = first.strip_prefix("ssh://").unwrap_or(first);
             let (_, place) = first.rsplit_once('@').unwrap_or(("", first));
-            let (host, port) = host_and_port(place);
-            Route::Jump { host, port }
+            let (host, port) = host_and_port(place, SSH);
+            Route::Jump { host: host.to_owned(), port }
         }
     }
-}
-
-/// `host`, `host:port`, `[address]:port`, or an IPv6 address alone.
-fn host_and_port(place: &str) -> (String, NonZeroU16) {
-    let whole = (place, "");
-    let is_address = place.parse::<IpAddr>().is_ok();
-    let (host, port) = if is_address { whole } else { place.rsplit_once(':').unwrap_or(whole) };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    (host.to_owned(), port.parse().unwrap_or(SSH))
 }
 
 #[cfg(test)]

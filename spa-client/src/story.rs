@@ -206,7 +206,7 @@ fn renumbered(sent: &[Sent]) -> &'static str {
 }
 
 /// Without the port, with the interface.
-fn bare(address: &SocketAddr) -> String {
+pub(crate) fn bare(address: &SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
         _ => address.ip().to_string(),

@@ -106,6 +106,42 @@ fn ssh_scp_rsync_and_git_knock_by_themselves() -> Result {
 }
 
 #[test]
+fn the_doctor_finds_what_is_in_the_way() -> Result {
+    let (site, login) = site()?;
+    let _sshd = site.server.sshd(&login)?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let examine = || alice.spa(&["doctor", SERVER_NAME, "--wait", "2"]);
+    let said = examine()?.ok()?;
+    for words in ["silent, as it should be", "nothing came back", "opened within"] {
+        assert!(said.stdout.contains(words), "{words:?} is missing: {said}");
+    }
+    assert!(!said.stdout.contains("BAD"), "{said}");
+    assert!(examine()?.ok()?.stdout.contains("is open without a knock"), "the grant lasts");
+
+    let finds = |words: &str| -> Result {
+        let said = examine()?;
+        assert_eq!(said.code(), Some(1), "{said}");
+        let bad = said.stdout.lines().any(|line| line.starts_with("BAD") && line.contains(words));
+        assert!(bad, "{words:?} is missing: {said}");
+        Ok(())
+    };
+    site.client
+        .nft(
+            "table inet t { chain o { type filter hook output priority 0; \
+                     meta l4proto udp th dport 62201 drop; }; }",
+        )?
+        .ok()?;
+    site.close(&server, "alice")?;
+    finds("not permitted")?;
+    site.client.nft("delete table inet t")?.ok()?;
+    server.keys(&["revoke", "alice"])?.ok()?;
+    finds("did not open within 2 s")?;
+    server.spad(&["stop", "--open"])?.ok()?;
+    finds("port unreachable")
+}
+
+#[test]
 fn a_saved_knock_opens_for_somebody_without_keys() -> Result {
     let site = Site::new()?;
     let server = site.spad()?;

@@ -55,6 +55,16 @@ Run it again after spa enroll: the lines are written anew, and come once. The fi
 mode, and stays where it is if ~/.ssh/config is a link; as it was, it is kept beside it as
 config.before-spa.";
 
+pub(super) const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  spa doctor fw.example.com
+  spa doctor fw.example.com --service https --json | jq '.findings[] | select(.verdict == \"bad\")'
+
+It knocks once, and connects to the service's port before and after; the resolver is asked for
+the host's name, and nobody else for anything, except a server for the time if config.toml in
+the directory of the keys names one: time-server = \"ntp.example.com\". Ends with 1 if
+anything is bad.";
+
 pub(super) const SEND_EXAMPLES: &str = "\
 Examples:
   spa send knock.toml

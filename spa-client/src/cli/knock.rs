@@ -73,6 +73,36 @@ pub(crate) struct KnockOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct DoctorOptions {
+    /// Alias of the server, or its host name
+    pub(crate) host: String,
+
+    /// What to open, at most four [default: the first that the token names]
+    #[arg(long, value_name = "NAME|tcp/N", value_delimiter = ',')]
+    pub(crate) service: Vec<Service>,
+
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    /// How long to wait until the service is open
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=86_400),
+    )]
+    pub(crate) wait: u32,
+
+    /// TCP port of the service, where it is not known
+    #[arg(long, value_name = "N")]
+    pub(crate) wait_port: Option<NonZeroU16>,
+
+    /// As one JSON object, at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct SendOptions {
     /// What `spa knock --save` wrote, or - for standard input
     #[arg(value_name = "- | FILE")]

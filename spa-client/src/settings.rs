@@ -1,0 +1,32 @@
+//! `config.toml`: what the user has chosen for all servers. It need not be
+//! there.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::Deserialize;
+use spa_keys::document;
+
+use crate::exit::Failure;
+use crate::field::{self, Host};
+
+/// What can be chosen.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Whom `spa doctor` asks for the time, by NTP; with `:PORT` where it is not 123.
+    #[serde(with = "field::optional")]
+    pub(crate) time_server: Option<Host>,
+}
+
+impl Settings {
+    /// Reads them.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Failure::keys(format!("cannot read {}: {error}", path.display()))),
+            Ok(text) => document::parse(path, &text).map_err(Failure::keys),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `spa doctor`: what it looks at, and what it says of it.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::SystemTime;
+
+use support::{Client, Ran, Server, SilentPort, free_port, set_mode};
+
+/// The line of a check, without the white space.
+fn line(ran: &Ran, check: &str) -> String {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut lines = ran.out.lines().map(words);
+    let found = lines.find(|line| line.split(' ').nth(1) == Some(check));
+    found.unwrap_or_else(|| panic!("{check} is missing: {}", ran.out))
+}
+
+fn faketime(client: &Client, time: &str, words: &[&str]) -> Ran {
+    let doctor = client.command(words);
+    let mut then = Command::new("faketime");
+    then.env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .arg(time)
+        .arg(doctor.get_program())
+        .args(doctor.get_args());
+    then.output().expect("faketime: apt install faketime").into()
+}
+
+#[test]
+fn all_in_order() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let silent = SilentPort::new();
+    let port = silent.port();
+    let words = ["doctor", "127.0.0.1", "--wait", "30", "--wait-port", &port];
+    let child = client.start(&words);
+    server.next_knock();
+    silent.open();
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    for (check, words) in [
+        ("keys", "127.0.0.1.toml"),
+        ("enrolment", "not confirmed yet"),
+        ("name", "127.0.0.1 is 127.0.0.1"),
+        ("route", "the address that the server sees"),
+        ("clock", "it shows 20"),
+        ("before", "silent, as it should be"),
+        ("knock", "336 bytes left, and nothing came back"),
+        ("after", "opened within"),
+    ] {
+        let line = line(&ran, check);
+        assert!(line.contains(words) && !line.starts_with("BAD"), "{line}");
+    }
+    assert_eq!(server.drain(), 0, "one knock");
+    assert!(!fs::read_to_string(client.host_file("127.0.0.1")).unwrap().contains("secret"));
+    let ran = client.run(&["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &port]);
+    assert!(line(&ran, "enrolment").contains("known to have opened"), "{}", ran.out);
+}
+
+#[test]
+fn a_port_that_nobody_guards_is_told_from_a_silent_one() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    drop(server);
+    let port = free_port().to_string();
+    let ran = client.run(&["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &port]);
+    assert_eq!(ran.code, 1);
+    assert!(line(&ran, "knock").contains("port unreachable"), "{}", ran.out);
+    assert!(line(&ran, "before").starts_with("note before TCP port"), "{}", ran.out);
+    assert!(line(&ran, "after").starts_with("BAD"), "{}", ran.out);
+    assert_eq!(ran.out.matches("-> ").count(), ran.out.matches("BAD").count(), "what to do");
+}
+
+#[test]
+fn keys_that_others_can_read_are_the_end_of_it() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    set_mode(&client.host_file("127.0.0.1"), 0o644);
+    let ran = client.run(&["doctor", "127.0.0.1"]);
+    assert_eq!(ran.code, 1);
+    assert!(line(&ran, "keys").contains("chmod 600"), "{}", ran.out);
+    assert_eq!(server.drain(), 0);
+    client.run(&["doctor", "nobody"]).fails(3, &["nobody"]);
+}
+
+#[test]
+fn a_name_without_address() {
+    let server = Server::named("no-such-host.invalid", &["127.0.0.1"]);
+    let client = Client::of(&server);
+    let ran = client.run(&["doctor", "no-such-host.invalid"]);
+    assert_eq!(ran.code, 1);
+    assert!(line(&ran, "name").starts_with("BAD name cannot resolve"), "{}", ran.out);
+}
+
+#[test]
+fn a_clock_that_cannot_be_right() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let port = free_port().to_string();
+    let words = ["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &port];
+    for (time, words_expected) in [
+        ("1970-01-02 00:00:00", "never set"),
+        ("2025-06-01 00:00:00", "when the keys were written"),
+    ] {
+        let ran = faketime(&client, time, &words);
+        assert!(line(&ran, "clock").contains(words_expected), "{}", ran.out);
+        assert!(line(&ran, "clock").starts_with("BAD"), "{}", ran.out);
+    }
+}
+
+/// Answers one question for the time, with a clock that is ahead by so many seconds.
+fn time_server(ahead: u64) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut asked = [0; 48];
+        let (_, from) = socket.recv_from(&mut asked).unwrap();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let now = (since.as_secs() + 2_208_988_800 + ahead).to_be_bytes();
+        let fraction =
+            u32::try_from((u64::from(since.subsec_nanos()) << 32) / 1_000_000_000).unwrap();
+        let time = [&now[4..], &fraction.to_be_bytes()].concat();
+        let head = [&[0x24, 1, 6, 0xec], &[0; 8][..], b"TEST"].concat();
+        let answer = [&head[..], &time, &asked[40..48], &time, &time].concat();
+        socket.send_to(&answer, from).unwrap();
+    });
+    address
+}
+
+#[test]
+fn the_clock_is_compared_with_a_server_that_the_user_names() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let port = free_port().to_string();
+    let words = ["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &port];
+    let settings = client.dir().join("config.toml");
+    let says = |server: &str| {
+        fs::write(&settings, format!("time-server = \"{server}\"\n")).unwrap();
+        let ran = client.run(&words);
+        ran.out.lines().filter(|line| line.contains(" clock ")).nth(1).unwrap().to_owned()
+    };
+    for (ahead, verdict, words) in
+        [(0, "ok", "0.0 s"), (20, "note", "s behind"), (300, "BAD", "s behind")]
+    {
+        let line = says(&time_server(ahead));
+        assert!(line.starts_with(verdict) && line.contains(words), "{line}");
+    }
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let said = says(&nobody);
+    assert!(said.starts_with("note") && said.contains("cannot be asked"), "{said}");
+
+    fs::write(&settings, "\ntime-sever = \"x\"\n").unwrap();
+    let ran = client.run(&words);
+    assert!(line(&ran, "settings").contains("config.toml:2"), "{}", ran.out);
+}
+
+#[test]
+fn programs_get_it_as_json() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let port = free_port().to_string();
+    let words = ["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &port, "--json"];
+    let ran = client.run(&words);
+    assert_eq!(ran.code, 1);
+    let json = ran.json();
+    assert_eq!(json["name"], "127.0.0.1");
+    let rows = json["findings"].as_array().unwrap();
+    let checks: Vec<_> = rows.iter().map(|row| row["check"].as_str().unwrap()).collect();
+    let expected =
+        ["keys", "enrolment", "clock", "clock", "name", "route", "before", "knock", "after"];
+    assert_eq!(checks, expected);
+    let bad = rows.iter().filter(|row| row["verdict"] == "bad");
+    assert!(bad.clone().count() > 0 && bad.clone().all(|row| row["advice"].is_string()));
+}
