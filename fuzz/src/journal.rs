@@ -62,8 +62,8 @@ fn write(journal: &mut Journal, script: &mut Script<'_>) -> Vec<(Kid, Timestamp,
         let kid = Kid::from_bytes([script.byte() % 2; 16]);
         let time = Timestamp::from_millis(u64::from_be_bytes(script.array()).max(1));
         let nonce = Nonce::from_bytes([number; 16]);
-        journal.append(&Record::Used { kid, time, nonce }).unwrap();
-        journal.append(&grant(number, kid)).unwrap();
+        journal.append(&[Record::Used { kid, time, nonce }]).unwrap();
+        journal.append(&[grant(number, kid)]).unwrap();
         written.push((kid, time, nonce));
     }
     written

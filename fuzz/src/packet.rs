@@ -37,7 +37,7 @@ fn gate() -> Gate {
     let keys = ClientKeys::derive(&Psk::from_bytes([2; 32]), &secret.public(), &KID);
     let settings = GateSettings::default();
     let mut gate = Gate::new(secret, Cloak::from_bytes([4; 16]), settings, CLOCK);
-    gate.insert(KID, keys, CLOCK);
+    gate.insert(KID, keys);
     gate
 }
 

@@ -65,7 +65,7 @@ fn gate(clients: u32) -> Gate {
     let mut gate = Gate::new(secret(), Cloak::from_bytes([4; 16]), settings, CLOCK);
     for number in 0..clients {
         let client = credentials(number);
-        gate.insert(client.kid, client.keys, CLOCK);
+        gate.insert(client.kid, client.keys);
     }
     gate
 }

@@ -40,13 +40,14 @@ fn write_to_the_journal(bencher: Bencher) {
     begin(&mut journal);
     let mut number = 0_u64;
     bencher.bench_local(|| {
-        if journal.is_full() {
+        if journal.left() == 0 {
             begin(&mut journal);
         }
         number += 1;
         let nonce = Nonce::from_bytes(u128::from(number).to_be_bytes());
         let time = Timestamp::from_millis(number);
-        journal.append(&Record::Used { kid: Kid::from_bytes([1; 16]), time, nonce }).unwrap();
+        let used = Record::Used { kid: Kid::from_bytes([1; 16]), time, nonce };
+        journal.append(&[used]).unwrap();
     });
 }
 

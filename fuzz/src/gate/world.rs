@@ -128,7 +128,7 @@ impl World {
 
     fn insert(&mut self, client: u8) {
         let keys = credentials(client, server()).keys;
-        self.gate.insert(kid(client), keys, self.monotonic());
+        self.gate.insert(kid(client), keys);
         self.model.insert(kid(client));
     }
 
