@@ -12,8 +12,8 @@ use spa_proto::Monotonic;
 /// How long packets gather: what a knock in a flood may lose.
 pub(super) const MOMENT: Duration = Duration::from_micros(100);
 
-/// So many packets within such a time are a crowd. Knocks that pass the gate take
-/// too long to be one.
+/// So many packets within such a time are a crowd. Knocks that pass the gate are
+/// none, at some 0.1 ms each.
 const MANY: usize = 32;
 const SOON: Duration = Duration::from_millis(1);
 
