@@ -1,5 +1,6 @@
 //! Many grants, full sets, and floods of junk.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,29 @@ fn a_full_set_refuses_and_leaves_the_others() -> Result {
     site.grant(&server, &alice, &["--source", "10.0.0.51"])?;
     server.spad(&["revoke", "bob"])?.ok()?;
     site.open(&server, &carol, &[])?;
+    Ok(())
+}
+
+#[test]
+fn a_burst_fills_a_set_to_the_last_place_and_no_further() -> Result {
+    let site = Site::new()?;
+    let server = site.spad_with(&an_hour("[firewall]\nmax-grants = 33\n"))?;
+    let knockers = [Knocker::new(&server, 1)?, Knocker::new(&server, 2)?];
+    until("the daemon knows them", LONG, || Ok(clients(&server)? == 2))?;
+    // Twice each source: what is there already is extended, whatever is full.
+    let knocks = knocks(&site, &knockers, &mut (0..20).chain(0..20))?;
+    site.client.send_udp(&knocks)?;
+    until("they are granted", LONG, || Ok(server.counter("granted")? == 40))?;
+    let rest = self::knocks(&site, &[Knocker::new(&server, 3)?], &mut (20..40))?;
+    until("the daemon knows it", LONG, || Ok(clients(&server)? == 3))?;
+    site.client.send_udp(&rest)?;
+    until("all have their verdict", LONG, || {
+        Ok(server.counter("granted")? + server.counter("full")? == 60)
+    })?;
+    assert_eq!(server.counter("granted")?, 40 + 13, "one does not stand in another's way");
+    let grants = server.grants()?;
+    let sources: BTreeSet<_> = grants.iter().map(|g| g.source).collect();
+    assert_eq!((grants.len(), sources.len()), (40 + 13, 33));
     Ok(())
 }
 
