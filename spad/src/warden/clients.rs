@@ -79,10 +79,11 @@ impl Clients {
         record: &ClientRecord,
         binds: Option<VerifyingKey>,
     ) -> Result<(), StoreError> {
-        let note = || self.store.note_first_knock(&record.name, &record.kid, binds);
-        let written = wipe::stack_after(note)?;
-        self.held.put(written);
-        Ok(())
+        wipe::stack_after(|| {
+            let written = self.store.note_first_knock(&record.name, &record.kid, binds)?;
+            self.held.put(written);
+            Ok(())
+        })
     }
 
     /// Looks at all records again. A directory that cannot be read has no
@@ -143,15 +144,17 @@ impl<'a> Look<'a> {
     /// Looks at files, and at those that were broken before.
     fn at(&mut self, files: &BTreeSet<OsString>) {
         let again: BTreeSet<_> = self.before.keys().chain(files).cloned().collect();
-        for file in &again {
-            match wipe::stack_after(|| self.clients.store.client_in(file)) {
-                Some(found) => {
-                    self.take_up(file, found);
-                }
-                None => {
-                    self.clients.broken.remove(file);
-                    name_in(file).iter().for_each(|name| self.forget(name));
-                }
+        again.iter().for_each(|file| wipe::stack_after(|| self.at_one(file)));
+    }
+
+    fn at_one(&mut self, file: &OsStr) {
+        match self.clients.store.client_in(file) {
+            Some(found) => {
+                self.take_up(file, found);
+            }
+            None => {
+                self.clients.broken.remove(file);
+                name_in(file).iter().for_each(|name| self.forget(name));
             }
         }
     }

@@ -164,7 +164,11 @@ impl Keeper {
 
     /// The next that it is to be told of.
     pub(super) fn round(&mut self) -> Vec<Kid> {
-        self.untold.drain(..self.untold.len().min(ROUND)).collect()
+        let round = self.untold.drain(..self.untold.len().min(ROUND)).collect();
+        if self.untold.is_empty() {
+            self.untold.shrink_to_fit();
+        }
+        round
     }
 
     /// Tells what a round has to say; then its room is free again.

@@ -152,10 +152,11 @@ impl Held {
             self.policies.insert(Arc::clone(&policy));
             policy
         });
+        // Copied, so that what stays does not lie between what its readers have freed.
         Packed {
-            name: record.name,
+            name: record.name.clone(),
             kid: record.kid,
-            psk: record.psk,
+            psk: record.psk.clone(),
             verifier: record.verifier,
             knocked: record.knocked,
             created: record.created,
