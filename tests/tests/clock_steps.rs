@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use spa_tests::Result;
-use spa_tests::lab::Clock;
+use spa_tests::lab::{Clock, Doing};
 use spa_tests::product::health::open_sources;
 use spa_tests::product::{
     Health, KNOCK_PORT, Knocker, SERVER_NAME, Server, Settings, Site, knocker,
@@ -20,6 +20,12 @@ fn started_by<'site>(site: &'site Site, clock: &Clock) -> Result<Server<'site>> 
     let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
     server.start_by(clock)?;
     Ok(server)
+}
+
+/// Waits until so many were granted, which takes a while on a busy machine.
+fn granted(server: &Server, count: u64) -> Result {
+    let all = until("all are granted", SOON * 10, || Ok(server.counter("granted")? == count));
+    all.map(drop).doing(format!("counters: {}", server.status()?["counters"]))
 }
 
 /// The clock goes there and comes back. Bob's clock goes with the server's; alice's is right, and
@@ -92,7 +98,7 @@ fn more_knocks_than_are_remembered_one_by_one_stay_used_when_the_clock_comes_bac
         })
         .collect::<Result<Vec<_>>>()?;
     site.client.send_udp(&knocks)?;
-    server.wait_for_counter("granted", 20)?;
+    granted(&server, 20)?;
     server.spad(&["revoke", "c0"])?.ok()?;
     for step in [HOUR, -HOUR] {
         clock.set(step)?;
@@ -131,4 +137,32 @@ fn a_postdated_knock_works_when_its_time_has_come_and_then_never_again() -> Resu
     site.close(&server, "alice")?;
     health.play(&server, &[postdated])?;
     site.assert_shut(&server, &site.stranger, "once")
+}
+
+/// What protocol §7 says of a client that was wrong with the server: its floor has gone along.
+#[test]
+fn who_knocked_often_an_hour_ahead_with_the_server_needs_a_new_record() -> Result {
+    let site = Site::new()?;
+    let clock = site.lab.clock()?;
+    let server = started_by(&site, &clock)?;
+    let knocker = Knocker::new(&server, 0)?;
+    until("the client is known", SOON, || Ok(server.status()?["clients"] == 1))?;
+    clock.set(HOUR)?;
+    let (to, now) = (SocketAddr::new(site.address(), KNOCK_PORT), knocker::now()?);
+    let at = |later, number: u32| {
+        knocker.knock(Ipv4Addr::from(0x0b00_0001 + number), to, now.plus(later), number)
+    };
+    let hour = |number: u32| Duration::from_millis(3_600_000 + u64::from(number));
+    let knocks = (0..18).map(|number| at(hour(number), number)).collect::<Result<Vec<_>>>()?;
+    site.client.send_udp(&knocks)?;
+    granted(&server, 18)?;
+
+    clock.set(0)?;
+    site.client.send_udp(&[at(Duration::ZERO, 100)?])?;
+    server.wait_for_counter("replayed", 1)?;
+    let anew = Knocker::new(&server, 1)?;
+    until("the new record is known", SOON, || Ok(server.status()?["clients"] == 2))?;
+    site.client.send_udp(&[anew.knock(Ipv4Addr::new(11, 1, 0, 1), to, now, 1)?])?;
+    server.wait_for_counter("granted", 19)?;
+    Ok(())
 }

@@ -99,6 +99,19 @@ fn a_damaged_journal_is_another_start() -> Result {
     Ok(())
 }
 
+/// The run directory is on a disk, against the advice: the journal is there after the power loss.
+#[test]
+fn a_journal_of_another_boot_is_none() -> Result {
+    let site = Site::new()?;
+    let mut scene = Scene::new(&site)?;
+    site.server.new_boot_id()?;
+    scene.damaged_while_dead("true")?;
+    scene.health.nothing_opens(&scene.server, "another boot")?;
+    assert!(scene.server.counter("before-start")? > 0, "what was used is not believed");
+    scene.later()?;
+    scene.health.served_at_once(&scene.server, &scene.alice, "alice")
+}
+
 #[test]
 fn a_torn_last_entry_costs_nothing() -> Result {
     let site = Site::new()?;

@@ -236,6 +236,9 @@ fn killed_at_any_moment(victim: Victim) -> Result {
             siege.server.restart()?;
         }
         siege.round(victim)?;
+        if round % 50 == 0 {
+            println!("{victim:?} killed, so far: {:?}", siege.tally);
+        }
     }
     assert_eq!(siege.server.descriptors()?, open);
     siege.health.nothing_opens(&siege.server, "after all rounds")?;

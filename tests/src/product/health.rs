@@ -116,7 +116,7 @@ impl<'site> Health<'site> {
             self.send_as(&self.site.stranger, there)?;
         }
         let what = format!("{count} copies are judged");
-        wait::until(&what, SOON, || Ok(total(server)? >= before + count))?;
+        wait::until(&what, SOON * 10, || Ok(total(server)? >= before + count))?;
         Ok(count)
     }
 
