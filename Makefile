@@ -9,7 +9,7 @@ PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs fuzz
+.PHONY: help setup build demo test lint docs fuzz model
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,8 +32,12 @@ lint: setup ## Format and clippy, warnings are errors
 
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
+	packaging/check-model
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
 	@packaging/setup g++
 	packaging/fuzz $(SECONDS)
+
+model: setup ## Look for attacks on the protocol with verifpal, and compare with what is expected
+	packaging/check-model $$(packaging/tool verifpal 1.6.7 --ignore-rust-version)
