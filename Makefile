@@ -9,7 +9,7 @@ PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs fuzz model
+.PHONY: help setup build demo test lint deny docs fuzz model
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,6 +29,9 @@ test: build ## Run every test
 lint: setup ## Format and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: setup ## Licences, sources, versions and build scripts of all dependencies
+	$$(packaging/tool cargo-deny 0.20.2 --debug --no-default-features) check licenses bans sources
 
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
