@@ -9,10 +9,10 @@ PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint deny docs fuzz model
+.PHONY: help setup build demo test lint deny docs fuzz model reproducible soak
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## Install what building and testing need (as root), or print the apt line
 	@packaging/setup $(PACKAGES)
@@ -44,3 +44,9 @@ fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
 
 model: setup ## Look for attacks on the protocol with verifpal, and compare with what is expected
 	packaging/check-model $$(packaging/tool verifpal 1.6.7 --ignore-rust-version)
+
+reproducible: setup ## Build the programs twice from the last commit, and compare every byte
+	packaging/check-reproducible
+
+soak: setup ## All that takes too long for every change: hours
+	packaging/soak
