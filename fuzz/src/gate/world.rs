@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use spa_proto::{
@@ -99,7 +100,7 @@ impl World {
         let request = request(client, script);
         let Ok(body) = request.encode() else { return };
         let entropy = Entropy::from_bytes(script.array());
-        let sealed = seal(&credentials(client, server()), &request, time, &entropy);
+        let sealed = seal(&credentials(client), &request, time, &entropy);
         let Ok(datagram) = sealed else { panic!("a canonical request was not sealed") };
         // The same bytes are the same datagram: an instruction that comes twice.
         if self.sent.iter().all(|sent| sent.datagram != datagram) {
@@ -127,7 +128,7 @@ impl World {
     }
 
     fn insert(&mut self, client: u8) {
-        let keys = credentials(client, server()).keys;
+        let keys = credentials(client).keys;
         self.gate.insert(kid(client), keys);
         self.model.insert(kid(client));
     }
@@ -185,8 +186,13 @@ impl World {
     }
 }
 
+/// Public keys are made once: they would cost more than all the rest.
+static SERVER: LazyLock<ServerPublic> = LazyLock::new(|| ServerSecret::from_bytes(SECRET).public());
+static SIGNING: LazyLock<Vec<SigningKey>> =
+    LazyLock::new(|| (1..=CLIENTS + 1).map(|seed| SigningKey::from_seed(&[seed; 32])).collect());
+
 fn server() -> ServerPublic {
-    ServerSecret::from_bytes(SECRET).public()
+    *SERVER
 }
 
 fn gate() -> Gate {
@@ -198,12 +204,13 @@ fn kid(client: u8) -> Kid {
     Kid::from_bytes([client + 1; 16])
 }
 
+/// A client's, or with the number behind theirs a stranger's.
 fn signing(client: u8) -> SigningKey {
-    SigningKey::from_seed(&[client + 1; 32])
+    SIGNING[usize::from(client)].clone()
 }
 
-fn credentials(client: u8, server: ServerPublic) -> Credentials {
-    let (kid, cloak) = (kid(client), Cloak::from_bytes(CLOAK));
+fn credentials(client: u8) -> Credentials {
+    let (kid, cloak, server) = (kid(client), Cloak::from_bytes(CLOAK), server());
     let keys = ClientKeys::derive(&Psk::from_bytes([client + 0x40; 32]), &server, &kid);
     Credentials { server, kid, cloak, keys, signing: signing(client) }
 }
