@@ -41,7 +41,8 @@ fn left(firewall: &mut Firewall) -> Duration {
 
 fn about(time: Duration, seconds: u64) -> bool {
     let wanted = Duration::from_secs(seconds);
-    time <= wanted && time + Duration::from_secs(3) > wanted
+    // A busy machine may take its time before it looks.
+    time <= wanted && time + Duration::from_secs(15) > wanted
 }
 
 #[test]
