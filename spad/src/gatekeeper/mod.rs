@@ -17,6 +17,7 @@ use spa_proto::{Gate, Reason, SignedRequest};
 use crate::capture::{Family, decode};
 use crate::clock;
 use crate::ipc::{Channel, ToGate, ToWarden};
+use crate::sys::memory;
 use crate::wipe;
 
 /// How many packets are taken from one socket before the channel is looked at.
@@ -142,6 +143,7 @@ impl Gatekeeper {
         if let Some(mut next) = self.next.take() {
             self.gate.take().into_iter().for_each(|former| next.succeed(former));
             self.gate = Some(next);
+            memory::give_back();
         }
         self.port = port;
         self.sockets = Family::BOTH.into_iter().zip(sockets).collect();
