@@ -18,7 +18,7 @@ use spa_proto::{Gate, Monotonic, Reason, SignedRequest, Timestamp};
 use crate::capture::{Family, decode};
 use crate::clock;
 use crate::ipc::{Channel, ToGate, ToWarden};
-use crate::sys::packet;
+use crate::sys::{memory, packet};
 use crate::wipe;
 use pace::Pace;
 
@@ -184,6 +184,7 @@ impl Gatekeeper {
         if let Some(mut next) = self.next.take() {
             self.gate.take().into_iter().for_each(|former| next.succeed(former));
             self.gate = Some(next);
+            memory::give_back();
         }
         self.port = port;
         self.sockets = Family::BOTH.into_iter().zip(sockets).collect();

@@ -420,4 +420,33 @@ mod tests {
         );
         assert_eq!(keys.clients.reload(), [], "and once more");
     }
+
+    /// Whatever is changed in a record is taken up.
+    #[test]
+    fn every_line_of_a_record_counts() {
+        let mut keys = Keys::with(&["alice"]);
+        let mut text = std::fs::read_to_string(keys.file("alice")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("enrolment-expires"));
+        let expires = line.unwrap().to_owned();
+        let later = expires.replace("20", "21");
+        for (old, new) in [
+            ("[\"ssh\"]", "[\"ssh\", \"web\"]"),
+            ("sources = []", "sources = [\"192.0.2.0/24\"]"),
+            ("\"both\"", "\"seen\"\nmodes = [\"once\"]\nwidest-ipv4 = 24\nwidest-ipv6 = 64"),
+            ("\"seen\"", "\"this\"\nttl = \"1m\""),
+            ("\"1m\"", "\"2m\"\nmax-ttl = \"3m\"\nexpires = \"2040-01-01T00:00:00Z\""),
+            (&expires, &later),
+        ] {
+            assert!(text.contains(old), "{old} in {text}");
+            text = text.replacen(old, new, 1);
+            std::fs::write(keys.file("alice"), &text).unwrap();
+            assert_eq!(keys.look(&["alice"]), (0, 0), "the same client");
+            let (kept, read) = (keys.clients.kids().next().unwrap(), "alice".parse().unwrap());
+            let (kept, read) = (keys.clients.get(&kept).unwrap(), keys.clients.store.client(&read));
+            let plain =
+                |record: ClientRecord| format!("{:?}", record.without_secrets(Timestamp::ZERO));
+            assert_eq!(kept.verifier, read.as_ref().ok().unwrap().verifier);
+            assert_eq!(plain(kept), plain(read.ok().unwrap()), "{new}");
+        }
+    }
 }

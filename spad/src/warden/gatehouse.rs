@@ -12,6 +12,7 @@ use super::Warden;
 use super::keeper::{Keeper, Room};
 use crate::capture::{Family, socket};
 use crate::ipc::{INSERT_LEN, ToGate, ToWarden};
+use crate::sys::memory;
 use crate::wipe;
 
 /// How long a dead gatekeeper's successor waits. The pause doubles with each
@@ -104,6 +105,7 @@ impl Warden {
             keeper.tell_round(&messages, room);
         });
         if keeper.is_to_listen && keeper.knows_all() {
+            memory::give_back();
             self.listen();
         }
     }

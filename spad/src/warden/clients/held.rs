@@ -85,8 +85,13 @@ impl Held {
     }
 
     /// Puts a record in place of that of its name; where. No other may have its
-    /// key-id.
+    /// key-id. One that says nothing new stays as it is, and where.
     pub(super) fn put(&mut self, record: ClientRecord) -> Place {
+        let known = self.place_of(&record.name);
+        let same = |place: &Place| self.at(*place).is_some_and(|known| known.says(&record));
+        if let Some(place) = known.filter(same) {
+            return place;
+        }
         self.take(&record.name);
         let record = self.pack(record);
         let place = self.vacant.pop().unwrap_or_else(|| {
@@ -167,6 +172,22 @@ impl Held {
 }
 
 impl Packed {
+    /// Whether it is this record, of the same name.
+    fn says(&self, record: &ClientRecord) -> bool {
+        let policy = &*self.policy;
+        let keys = self.kid == record.kid
+            && self.psk.expose() == record.psk.expose()
+            && self.verifier == record.verifier;
+        let dates = self.knocked == record.knocked
+            && (self.created, self.expires) == (record.created, record.expires);
+        let may = *policy.services == *record.services
+            && *policy.sources == *record.sources
+            && (policy.ttl, policy.max_ttl) == (record.ttl, record.max_ttl)
+            && (policy.address, policy.modes) == (record.address, record.modes)
+            && policy.widest == record.widest;
+        keys && dates && may
+    }
+
     fn unpack(&self) -> ClientRecord {
         ClientRecord {
             name: self.name.clone(),
