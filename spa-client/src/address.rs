@@ -21,12 +21,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// What to ask for in a datagram that leaves from `local`.
+    /// What to ask for in a datagram that leaves from `local`; `outside` is what others see in its
+    /// place, where that is known.
     ///
     /// # Errors
     /// Where the address given is of the other family: a grant holds the
     /// address that was knocked at as well, and nothing connects across.
-    pub(crate) fn request(self, local: IpAddr) -> Result<Address, String> {
+    pub(crate) fn request(self, local: IpAddr, outside: Option<IpAddr>) -> Result<Address, String> {
         match self {
             Self::This(address) if address.is_ipv4() != local.is_ipv4() => Err(format!(
                 "--source {address} is {}, and from here this address is reached by {}",
@@ -35,7 +36,8 @@ impl Source {
             )),
             Self::This(address) => Ok(Address::Explicit(address)),
             Self::Auto if is_global(local) => Ok(Address::Explicit(local)),
-            Self::Auto | Self::Seen => Ok(Address::Seen),
+            Self::Auto => Ok(outside.map_or(Address::Seen, Address::Explicit)),
+            Self::Seen => Ok(Address::Seen),
         }
     }
 }
@@ -231,23 +233,26 @@ mod tests {
     #[test]
     fn asks_for_the_local_address_only_where_it_is_global() {
         let global = ip("2001:db8::7");
-        assert_eq!(Source::Auto.request(global), Ok(Address::Explicit(global)));
-        assert_eq!(Source::Auto.request(ip("192.168.1.2")), Ok(Address::Seen));
-        assert_eq!(Source::Seen.request(global), Ok(Address::Seen));
+        let (private, outside) = (ip("192.168.1.2"), Some(ip("203.0.113.9")));
+        assert_eq!(Source::Auto.request(global, outside), Ok(Address::Explicit(global)));
+        assert_eq!(Source::Auto.request(private, None), Ok(Address::Seen));
+        let told = Ok(Address::Explicit(ip("203.0.113.9")));
+        assert_eq!(Source::Auto.request(private, outside), told, "where it is known");
+        assert_eq!(Source::Seen.request(global, outside), Ok(Address::Seen));
         let other = Source::This(ip("2001:db8::9"));
-        assert_eq!(other.request(global), Ok(Address::Explicit(ip("2001:db8::9"))));
+        assert_eq!(other.request(global, outside), Ok(Address::Explicit(ip("2001:db8::9"))));
     }
 
     #[test]
     fn a_given_address_is_of_the_family_that_the_knock_goes_by() {
         let [v4, v6] = ["192.0.2.7", "2001:db8::7"].map(ip);
         for (given, local) in [(v4, v6), (v6, v4)] {
-            let why = Source::This(given).request(local).unwrap_err();
+            let why = Source::This(given).request(local, None).unwrap_err();
             assert!(
                 why.contains("IPv4") && why.contains("IPv6") && why.contains("--source"),
                 "{why}"
             );
-            assert_eq!(Source::This(given).request(given), Ok(Address::Explicit(given)));
+            assert_eq!(Source::This(given).request(given, None), Ok(Address::Explicit(given)));
         }
     }
 

@@ -5,22 +5,23 @@ mod knock;
 mod ssh;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
 use examples::{
-    COMPLETIONS_EXAMPLES, DOCTOR_EXAMPLES, ENROLL_EXAMPLES, FORGET_EXAMPLES, HOSTS_EXAMPLES,
-    JSON_FIELDS, KNOCK_EXAMPLES, PROXY_EXAMPLES, REQUEST_EXAMPLES, SEND_EXAMPLES,
-    SSH_CONFIG_EXAMPLES, SSH_EXAMPLES,
+    COMPLETIONS_EXAMPLES, DOCTOR_EXAMPLES, ENROLL_EXAMPLES, FILES, FORGET_EXAMPLES, HOSTS_EXAMPLES,
+    JSON_FIELDS, KNOCK_EXAMPLES, LOCK_EXAMPLES, PASSPHRASE_EXAMPLES, PROXY_EXAMPLES,
+    REQUEST_EXAMPLES, SEND_EXAMPLES, SSH_CONFIG_EXAMPLES, SSH_EXAMPLES, UNLOCK_EXAMPLES,
 };
 pub(crate) use knock::{DoctorOptions, KnockOptions, ProxyOptions, RequestOptions, SendOptions};
 pub(crate) use ssh::{SshConfigOptions, SshOptions};
 
 /// Knock at a server that shows nothing, so that it opens for this machine.
 #[derive(Parser)]
-#[command(name = "spa", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+#[command(name = "spa", version, after_help = EXIT_CODES, after_long_help = format!("{FILES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Cli {
     /// Where servers and keys are kept [default: $XDG_CONFIG_HOME/spa, else ~/.config/spa]
     #[arg(long, global = true, value_name = "DIR")]
@@ -32,7 +33,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Take in a server's token, and make a signing key for that server
+    /// Take in servers' tokens, and make a signing key for each
     #[command(after_help = ENROLL_EXAMPLES)]
     Enroll(EnrollOptions),
 
@@ -64,6 +65,18 @@ pub(crate) enum Command {
     #[command(after_help = format!("{PROXY_EXAMPLES}\n{EXIT_CODES}"))]
     Proxy(Box<ProxyOptions>),
 
+    /// Put the keys for a server under a passphrase, change it, or take it away
+    #[command(after_help = PASSPHRASE_EXAMPLES)]
+    Passphrase(PassphraseOptions),
+
+    /// Ask for passphrases now, and keep the keys unlocked for a while
+    #[command(after_help = UNLOCK_EXAMPLES)]
+    Unlock(UnlockOptions),
+
+    /// Forget what is kept unlocked
+    #[command(after_help = LOCK_EXAMPLES)]
+    Lock(LockOptions),
+
     /// List the servers that this machine has keys for
     #[command(after_help = HOSTS_EXAMPLES)]
     Hosts {
@@ -89,13 +102,45 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct EnrollOptions {
-    /// File with the token, or - for standard input; without it, asks
+    /// File with the token, or several, a line each; - for standard input; without it, asks
     #[arg(value_name = "- | FILE")]
     pub(crate) token: Option<PathBuf>,
 
     /// What to call the server here [default: its host name]
     #[arg(long, value_name = "ALIAS")]
     pub(crate) name: Option<Alias>,
+}
+
+#[derive(Args)]
+pub(crate) struct PassphraseOptions {
+    /// Alias of the server, or its host name
+    pub(crate) host: String,
+
+    /// Take it away: the keys stand in clear again
+    #[arg(long)]
+    pub(crate) remove: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct UnlockOptions {
+    /// Aliases of servers, or their host names
+    #[arg(required = true)]
+    pub(crate) host: Vec<String>,
+
+    /// For how long, such as 8h [default: keep-unlocked in config.toml, else 15m]
+    #[arg(long = "for", value_name = "TIME", value_parser = some_time)]
+    pub(crate) time: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(crate) struct LockOptions {
+    /// Aliases of servers, or their host names [default: all]
+    pub(crate) host: Vec<String>,
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = spa_keys::duration::parse(text).map_err(|error| error.to_string())?;
+    if time.is_zero() { Err("no time at all: at least 1s".into()) } else { Ok(time) }
 }
 
 #[cfg(test)]

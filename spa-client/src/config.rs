@@ -7,8 +7,8 @@
 //! DIR/state/                where DIR was given; else with the state of other programs (again)
 //! ```
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use spa_keys::files;
@@ -163,9 +163,9 @@ impl ConfigDir {
     }
 
     /// Writes a new server; one that is there stays as it is.
-    pub(crate) fn add(&self, alias: &Alias, entry: &HostEntry) -> Result<(), Failure> {
+    pub(crate) fn add(&self, alias: &Alias, entry: HostEntry) -> Result<(), Failure> {
         files::make_private_dir(&self.hosts_dir()).map_err(Failure::keys)?;
-        let text = entry.to_text().map_err(Failure::keys)?;
+        let text = entry.into_text().map_err(Failure::keys)?;
         files::create_new(&self.host_path(alias), &text).map_err(|error| {
             if error.is_taken() { self.taken(alias) } else { Failure::keys(error) }
         })
@@ -184,10 +184,24 @@ impl ConfigDir {
     pub(crate) fn confirm(&self, alias: &Alias, kid: &Kid) -> Result<(), Failure> {
         let mut entry = self.load(alias)?;
         if entry.key_id() == *kid && entry.forget_secret() {
-            let text = entry.to_text().map_err(Failure::keys)?;
+            let text = entry.into_text().map_err(Failure::keys)?;
             files::write_atomic(&self.host_path(alias), &text).map_err(Failure::keys)?;
         }
         Ok(())
+    }
+
+    /// Writes a server's file anew, and overwrites what the old one held, as far as that can be
+    /// done: copies that file systems, disks and backups make stay.
+    pub(crate) fn replace(&self, alias: &Alias, entry: HostEntry) -> Result<(), Failure> {
+        let path = self.host_path(alias);
+        let old = File::options().write(true).open(&path);
+        let text = entry.into_text().map_err(Failure::keys)?;
+        files::write_atomic(&path, &text).map_err(Failure::keys)?;
+        // It has no name any more: nobody sees it half overwritten.
+        old.and_then(|old| overwrite(&old)).map_err(|error| {
+            let path = path.display();
+            Failure::keys(format!("{path} is new, but what it held is still on the disk: {error}"))
+        })
     }
 
     /// Deletes a server's file.
@@ -196,6 +210,12 @@ impl ConfigDir {
         fs::remove_file(&path)
             .map_err(|error| Failure::keys(format!("cannot delete {}: {error}", path.display())))
     }
+}
+
+fn overwrite(mut file: &File) -> io::Result<()> {
+    let len = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(len), &mut file)?;
+    file.sync_all()
 }
 
 /// The `.toml` files in a directory; none where there is no directory.

@@ -5,7 +5,7 @@ mod clock;
 mod finding;
 mod port;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use std::time::Duration;
 use spa_keys::{date, files};
 use spa_proto::{Address, GrantMode, Mode, Service};
 
+use crate::address::Source;
 use crate::alias::Alias;
 use crate::cli::DoctorOptions;
 use crate::config::ConfigDir;
 use crate::door::{Door, Host};
 use crate::exit::{Exit, Failure};
+use crate::outside::Outside;
 use crate::reporter::{Manner, Reporter};
 use crate::resolve::resolve;
 use crate::send::{Sent, local_towards};
@@ -46,7 +48,9 @@ fn examine(
     findings.add(enrolment(&host));
     clock::look(config, &file, findings);
     let Some(addresses) = name(&host, options, findings) else { return Ok(()) };
-    let reachable = route(&addresses, options, findings);
+    let source = options.request.source.unwrap_or_default();
+    let outside = Outside::learn(&config.settings().unwrap_or_default(), source, &addresses);
+    let reachable = route(&addresses, source, outside, findings);
     let services = services(options, &host)?;
     let port = options.wait_port.or_else(|| services.first().copied().and_then(ports::tcp_port));
     let before = port.map(|port| look_before(&reachable, port, findings));
@@ -147,7 +151,8 @@ fn name(
 /// From which address packets would leave, and what that means for the request.
 fn route(
     addresses: &[SocketAddr],
-    options: &DoctorOptions,
+    source: Source,
+    outside: Outside,
     findings: &mut Findings,
 ) -> Vec<SocketAddr> {
     let mut reachable = Vec::new();
@@ -156,7 +161,8 @@ fn route(
             Err(why) => findings.add(Finding::note("route", format!("{}: {why}", bare(to)))),
             Ok(local) => {
                 reachable.push(*to);
-                findings.add(whom(*to, local, options));
+                let asked = source.request(local, outside.of(local));
+                findings.add(whom(*to, local, asked));
             }
         }
     }
@@ -170,9 +176,9 @@ fn route(
     reachable
 }
 
-fn whom(to: SocketAddr, local: std::net::IpAddr, options: &DoctorOptions) -> Finding {
+fn whom(to: SocketAddr, local: IpAddr, asked: Result<Address, String>) -> Finding {
     let to = bare(&to);
-    match options.request.source.unwrap_or_default().request(local) {
+    match asked {
         Ok(Address::Explicit(address)) if address == local => {
             Finding::ok("route", format!("{to} from {local}, which is asked for"))
         }

@@ -15,12 +15,15 @@ use crate::config::ConfigDir;
 use crate::exit::Failure;
 use crate::field::Sealed;
 use crate::host_file::HostEntry;
+use crate::lock::Keys;
+use crate::outside::Outside;
 use crate::report;
 use crate::reporter::Reporter;
 use crate::resolve::{Family, resolve};
 use crate::save::SavedKnock;
 use crate::send::{Knocker, Sending, Sent, Target};
 use crate::story::{Story, Waited, reached};
+use crate::unlock;
 use crate::wait::{Opened, Watch};
 
 /// How long to wait before knocking again: well within what a server allows
@@ -34,6 +37,7 @@ pub(crate) struct Host<'a> {
     config: &'a ConfigDir,
     alias: Alias,
     entry: HostEntry,
+    keys: Keys,
 }
 
 /// One that is about to be knocked at, arguments being right.
@@ -58,7 +62,8 @@ impl<'a> Host<'a> {
     /// The one of this alias.
     pub(crate) fn load(config: &'a ConfigDir, alias: Alias) -> Result<Self, Failure> {
         let entry = config.load(&alias)?;
-        Ok(Self { config, alias, entry })
+        let keys = unlock::keys(config, &alias, &entry)?;
+        Ok(Self { config, alias, entry, keys })
     }
 
     /// Its name or address for everybody.
@@ -100,9 +105,10 @@ impl<'a> Host<'a> {
         reporter: &'a Reporter,
     ) -> Result<Door<'a>, Failure> {
         let sending = if reporter.dry_run() { Sending::Not } else { Sending::Sent };
-        let knocker = Knocker { sending, ..self.knocker(options, &services)? };
+        let mut knocker = Knocker { sending, ..self.knocker(options, &services)? };
         let port = options.port.unwrap_or(self.entry.port());
         let addresses = resolve(self.entry.host(), port.get(), options.family())?;
+        knocker.outside = Outside::learn(&self.config.settings()?, knocker.source, &addresses);
         let story = Story {
             reporter,
             name: self.alias.to_string(),
@@ -117,7 +123,7 @@ impl<'a> Host<'a> {
 
     fn knocker(&self, options: &RequestOptions, services: &[Service]) -> Result<Knocker, Failure> {
         let request = |services| Request {
-            kind: self.entry.knock_kind(),
+            kind: self.entry.knock_kind(&self.keys),
             mode: Mode::Default,
             address: Address::Seen,
             width: None,
@@ -127,9 +133,10 @@ impl<'a> Host<'a> {
         let knocks = services.chunks(Services::MAX);
         let requests = knocks.filter_map(|four| Services::new(four.iter().copied()).map(request));
         Ok(Knocker {
-            credentials: self.entry.credentials(),
+            credentials: self.entry.credentials(&self.keys),
             requests: requests.collect(),
             source: options.source.unwrap_or_default(),
+            outside: Outside::default(),
             width: options.width,
             sending: Sending::Not,
         })
@@ -278,7 +285,7 @@ impl Door<'_> {
     /// From now on knocks need not enrol. Where that cannot be noted, they go
     /// on doing so, which does no harm.
     pub(crate) fn confirm(&self) {
-        let Host { config, alias, entry } = &self.host;
+        let Host { config, alias, entry, .. } = &self.host;
         if let Err(failure) = config.confirm(alias, &entry.key_id()) {
             self.story.step(|| format!("the token's secret stays in the file: {failure}"));
         }

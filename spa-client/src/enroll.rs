@@ -19,20 +19,49 @@ use crate::{os, report};
 /// Far more than any token.
 const MAX_INPUT: u64 = 64 * 1024;
 
-/// Takes a token in.
+/// Takes tokens in, all that there are.
 pub(crate) fn run(config: &ConfigDir, options: &EnrollOptions) -> Result<Exit, Failure> {
-    let token = Token::decode(&read_token(options.token.as_deref())?).map_err(Failure::keys)?;
-    let alias = choose_alias(options.name.as_ref(), &token)?;
+    let text = read_token(options.token.as_deref())?;
+    let tokens = split(&text);
+    if tokens.len() > 1 && options.name.is_some() {
+        return Err(Failure::usage("--name is for one token, and these are several"));
+    }
+    let ended = tokens.iter().map(|token| enroll(config, token, options.name.as_ref()));
+    let failed: Vec<_> = ended.filter_map(Result::err).collect();
+    // The last one is for whoever called.
+    let mut failed = failed.into_iter().rev();
+    let Some(last) = failed.next() else { return Ok(Exit::Done) };
+    failed.rev().for_each(|failure| report::complain(&failure));
+    Err(last)
+}
+
+/// Each begins a line with what all of them begin with; what does not is left to the decoder to
+/// complain of.
+fn split(text: &str) -> Vec<&str> {
+    let begins =
+        |at: &usize| text[*at..].starts_with("spa1") && (*at == 0 || text[..*at].ends_with('\n'));
+    let starts: Vec<_> = text.char_indices().map(|(at, _)| at).filter(begins).collect();
+    if starts.len() < 2 {
+        return vec![text];
+    }
+    let ends = starts[1..].iter().copied().chain([text.len()]);
+    starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect()
+}
+
+fn enroll(config: &ConfigDir, text: &str, name: Option<&Alias>) -> Result<(), Failure> {
+    let token = Token::decode(text).map_err(Failure::keys)?;
+    let alias = choose_alias(name, &token)?;
     if let Some(there) = config.find_client(&token.server, &token.kid) {
-        return already_there(&there, options.name.as_ref());
+        return already_there(&there, name);
     }
     let (entry, pending_key) = bind(config, token)?;
-    config.add(&alias, &entry)?;
+    let described = describe(config, &alias, &entry);
+    config.add(&alias, entry)?;
     if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
         report::note(&format!("the key's copy among the requests stays: {error}"));
     }
-    describe(config, &alias, &entry);
-    Ok(Exit::Done)
+    report::note(&described);
+    Ok(())
 }
 
 fn choose_alias(name: Option<&Alias>, token: &Token) -> Result<Alias, Failure> {
@@ -43,13 +72,13 @@ fn choose_alias(name: Option<&Alias>, token: &Token) -> Result<Alias, Failure> {
 }
 
 /// The same token a second time is no harm, unless it was to have another name.
-fn already_there(there: &Alias, name: Option<&Alias>) -> Result<Exit, Failure> {
+fn already_there(there: &Alias, name: Option<&Alias>) -> Result<(), Failure> {
     let text = format!("this token was taken in before, as {there}: spa knock {there}");
     if name.is_some_and(|name| name != there) {
         return Err(Failure::keys(text));
     }
     report::note(&text);
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Finds or makes the signing key that goes with the token.
@@ -68,19 +97,21 @@ fn bind(config: &ConfigDir, token: Token) -> Result<(HostEntry, Option<PendingKe
     Ok((entry, pending_key))
 }
 
-fn describe(config: &ConfigDir, alias: &Alias, entry: &HostEntry) {
+fn describe(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> String {
     let services: Vec<_> = entry.services().iter().map(ToString::to_string).collect();
-    report::note(&format!("server    {}, UDP port {}", entry.host(), entry.port()));
-    report::note(&format!("its key   {}", *entry.server_key().write()));
-    report::note(&format!("services  {}", services.join(", ")));
-    if let Some(expires) = entry.token_expires() {
-        report::note(&format!(
-            "token     works once, first knock before {}",
-            report::deadline(expires)
-        ));
-    }
-    report::note(&format!("kept in   {}", config.host_path(alias).display()));
-    report::note(&format!("next      spa knock {alias}"));
+    let expires = entry.token_expires().map(|expires| {
+        format!("token     works once, first knock before {}\n", report::deadline(expires))
+    });
+    format!(
+        "server    {}, UDP port {}\nits key   {}\nservices  {}\n{}kept in   {}\nnext      spa \
+         knock {alias}",
+        entry.host(),
+        entry.port(),
+        *entry.server_key().write(),
+        services.join(", "),
+        expires.unwrap_or_default(),
+        config.host_path(alias).display(),
+    )
 }
 
 fn read_token(from: Option<&Path>) -> Result<Zeroizing<String>, Failure> {

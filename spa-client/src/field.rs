@@ -1,15 +1,19 @@
 //! Fields of our TOML files: each kind of value has one way to be written.
 //! To be used as `#[serde(with = "field")]`.
 
+use std::str::FromStr;
+use std::time::Duration;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 use spa_keys::encoding::{from_base64, from_hex, to_base64};
-use spa_keys::{check_host, date};
+use spa_keys::{check_host, date, duration};
 use spa_proto::{
     Cloak, Datagram, EnrolSecret, GrantMode, Kid, Psk, ServerPublic, SigningKey, Timestamp,
 };
 use zeroize::Zeroizing;
 
+use crate::lock::SEALED_LEN;
 use crate::resolve::Family;
 
 /// A value that is written as text.
@@ -48,6 +52,11 @@ macro_rules! fields {
 
 fields! {
     Host: |host| Zeroizing::new(host.0.clone()), Host::new;
+    AddressUrl: |url| Zeroizing::new(url.0.clone()), str::parse::<Self>;
+    KeepUnlocked: |time| Zeroizing::new(duration::format(time.0)),
+        |text| duration::parse(text).map(Self);
+    Salt: |salt| to_base64(&salt.0), |text| from_base64(text).map(|bytes| Self(*bytes));
+    SealedKeys: |sealed| to_base64(&sealed.0), |text| from_base64(text).map(|bytes| Self(*bytes));
     Family: |family| Zeroizing::new(family.name().to_owned()), Family::of_name;
     Sealed: |sealed| to_base64(&*sealed.0), |text| from_base64(text).map(Self);
     GrantMode: |mode| Zeroizing::new(mode.to_string()), str::parse::<Self>;
@@ -76,6 +85,59 @@ impl Host {
     }
 
     pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where this machine's address can be asked for: only `https`, lest somebody on the way put in
+/// his own; or this machine itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AddressUrl(String);
+
+impl AddressUrl {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AddressUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let safe = ["https://", "http://127.0.0.1:", "http://[::1]:"];
+        let plain = text.chars().all(|c| c.is_ascii_graphic());
+        if plain && safe.iter().any(|start| text.starts_with(start)) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("expected an address that begins with https://")
+    }
+}
+
+/// For how long keys stay unlocked after the passphrase was given; zero for not at all.
+pub(crate) struct KeepUnlocked(pub(crate) Duration);
+
+/// What makes the keys of two files with one passphrase different.
+pub(crate) struct Salt([u8; 16]);
+
+impl Salt {
+    pub(crate) fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Keys that nobody can read without the passphrase.
+pub(crate) struct SealedKeys([u8; SEALED_LEN]);
+
+impl SealedKeys {
+    pub(crate) fn new(bytes: [u8; SEALED_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; SEALED_LEN] {
         &self.0
     }
 }

@@ -13,13 +13,34 @@ use spa_proto::{
 use zeroize::Zeroizing;
 
 use crate::field::{self, Host};
+use crate::lock::{Keys, Locked};
 
 const COMMENT: &str = "# Written by `spa enroll`. Whoever reads this can knock in your place.\n";
+const LOCKED_COMMENT: &str = "# Written by `spa passphrase`. Without that, this is of no use.\n";
 
 /// A server that this machine can knock at.
+pub(crate) struct HostEntry {
+    host: Host,
+    port: NonZeroU16,
+    services: Vec<ServiceName>,
+    mode: Option<GrantMode>,
+    server_key: ServerPublic,
+    key_id: Kid,
+    keys: KeysInFile,
+    enrolment: Option<PendingEnrolment>,
+}
+
+/// What of it is secret.
+pub(crate) enum KeysInFile {
+    /// Whoever reads the file has them.
+    Plain(Keys),
+    /// They take a passphrase.
+    Locked(Locked),
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct HostEntry {
+struct OnDisk {
     #[serde(with = "field")]
     host: Host,
     port: NonZeroU16,
@@ -32,14 +53,35 @@ pub(crate) struct HostEntry {
     server_key: ServerPublic,
     #[serde(with = "field")]
     key_id: Kid,
-    #[serde(with = "field")]
-    cloak: Cloak,
-    #[serde(with = "field")]
-    psk: Psk,
-    #[serde(with = "field")]
-    signing_key: SigningKey,
+    // These three, or else `locked`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "field::optional")]
+    cloak: Option<Cloak>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "field::optional")]
+    psk: Option<Psk>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "field::optional")]
+    signing_key: Option<SigningKey>,
+    /// In clear beside locked keys: without those it is worth nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     enrolment: Option<PendingEnrolment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    locked: Option<Locked>,
+}
+
+impl OnDisk {
+    fn into_entry(self) -> Result<HostEntry, &'static str> {
+        let keys = match (self.cloak, self.psk, self.signing_key, self.locked) {
+            (None, None, None, Some(locked)) => KeysInFile::Locked(locked),
+            (_, _, _, Some(_)) => return Err("keys both in clear and under a passphrase"),
+            (Some(cloak), Some(psk), Some(signing), None) => {
+                KeysInFile::Plain(Keys { cloak, psk, signing })
+            }
+            (None, ..) => return Err("missing field `cloak`"),
+            (_, None, ..) => return Err("missing field `psk`"),
+            (_, _, None, _) => return Err("missing field `signing-key`"),
+        };
+        let Self { host, port, services, mode, server_key, key_id, enrolment, .. } = self;
+        Ok(HostEntry { host, port, services, mode, server_key, key_id, keys, enrolment })
+    }
 }
 
 /// What the token's first use takes, until it is known to have worked.
@@ -72,19 +114,8 @@ impl HostEntry {
         let host = Host::new(&token.host).map_err(|error| error.to_string())?;
         let port = NonZeroU16::new(token.port).ok_or("port 0")?;
         let Token { services, server: server_key, kid: key_id, cloak, psk, .. } = token;
-        let mode = None;
-        Ok(Self {
-            host,
-            port,
-            services,
-            mode,
-            server_key,
-            key_id,
-            cloak,
-            psk,
-            signing_key,
-            enrolment,
-        })
+        let keys = KeysInFile::Plain(Keys { cloak, psk, signing: signing_key });
+        Ok(Self { host, port, services, mode: None, server_key, key_id, keys, enrolment })
     }
 
     /// Name or address of the server.
@@ -128,22 +159,32 @@ impl HostEntry {
         self.enrolment.as_ref().map(|pending| pending.expires)
     }
 
-    /// What seals knocks for this server.
-    pub(crate) fn credentials(&self) -> Credentials {
+    /// The keys, or what they are locked in.
+    pub(crate) fn keys(&self) -> &KeysInFile {
+        &self.keys
+    }
+
+    /// Puts others in their place.
+    pub(crate) fn set_keys(&mut self, keys: KeysInFile) {
+        self.keys = keys;
+    }
+
+    /// What seals knocks for this server, given its keys.
+    pub(crate) fn credentials(&self, keys: &Keys) -> Credentials {
         Credentials {
             server: self.server_key,
             kid: self.key_id,
-            cloak: self.cloak.clone(),
-            keys: ClientKeys::derive(&self.psk, &self.server_key, &self.key_id),
-            signing: self.signing_key.clone(),
+            cloak: keys.cloak.clone(),
+            keys: ClientKeys::derive(&keys.psk, &self.server_key, &self.key_id),
+            signing: keys.signing.clone(),
         }
     }
 
     /// Of which kind knocks are: enrolling ones while there is a secret to show.
-    pub(crate) fn knock_kind(&self) -> Kind {
+    pub(crate) fn knock_kind(&self, keys: &Keys) -> Kind {
         let Some(pending) = &self.enrolment else { return Kind::Knock };
         Kind::Enrol(Box::new(Enrolment {
-            verifying_key: self.signing_key.verifying_key(),
+            verifying_key: keys.signing.verifying_key(),
             secret: pending.secret.clone(),
         }))
     }
@@ -155,12 +196,35 @@ impl HostEntry {
 
     /// Reads `text`, the contents of `path`.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
-        document::parse(path, text)
+        let on_disk: OnDisk = document::parse(path, text)?;
+        on_disk.into_entry().map_err(|fault| Malformed::new(path, fault))
     }
 
     /// The file's text.
-    pub(crate) fn to_text(&self) -> Result<Zeroizing<String>, toml::ser::Error> {
-        let body = Zeroizing::new(toml::to_string(self)?);
-        Ok(Zeroizing::new(format!("{COMMENT}{}", *body)))
+    pub(crate) fn into_text(self) -> Result<Zeroizing<String>, toml::ser::Error> {
+        let Self { host, port, services, mode, server_key, key_id, keys, enrolment } = self;
+        let (comment, plain, locked) = match keys {
+            KeysInFile::Plain(keys) => (COMMENT, Some(keys), None),
+            KeysInFile::Locked(locked) => (LOCKED_COMMENT, None, Some(locked)),
+        };
+        let (cloak, psk, signing_key) = match plain {
+            None => (None, None, None),
+            Some(Keys { cloak, psk, signing }) => (Some(cloak), Some(psk), Some(signing)),
+        };
+        let body = toml::to_string(&OnDisk {
+            host,
+            port,
+            services,
+            mode,
+            server_key,
+            key_id,
+            cloak,
+            psk,
+            signing_key,
+            enrolment,
+            locked,
+        });
+        let body = Zeroizing::new(body?);
+        Ok(Zeroizing::new(format!("{comment}{}", *body)))
     }
 }

@@ -7,7 +7,7 @@ use crate::alias::Alias;
 use crate::config::ConfigDir;
 use crate::exit::{Exit, Failure};
 use crate::field::Field;
-use crate::host_file::HostEntry;
+use crate::host_file::{HostEntry, KeysInFile};
 use crate::report;
 
 /// One server, as `--json` shows it: no secrets.
@@ -19,6 +19,8 @@ struct Row {
     services: Vec<String>,
     kid: String,
     server_key: String,
+    /// Whether the keys take a passphrase.
+    locked: bool,
     /// Whether a knock is known to have enrolled this machine.
     confirmed: bool,
     /// Up to when the token could be used first, while that is not known.
@@ -34,19 +36,22 @@ impl Row {
             services: entry.services().iter().map(ToString::to_string).collect(),
             kid: entry.key_id().to_string(),
             server_key: entry.server_key().write().to_string(),
+            locked: matches!(entry.keys(), KeysInFile::Locked(_)),
             confirmed: entry.token_expires().is_none(),
             token_expires: entry.token_expires().map(date::format),
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         let kid: String = self.kid.chars().take(8).collect();
         let enrolled = match &self.token_expires {
             None => "yes".to_owned(),
             Some(expires) => format!("not confirmed; token until {expires}"),
         };
         let Self { name, host, port, services, .. } = self;
-        [name.clone(), host.clone(), port.to_string(), services.join(","), kid, enrolled]
+        let keys = if self.locked { "passphrase" } else { "in clear" };
+        let services = services.join(",");
+        [name.clone(), host.clone(), port.to_string(), services, kid, keys.into(), enrolled]
     }
 }
 
@@ -66,15 +71,16 @@ pub(crate) fn list(config: &ConfigDir, json: bool) -> Result<Exit, Failure> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let head = ["NAME", "HOST", "PORT", "SERVICES", "KEY-ID", "ENROLLED"].map(str::to_owned);
+    let head =
+        ["NAME", "HOST", "PORT", "SERVICES", "KEY-ID", "KEYS", "ENROLLED"].map(str::to_owned);
     let lines: Vec<_> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
-    let mut widths = [0; 6];
+    let mut widths = [0; 7];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.len().max(*width);
         }
     }
-    let pad = |line: &[String; 6]| {
+    let pad = |line: &[String; 7]| {
         let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };

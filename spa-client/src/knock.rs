@@ -37,9 +37,12 @@ pub(crate) fn run(
     }
     let KnockOptions { json, dry_run, .. } = options;
     let manner = Manner::new(options.request.verbose, json, dry_run, options.host.len());
-    let exits = parallel::each(options.host.iter().collect(), |name| {
-        let reporter = Reporter::new(manner, name);
-        let ended = knock_at(config, &options, name, &reporter);
+    // One after the other: for a passphrase a person can be asked only once at a time.
+    let find = |name: &String| (name.clone(), Host::find(config, name));
+    let hosts: Vec<_> = options.host.iter().map(find).collect();
+    let exits = parallel::each(hosts, |(name, host)| {
+        let reporter = Reporter::new(manner, &name);
+        let ended = host.and_then(|host| knock_at(&options, host, &reporter));
         reporter.finish(ended)
     });
     if manner.is_for_a_person() && !again {
@@ -68,13 +71,7 @@ fn remember(config: &ConfigDir, words: &[String]) {
     }
 }
 
-fn knock_at(
-    config: &ConfigDir,
-    options: &KnockOptions,
-    name: &str,
-    reporter: &Reporter,
-) -> Result<Exit, Failure> {
-    let host = Host::find(config, name)?;
+fn knock_at(options: &KnockOptions, host: Host<'_>, reporter: &Reporter) -> Result<Exit, Failure> {
     let services = choose_services(options, &host)?;
     let wait = choose_wait(options, &services)?;
     let mode = choose_mode(options, host.mode(&options.request))?;

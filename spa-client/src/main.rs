@@ -5,6 +5,7 @@
 //! cli → knock → door (config → resolve → send (address) → wait (bound))     spa knock
 //! cli → proxy → door … → relay                                             spa proxy
 //! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)             spa ssh, spa ssh-config
+//! cli → unlock (lock, os/keyring); door asks it for keys                     spa passphrase, unlock, lock
 //! cli → doctor → door …                                                    spa doctor
 //! cli → knock → door → save; cli → save → resolve → send                    spa knock --save, spa send
 //! cli → config → enroll, request, hosts                                    everything else
@@ -29,7 +30,9 @@ mod field;
 mod host_file;
 mod hosts;
 mod knock;
+mod lock;
 mod os;
+mod outside;
 mod parallel;
 mod ports;
 mod proxy;
@@ -46,6 +49,7 @@ mod ssh_block;
 mod ssh_config;
 mod ssh_target;
 mod story;
+mod unlock;
 mod wait;
 
 use std::process::ExitCode;
@@ -77,6 +81,9 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::SshConfig(options) => ssh_config::run(&config, &options),
         Command::Send(options) => save::send(&options),
         Command::Proxy(options) => proxy::run(&config, &options),
+        Command::Passphrase(options) => unlock::passphrase(&config, &options),
+        Command::Unlock(options) => unlock::unlock(&config, &options),
+        Command::Lock(options) => unlock::lock(&config, &options),
         Command::Hosts { json } => hosts::list(&config, json),
         Command::Forget { host } => hosts::forget(&config, &host),
         Command::Completions { shell } => {

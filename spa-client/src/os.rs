@@ -1,6 +1,8 @@
 //! What depends on the operating system, beyond the private files that
 //! `spa_keys` takes care of.
 
+pub(crate) mod keyring;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;

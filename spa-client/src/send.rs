@@ -11,6 +11,7 @@ use spa_proto::{
 
 use crate::address::{Source, Width, cut};
 use crate::exit::Failure;
+use crate::outside::Outside;
 
 /// How long an error of the network may take.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -23,6 +24,8 @@ pub(crate) struct Knocker {
     pub(crate) requests: Vec<Request>,
     /// For which address.
     pub(crate) source: Source,
+    /// What others see in place of an address that is not global.
+    pub(crate) outside: Outside,
     /// For how wide a prefix around it.
     pub(crate) width: Option<Width>,
     /// What is done with a datagram.
@@ -117,7 +120,7 @@ impl Knocker {
         let (socket, local) = connect(target.to)?;
         let local = local.ip();
         let width = self.width.and_then(|width| width.within(local));
-        let address = cut(self.source.request(local)?, width);
+        let address = cut(self.source.request(local, self.outside.of(local))?, width);
         Ok((socket, local, Asked { address, width, mode }))
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use spa_keys::document;
 
 use crate::exit::Failure;
-use crate::field::{self, Host};
+use crate::field::{self, AddressUrl, Host, KeepUnlocked};
 
 /// What can be chosen.
 #[derive(Default, Deserialize)]
@@ -18,6 +18,12 @@ pub(crate) struct Settings {
     /// Whom `spa doctor` asks for the time, by NTP; with `:PORT` where it is not 123.
     #[serde(with = "field::optional")]
     pub(crate) time_server: Option<Host>,
+    /// Who tells this machine its address, where its own is not global.
+    #[serde(with = "field::optional")]
+    pub(crate) address_url: Option<AddressUrl>,
+    /// For how long keys stay unlocked after their passphrase was given.
+    #[serde(with = "field::optional")]
+    pub(crate) keep_unlocked: Option<KeepUnlocked>,
 }
 
 impl Settings {

@@ -211,3 +211,23 @@ fn a_token_for_a_key_made_elsewhere_is_refused() {
     client.run_with_input(&["enroll", "-"], &token).fails(3, &["spa request"]);
     assert!(!client.host_file("127.0.0.1").exists());
 }
+
+#[test]
+fn several_tokens_are_taken_in_at_once() {
+    let servers =
+        [Server::named("a.example", &["127.0.0.1"]), Server::named("b.example", &["127.0.0.1"])];
+    let tokens: Vec<_> = servers.iter().map(|server| server.token().encode().to_string()).collect();
+    let client = Client::new();
+    let all = tokens.join("\n");
+    client.run_with_input(&["enroll", "-", "--name", "x"], &all).fails(2, &["--name"]);
+    let broken = format!("{}\nspa1.AAAA\n{}\n", tokens[0], tokens[1]);
+    let ran = client.run_with_input(&["enroll", "-"], &broken).fails(3, &["damaged"]);
+    assert!(ran.err.contains("a.example") && ran.err.contains("b.example"), "{}", ran.err);
+    for name in ["a.example", "b.example"] {
+        assert!(
+            client.host_file(name).exists(),
+            "one that is broken keeps none of the others back"
+        );
+    }
+    assert_eq!(client.run_with_input(&["enroll", "-"], &all).code, 0, "again is no harm");
+}

@@ -6,7 +6,8 @@
 mod support;
 
 use std::fs;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -229,4 +230,49 @@ fn shells_learn_the_words() {
         assert_eq!(ran.code, 0);
         assert!(ran.out.contains("all-services"), "{shell}");
     }
+}
+
+/// Answers one request for a web page, and gives its URL.
+fn web(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+        stream.write_all((head + answer).as_bytes()).unwrap();
+    });
+    url
+}
+
+#[test]
+fn ones_own_address_is_asked_for_where_the_user_says_so() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let settings = client.dir().join("config.toml");
+    let set = |url: &str| fs::write(&settings, format!("address-url = \"{url}\"\n")).unwrap();
+
+    set(&web("203.0.113.9\n"));
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    let told = Address::Explicit(IpAddr::from([203, 0, 113, 9]));
+    assert_eq!(server.knock().request().address, told, "loopback is not global");
+
+    for answer in ["10.0.0.1", "2001:db8::1", "<html>203.0.113.9</html>"] {
+        set(&web(answer));
+        let ran = client.run(&["knock", "127.0.0.1"]);
+        assert!(ran.code == 0 && ran.err.contains("asking for the one that the server sees"));
+        assert_eq!(server.knock().request().address, Address::Seen, "{answer}");
+    }
+    // Nobody listens there any more: who does not want to ask does not ask.
+    client.run(&["knock", "127.0.0.1", "--source", "seen"]).quiet();
+    server.knock();
+    set(&web("no TLS").replace("http://127.0.0.1", "https://localhost"));
+    let ran = client.run(&["knock", "127.0.0.1"]);
+    assert!(ran.code == 0 && ran.err.contains("does not tell"), "{ran:?}");
+    assert_eq!(server.drain(), 1);
+    for url in ["http://example.com/", "ftp://example.com", "https://a b", "file:///etc/hosts"] {
+        set(url);
+        client.run(&["knock", "127.0.0.1"]).fails(3, &["config.toml:1", "https://"]);
+    }
+    assert_eq!(server.drain(), 0);
 }

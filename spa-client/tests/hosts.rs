@@ -23,8 +23,17 @@ fn lists_servers_without_secrets() {
     let json = client.run(&["hosts", "--json"]).json();
     let row = json.as_array().unwrap().first().unwrap().as_object().unwrap();
     let keys: Vec<_> = row.keys().map(String::as_str).collect();
-    let expected =
-        ["confirmed", "host", "kid", "name", "port", "server_key", "services", "token_expires"];
+    let expected = [
+        "confirmed",
+        "host",
+        "kid",
+        "locked",
+        "name",
+        "port",
+        "server_key",
+        "services",
+        "token_expires",
+    ];
     assert_eq!(keys, expected);
     assert_eq!(row["kid"], server.kid.to_string());
 }

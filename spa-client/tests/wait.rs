@@ -24,12 +24,13 @@ fn an_open_service_ends_the_wait() {
 
 #[test]
 fn a_service_that_opens_late_is_noticed_at_once() {
-    let server = Server::new();
+    let mut server = Server::new();
     let client = Client::of(&server);
     let silent = SilentPort::new();
     let port = silent.port();
     let child = client.start(&["knock", "127.0.0.1", "--wait=20", "--wait-port", &port, "--json"]);
-    std::thread::sleep(Duration::from_millis(1500));
+    server.next_knock();
+    std::thread::sleep(Duration::from_millis(1000));
     silent.open();
     let opened = Instant::now();
     let ran = support::Ran::from(child.wait_with_output().unwrap());

@@ -1,9 +1,45 @@
 //! What to type, for the ends of help texts and man pages.
 
+/// What is where.
+pub(super) const FILES: &str = "\
+Files, in the directory of servers and keys:
+  hosts/NAME.toml    a server, with the keys for it; mode = \"once\" in it is what its knocks ask for
+  requests/          keys that wait for their token
+  config.toml        may hold, for all servers:
+    address-url = \"https://...\"    where to ask for this machine's address if its own is not
+                                   global; the answer is the address, as plain text
+    time-server = \"NAME\"         whom spa doctor asks for the time
+    keep-unlocked = \"15m\"        for how long keys stay unlocked once their passphrase was
+                                 given; 0s for not at all";
+
+pub(super) const PASSPHRASE_EXAMPLES: &str = "\
+Examples:
+  spa passphrase fw.example.com
+  spa passphrase fw.example.com --remove
+
+It is asked for on the terminal; where there is none, by the program that SSH_ASKPASS names
+(with SSH_ASKPASS_REQUIRE=force in any case). Whoever copies the file then has to guess it, at
+64 MiB and a tenth of a second or so for each guess (Argon2id). The old file is overwritten, but
+copies that disks and backups have made of it stay: where it was in clear for long, a new token
+is better.";
+
+pub(super) const UNLOCK_EXAMPLES: &str = "\
+Examples:
+  spa unlock fw.example.com
+  spa unlock office home --for 8h
+
+They are kept in the kernel's keyring of this user, never on a disk, and only on Linux; spa
+knock, proxy, ssh and doctor keep them for a while themselves once they had to ask.";
+
+pub(super) const LOCK_EXAMPLES: &str = "\
+Example:
+  spa lock";
+
 pub(super) const ENROLL_EXAMPLES: &str = "\
 Examples:
   spa enroll                    asks for the token, without showing it
   spa enroll token.txt
+  cat tokens/*.txt | spa enroll -
   ssh admin@server spa-keys add laptop --service ssh | spa enroll -";
 
 pub(super) const KNOCK_EXAMPLES: &str = "\

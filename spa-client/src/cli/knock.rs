@@ -169,8 +169,9 @@ pub(crate) struct RequestOptions {
     #[arg(long, value_name = "N")]
     pub(crate) source_port: Option<NonZeroU16>,
 
-    /// For whom to open: an address, or what the server sees [default: this
-    /// machine's address where it is global, else what the server sees]
+    /// For whom to open: an address, or what the server sees [default: this machine's address
+    /// where it is global, else the one that address-url in config.toml tells, else what the
+    /// server sees]
     #[arg(long, visible_alias = "from", value_name = "ADDR|seen", default_value = None)]
     pub(crate) source: Option<Source>,
 

@@ -1,0 +1,203 @@
+//! Getting at keys that are under a passphrase: they are kept unlocked, or a
+//! person is asked.
+
+use std::env;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use spa_keys::duration;
+use zeroize::Zeroizing;
+
+use crate::alias::Alias;
+use crate::cli::{LockOptions, PassphraseOptions, UnlockOptions};
+use crate::config::ConfigDir;
+use crate::exit::{Exit, Failure};
+use crate::field::{Field, Salt};
+use crate::host_file::{HostEntry, KeysInFile};
+use crate::lock::{FileKey, Keys, Locked, Owner};
+use crate::os::keyring;
+use crate::report;
+
+/// How long keys stay unlocked unless the user says otherwise.
+const UNLOCKED: Duration = Duration::from_secs(15 * 60);
+/// Before giving up.
+const TRIES: usize = 3;
+
+/// The keys of a server, at once where they have no passphrase or are kept unlocked.
+pub(crate) fn keys(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> Result<Keys, Failure> {
+    let locked = match entry.keys() {
+        KeysInFile::Plain(keys) => return Ok(keys.clone()),
+        KeysInFile::Locked(locked) => locked,
+    };
+    if let Some(keys) = kept(entry, locked) {
+        return Ok(keys);
+    }
+    let (keys, key) = ask_for_keys(alias, entry, locked)?;
+    let time = config.settings()?.keep_unlocked.map_or(UNLOCKED, |kept| kept.0);
+    // Not being kept costs a question the next time, and no more.
+    let _ = keep(entry, locked, &key, time);
+    Ok(keys)
+}
+
+/// Under which name: the salt tells this passphrase from those before.
+fn name(entry: &HostEntry, locked: &Locked) -> String {
+    format!("spa:{}:{}", entry.key_id(), *locked.salt().write())
+}
+
+fn owner(entry: &HostEntry) -> Owner {
+    Owner { server: entry.server_key(), kid: entry.key_id() }
+}
+
+fn kept(entry: &HostEntry, locked: &Locked) -> Option<Keys> {
+    let key = keyring::kept(&name(entry, locked))?;
+    locked.open(owner(entry), &FileKey::of_kept(&key)?)
+}
+
+fn keep(entry: &HostEntry, locked: &Locked, key: &FileKey, time: Duration) -> Result<(), String> {
+    if time.is_zero() {
+        return Ok(());
+    }
+    keyring::keep(&name(entry, locked), key.expose(), time)
+}
+
+/// As often as fingers slip.
+fn ask_for_keys(
+    alias: &Alias,
+    entry: &HostEntry,
+    locked: &Locked,
+) -> Result<(Keys, FileKey), Failure> {
+    for _ in 0..TRIES {
+        let passphrase = ask(&format!("passphrase for {alias}: "))?;
+        let key = locked.derive(&passphrase).map_err(|why| {
+            Failure::keys(format!("the keys for {alias} cannot be unlocked: {why}"))
+        })?;
+        if let Some(keys) = locked.open(owner(entry), &key) {
+            return Ok((keys, key));
+        }
+        report::note("spa: that is not the passphrase");
+    }
+    Err(Failure::keys(format!(
+        "the keys for {alias} stay locked; without the passphrase there is only a new token: \
+         spa forget {alias}, spa enroll"
+    )))
+}
+
+/// Asks on the terminal, or through the program that ssh would ask with.
+fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    let require = env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
+    if require == "force" {
+        return ask_by_program(prompt);
+    }
+    match rpassword::prompt_password(prompt) {
+        Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
+        Err(_) if env::var_os("SSH_ASKPASS").is_some() && require != "never" => {
+            ask_by_program(prompt)
+        }
+        Err(error) => Err(Failure::keys(format!(
+            "no terminal to ask on for the {} ({error}): unlock it at one (spa unlock), or name a \
+             program that asks in SSH_ASKPASS",
+            prompt.trim_end_matches(": ")
+        ))),
+    }
+}
+
+fn ask_by_program(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    let program = env::var_os("SSH_ASKPASS").unwrap_or_else(|| "ssh-askpass".into());
+    let shown = program.display().to_string();
+    let output = Command::new(&program)
+        .arg(prompt)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::keys(format!("cannot run {shown} (SSH_ASKPASS): {error}")))?;
+    let said = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(Failure::keys(format!("{shown} (SSH_ASKPASS) was told no passphrase")));
+    }
+    let text = std::str::from_utf8(&said)
+        .map_err(|_| Failure::keys(format!("{shown} (SSH_ASKPASS) gave no text")))?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+/// `spa passphrase`: sets, changes, or takes away.
+pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Result<Exit, Failure> {
+    let alias = config.find(&options.host)?;
+    let mut entry = config.load(&alias)?;
+    let keys = match entry.keys() {
+        KeysInFile::Plain(_) if options.remove => {
+            report::note(&format!("{alias} has no passphrase: nothing was changed"));
+            return Ok(Exit::Done);
+        }
+        KeysInFile::Plain(keys) => keys.clone(),
+        // Also where they are kept unlocked: whoever changes it has to know it.
+        KeysInFile::Locked(locked) => {
+            let (keys, _) = ask_for_keys(&alias, &entry, locked)?;
+            keyring::forget(&name(&entry, locked));
+            keys
+        }
+    };
+    if options.remove {
+        entry.set_keys(KeysInFile::Plain(keys));
+    } else {
+        let passphrase = ask_for_new(&alias)?;
+        let salt = Salt::new(*spa_keys::random::bytes().map_err(Failure::keys)?);
+        let locked = Locked::new(&keys, owner(&entry), &passphrase, salt);
+        entry.set_keys(KeysInFile::Locked(locked.map_err(Failure::keys)?));
+    }
+    config.replace(&alias, entry)?;
+    let state =
+        if options.remove { "have no passphrase any more" } else { "are under the passphrase" };
+    report::note(&format!("the keys for {alias} {state}: {}", config.host_path(&alias).display()));
+    Ok(Exit::Done)
+}
+
+fn ask_for_new(alias: &Alias) -> Result<Zeroizing<String>, Failure> {
+    let first = ask(&format!("new passphrase for {alias}: "))?;
+    if first.is_empty() {
+        return Err(Failure::usage(
+            "an empty passphrase is none: spa passphrase --remove takes it away",
+        ));
+    }
+    if *ask("the same again: ")? == *first {
+        return Ok(first);
+    }
+    Err(Failure::usage("those were two different passphrases: nothing was changed"))
+}
+
+/// `spa unlock`: asks now, so that nobody is asked later.
+pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit, Failure> {
+    let time = match options.time {
+        Some(time) => time,
+        None => config.settings()?.keep_unlocked.map_or(UNLOCKED, |kept| kept.0),
+    };
+    for host in &options.host {
+        let alias = config.find(host)?;
+        let entry = config.load(&alias)?;
+        let KeysInFile::Locked(locked) = entry.keys() else {
+            report::note(&format!("{alias} has no passphrase"));
+            continue;
+        };
+        let (_, key) = ask_for_keys(&alias, &entry, locked)?;
+        keep(&entry, locked, &key, time).map_err(|why| {
+            Failure::keys(format!("the keys for {alias} cannot be kept unlocked: {why}"))
+        })?;
+        report::note(&format!("{alias} is unlocked for {}", duration::format(time)));
+    }
+    Ok(Exit::Done)
+}
+
+/// `spa lock`: forgets what is kept unlocked.
+pub(crate) fn lock(config: &ConfigDir, options: &LockOptions) -> Result<Exit, Failure> {
+    let entries = if options.host.is_empty() {
+        config.known()?.entries.into_iter().map(|(_, entry)| entry).collect()
+    } else {
+        let load = |host: &String| config.load(&config.find(host)?);
+        options.host.iter().map(load).collect::<Result<Vec<_>, _>>()?
+    };
+    for entry in &entries {
+        if let KeysInFile::Locked(locked) = entry.keys() {
+            keyring::forget(&name(entry, locked));
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,230 @@
+//! Keys under a passphrase: set, asked for, kept unlocked for a while, taken
+//! away. `SSH_ASKPASS` stands for the person.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::process::Stdio;
+
+use support::{Client, Ran, Server, mode, set_mode};
+
+/// A person who knows what to say, and how often it was asked for.
+struct Person<'a> {
+    client: &'a Client,
+}
+
+impl<'a> Person<'a> {
+    fn of(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// Runs the program; these words of a prompt are answered with these, and all others with
+    /// the last.
+    fn run(&self, words: &[&str], answers: &[(&str, &str)]) -> Ran {
+        let asked = self.client.dir().join("asked");
+        let program = self.client.dir().join("askpass");
+        let cases: String = answers
+            .iter()
+            .map(|(prompt, answer)| format!("  *'{prompt}'*) echo '{answer}';;\n"))
+            .collect();
+        let script = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$1\" >> {}\ncase \"$1\" in\n{cases}  *) exit 1;;\nesac\n",
+            asked.display()
+        );
+        fs::write(&program, script).unwrap();
+        set_mode(&program, 0o755);
+        drop(fs::remove_file(asked));
+        let mut command = self.client.command(words);
+        command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
+        command.output().unwrap().into()
+    }
+
+    /// What was asked since the last run began.
+    fn asked(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.client.dir().join("asked")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn sets(&self, passphrase: &str) {
+        let answers = [("new passphrase", passphrase), ("the same again", passphrase)];
+        let ran = self.run(&["passphrase", "127.0.0.1"], &answers);
+        assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
+    }
+}
+
+/// Nothing is kept unlocked, whatever the kernel has.
+fn never_keep(client: &Client) {
+    fs::write(client.dir().join("config.toml"), "keep-unlocked = \"0s\"\n").unwrap();
+}
+
+#[test]
+fn a_locked_file_holds_no_key_and_knocks_as_before() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    let bound = spa_proto::Verifier::Bound(server.knock().binds().unwrap());
+    let file = client.host_file("127.0.0.1");
+    let before = fs::read_to_string(&file).unwrap();
+    // The inode outlives its name here, and shows what is left of it.
+    let old = fs::File::open(&file).unwrap();
+
+    let person = Person::of(&client);
+    person.sets("correct horse");
+    assert_eq!(mode(&file), 0o600);
+    let after = fs::read_to_string(&file).unwrap();
+    for name in ["cloak", "psk", "signing-key"] {
+        let line = before.lines().find(|line| line.starts_with(name)).unwrap();
+        let value = line.split('"').nth(1).unwrap();
+        assert!(!after.contains(value), "{name} is still there");
+    }
+    let mut left = String::new();
+    std::io::Read::read_to_string(&mut &old, &mut left).unwrap();
+    assert_eq!(left.trim_matches('\0'), "", "overwritten");
+
+    let ran = person.run(&["knock", "127.0.0.1"], &[("passphrase for 127.0.0.1", "correct horse")]);
+    ran.quiet();
+    assert_eq!(person.asked(), ["passphrase for 127.0.0.1: "]);
+    assert!(server.knock_verified_by(0, &bound).is_ok(), "the same key as before");
+    assert!(client.run(&["hosts"]).out.contains("passphrase"));
+    assert_eq!(client.run(&["hosts", "--json"]).json()[0]["locked"], true);
+}
+
+#[test]
+fn without_the_passphrase_nothing_is_sent() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    let person = Person::of(&client);
+    person.sets("correct horse");
+    let ran = person.run(&["knock", "127.0.0.1"], &[("passphrase", "wrong")]);
+    assert!(!ran.fails(3, &["not the passphrase", "stay locked"]).err.contains("wrong"));
+    assert_eq!(person.asked().len(), 3);
+    person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["was told no passphrase"]);
+    let before = fs::read(client.host_file("127.0.0.1")).unwrap();
+    let remove = ["passphrase", "127.0.0.1", "--remove"];
+    person.run(&remove, &[("passphrase for", "wrong"), ("", "x")]).fails(3, &["stay locked"]);
+    assert_eq!(fs::read(client.host_file("127.0.0.1")).unwrap(), before);
+    // Nobody there at all: a session of its own has no terminal.
+    let knock = client.command(&["knock", "127.0.0.1"]);
+    let mut alone = std::process::Command::new("setsid");
+    alone.arg("-w").arg(knock.get_program()).args(knock.get_args()).stdin(Stdio::null());
+    alone.env_remove("SSH_ASKPASS").env_remove("SSH_ASKPASS_REQUIRE");
+    Ran::from(alone.output().unwrap()).fails(3, &["no terminal", "spa unlock"]);
+    assert_eq!(server.drain(), 0);
+}
+
+#[test]
+fn it_can_be_changed_and_taken_away() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    let person = Person::of(&client);
+    let plain = fs::read_to_string(client.host_file("127.0.0.1")).unwrap();
+    let set = ["passphrase", "127.0.0.1"];
+    let different = [("new passphrase", "one"), ("the same again", "two")];
+    person.run(&set, &different).fails(2, &["two different"]);
+    person.run(&set, &[("new passphrase", "")]).fails(2, &["--remove"]);
+    assert_eq!(fs::read_to_string(client.host_file("127.0.0.1")).unwrap(), plain);
+
+    person.sets("first");
+    let change =
+        [("new passphrase", "second"), ("the same again", "second"), ("passphrase for", "first")];
+    assert_eq!(person.run(&set, &change).code, 0);
+    person.run(&["knock", "127.0.0.1"], &[("passphrase", "first")]).fails(3, &["stay locked"]);
+    person.run(&["knock", "127.0.0.1"], &[("passphrase", "second")]).quiet();
+    let remove = ["passphrase", "127.0.0.1", "--remove"];
+    assert_eq!(person.run(&remove, &[("passphrase", "second")]).code, 0);
+    assert_eq!(fs::read_to_string(client.host_file("127.0.0.1")).unwrap(), plain, "as it was");
+    assert!(client.run(&remove).err.contains("nothing was changed"));
+    client.run(&["knock", "127.0.0.1"]).quiet();
+    assert_eq!(server.drain(), 2);
+}
+
+#[test]
+fn a_locked_file_cannot_be_garbled() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    let plain = fs::read_to_string(client.host_file("127.0.0.1")).unwrap();
+    let person = Person::of(&client);
+    person.sets("x");
+    let file = client.host_file("127.0.0.1");
+    let locked = fs::read_to_string(&file).unwrap();
+    let psk = plain.lines().find(|line| line.starts_with("psk")).unwrap();
+    for (text, hint) in [
+        (locked.replacen("\n\n", &format!("\n{psk}\n\n"), 1), "both in clear and"),
+        (locked.replace("sealed = \"", "sealed = \"A"), "127.0.0.1.toml:"),
+        (locked.replace("memory-kib = 65536", "memory-kib = 4000000000"), "more work"),
+    ] {
+        assert_ne!(text, locked);
+        fs::write(&file, text).unwrap();
+        person.run(&["knock", "127.0.0.1"], &[("passphrase", "x")]).fails(3, &[hint]);
+    }
+    assert_eq!(server.drain(), 0);
+}
+
+/// Where the kernel has a keyring for us; else there is nothing to be kept.
+#[cfg(target_os = "linux")]
+#[test]
+fn keys_stay_unlocked_for_a_while() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let person = Person::of(&client);
+    person.sets("correct horse");
+    let answer = [("passphrase", "correct horse")];
+    let unlocked = person.run(&["unlock", "127.0.0.1", "--for", "1m"], &answer);
+    assert_eq!(unlocked.code, 0, "{}", unlocked.err);
+    for _ in 0..2 {
+        person.run(&["knock", "127.0.0.1"], &[]).quiet();
+        assert!(person.asked().is_empty());
+    }
+    assert_eq!(client.run(&["lock"]).code, 0);
+    person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["no passphrase"]);
+    person.run(&["knock", "127.0.0.1"], &answer).quiet();
+    person.run(&["knock", "127.0.0.1"], &[]).quiet();
+    assert_eq!(server.drain(), 4, "asked once, kept by the way");
+
+    let change = [("new passphrase", "x"), ("the same again", "x"), ("passphrase for", "wrong")];
+    person.run(&["passphrase", "127.0.0.1"], &change).fails(3, &["stay locked"]);
+    assert_eq!(client.run(&["lock", "127.0.0.1"]).code, 0);
+    person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["no passphrase"]);
+}
+
+#[test]
+fn the_terminal_is_asked_without_showing_it() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    Person::of(&client).sets("correct horse");
+    let pty = nix::pty::openpty(None, None).unwrap();
+    // `setsid -c` makes it the controlling terminal; standard input is somebody else's data.
+    let knock = client.command(&["knock", "127.0.0.1", "--source", "seen"]);
+    let mut command = std::process::Command::new("setsid");
+    command.args(["-c", "-w", "sh", "-c", "exec \"$@\" < /dev/null", "sh"]);
+    command.arg(knock.get_program()).args(knock.get_args());
+    command.env_remove("SSH_ASKPASS_REQUIRE").env_remove("SSH_ASKPASS");
+    command.stdin(pty.slave.try_clone().unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop((command, pty.slave));
+    let mut terminal = fs::File::from(pty.master);
+    let mut shown = [0; 256];
+    let len = std::io::Read::read(&mut terminal, &mut shown).unwrap();
+    assert!(String::from_utf8_lossy(&shown[..len]).contains("passphrase for 127.0.0.1"));
+    // It asks first, and then hides what comes.
+    let hidden = || {
+        let flags = nix::sys::termios::tcgetattr(&terminal).unwrap().local_flags;
+        !flags.contains(nix::sys::termios::LocalFlags::ECHO)
+    };
+    while !hidden() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::io::Write::write_all(&mut terminal, b"correct horse\n").unwrap();
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
+    let len = std::io::Read::read(&mut terminal, &mut shown).unwrap_or_default();
+    assert!(!String::from_utf8_lossy(&shown[..len]).contains("horse"));
+    assert_eq!(server.drain(), 1);
+}
