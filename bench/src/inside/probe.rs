@@ -17,8 +17,8 @@ use super::{Job, micros};
 
 /// How often a port is asked, without a flood.
 const STEP: Duration = Duration::from_micros(20);
-/// Datagrams of a flood between two questions: some tens of microseconds.
-const BETWEEN: u64 = 16;
+/// Datagrams of a flood between two questions: some two hundred microseconds.
+const BETWEEN: u64 = 32;
 
 /// Tries of one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,16 +11,15 @@ use super::{probe, quiet_probe};
 use crate::Options;
 use crate::inside::flood::{Flood, Kind};
 use crate::inside::probe::{Probe, Try};
-use crate::inside::{self, SENDER, run_on};
+use crate::inside::{self, SERVER, run_on};
 use crate::ours::{Choice, Ours};
 use crate::process;
 use crate::results::Row;
 use crate::site::{Family, Site};
 
 const SIZES: [u32; 4] = [1, 1_000, 10_000, 100_000];
-/// Junk whose cost is measured, and how much of it comes in a second.
-const REFUSED: u64 = 300_000;
-const REFUSED_RATE: u32 = 100_000;
+/// Junk whose cost is measured.
+const REFUSED: u64 = 500_000;
 /// Knocks whose cost is measured: no more than one client alone may send.
 const ACCEPTED: u32 = 48;
 const ACCEPTED_RATE: u32 = 6;
@@ -53,14 +52,15 @@ fn one(size: u32) -> Result<Row> {
     Ok(row.samples("ms", added(&site, &mut ours)?))
 }
 
-/// Nanoseconds of the gatekeeper for each packet of junk that it took.
+/// Nanoseconds of the gatekeeper for each packet of junk that it took, from its own processor:
+/// see `cpu`.
 fn refused(site: &Site, ours: &mut Ours<'_>) -> Result<f64> {
     let family = ours.processes()?;
     let Some(gatekeeper) = family.members().get(1) else { return fail("no gatekeeper") };
     let before = (ours.server.counter("unknown-client")?, process::cpu_ns(*gatekeeper)?);
     let to = site.knock(0, Family::V4)?;
-    let flood = Flood { kind: Kind::Junk, to, rate: Some(REFUSED_RATE), count: REFUSED };
-    run_on(&site.client, SENDER, &flood, Duration::from_secs(60))?;
+    let flood = Flood { kind: Kind::Junk, to, rate: None, count: REFUSED };
+    run_on(&site.client, SERVER, &flood, Duration::from_secs(60))?;
     let spent = process::cpu_ns(*gatekeeper)? - before.1;
     let count = ours.server.counter("unknown-client")? - before.0;
     Ok(spent as f64 / count.max(1) as f64)

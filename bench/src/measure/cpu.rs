@@ -1,4 +1,8 @@
 //! Processor time of a packet that opens nothing; and of receiving one, for each way to do so.
+//!
+//! The sender has the receiver's own processor: they take turns, whatever their speeds. From the
+//! other one it is chance whether the receiver falls asleep after each packet, and what that
+//! costs is more than all the rest.
 
 use std::time::Duration;
 
@@ -77,6 +81,7 @@ fn gate_refusals(servers: &Servers<'_>) -> Result<u64> {
 struct Cost {
     /// Those that it is shared by.
     packets: u64,
+    rate: f64,
     ns: u64,
     user_share: f64,
 }
@@ -88,17 +93,18 @@ impl Cost {
         let before = look()?;
         let (kind, rate, count) = flood;
         let to = site.knock(server, Family::V4)?;
-        let sent = run_on(&site.client, SENDER, &Flood { kind, to, rate, count }, LIMIT)?;
+        let sent = run_on(&site.client, SERVER, &Flood { kind, to, rate, count }, LIMIT)?;
         std::thread::sleep(Duration::from_millis(300));
         let after = look()?;
         let user_share = process::user_share(before.1, after.1);
-        Ok(Self { packets: sent.count, ns: after.0 - before.0, user_share })
+        Ok(Self { packets: sent.count, rate: sent.rate(), ns: after.0 - before.0, user_share })
     }
 
     fn row(&self, name: &str) -> Row {
         let each = self.ns as f64 / self.packets.max(1) as f64;
         Row::new(name)
             .number("packets", self.packets as f64)
+            .number("sent per second", self.rate)
             .number("ns each", each)
             .number("ns each, outside of the kernel", each * self.user_share)
     }
@@ -126,7 +132,7 @@ fn of_method(site: &Site, name: &str) -> Result<Row> {
 
     let receiver = begin(host, SERVER, &receive(false))?;
     std::thread::sleep(Duration::from_millis(500));
-    run_on(&site.client, SENDER, &flood(Kind::Junk, None, COUNT), LIMIT)?;
+    run_on(&site.client, SERVER, &flood(Kind::Junk, None, COUNT), LIMIT)?;
     let heard = receiver.finish(LIMIT)?;
 
     let receiver = begin(host, SERVER, &receive(true))?;

@@ -70,9 +70,13 @@ fn machine(figures: &Figures) -> String {
     };
     let machine = &last.machine;
     let date = i64::try_from(machine.time).unwrap_or_default() / 86_400;
-    let loads = figures.measured.iter().map(|(name, one)| format!("{name} {}", one.machine.load));
+    let loads = figures.measured.iter().map(|(name, one)| {
+        let minutes = one.machine.time / 60 % 1440;
+        format!("{name} {:02}:{:02} ({})", minutes / 60, minutes % 60, one.machine.load)
+    });
     format!(
-        "Last run: {}. {} × {}, Linux {}. Load average after each measurement: {}.\n",
+        "Last run: {}. {} × {}, Linux {}. When each measurement ended (UTC), \
+         and the load average then: {}.\n",
         civil(date),
         machine.cpus,
         machine.processor,
