@@ -62,7 +62,7 @@ fn others_who_commit_at_the_same_time_open_nothing_and_keep_nobody_out() -> Resu
         std::thread::scope(|scope| {
             let commits = scope.spawn(|| site.server.nft(&format!("{commands}\n")));
             let knocks = alice.knock(&[]).and_then(Output::ok);
-            commits.join().map_or_else(|_| fail("nft panicked"), |done| done)?;
+            commits.join().unwrap_or_else(|_| fail("nft panicked"))?;
             knocks
         })?;
     }
