@@ -43,8 +43,7 @@ struct Scene<'site> {
 impl<'site> Scene<'site> {
     fn new(site: &'site Site) -> Result<Self> {
         let clock = site.lab.clock()?;
-        let settings = Settings { tolerance: "10s", ..Settings::default() };
-        let mut server = Server::new(&site.server, SERVER_NAME, &settings)?;
+        let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
         server.start_by(&clock)?;
         let alice = site.client(&server, "alice")?.by(&clock);
         let health = Health::watch(site)?;
@@ -69,9 +68,15 @@ impl<'site> Scene<'site> {
         let used = unix_time()?;
         self.server.kill9()?;
         self.to_file("/run/spad/journal-*", script)?;
-        let ahead = Duration::from_secs(self.ahead.unsigned_abs());
-        self.clock.set_to(used + ahead)?;
-        self.server.start_by(&self.clock)
+        self.start_at(used)
+    }
+
+    /// Starts the daemon, and has what was used at this moment fresh again.
+    fn start_at(&mut self, used: Duration) -> Result {
+        let moment = used + Duration::from_secs(self.ahead.unsigned_abs());
+        self.clock.set_to(moment)?;
+        self.server.start_by(&self.clock)?;
+        self.clock.set_to(moment)
     }
 
     /// Two minutes later, beyond the lease and twice the tolerance.
@@ -154,8 +159,7 @@ fn a_journal_damaged_under_a_running_daemon_revives_nothing() -> Result {
         scene.health.nothing_opens(&scene.server, name)?;
         let used = unix_time()?;
         scene.server.kill9()?;
-        scene.clock.set_to(used + Duration::from_secs(scene.ahead.unsigned_abs()))?;
-        scene.server.start_by(&scene.clock)?;
+        scene.start_at(used)?;
         scene.health.nothing_opens(&scene.server, name)?;
         assert!(scene.server.counter("before-start")? > 0, "{name}: what was used is not known");
         scene.later()?;

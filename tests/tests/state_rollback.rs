@@ -12,10 +12,6 @@ use spa_tests::wait::{SOON, until};
 const HOUR: i64 = 3600;
 const MINUTE: i64 = 60;
 
-fn settings() -> Settings {
-    Settings { tolerance: "10s", ..Settings::default() }
-}
-
 fn in_dir(server: &Server, script: &str) -> Result {
     server.host().sh(&format!("cd {} && {script}", server.dir().display()))?.ok()?;
     Ok(())
@@ -35,7 +31,7 @@ struct Scene<'site> {
 impl<'site> Scene<'site> {
     fn new(site: &'site Site) -> Result<Self> {
         let clock = site.lab.clock()?;
-        let mut server = Server::new(&site.server, SERVER_NAME, &settings())?;
+        let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
         server.start_by(&clock)?;
         let alice = site.client(&server, "alice")?.by(&clock);
         let health = Health::watch(site)?;
@@ -52,13 +48,15 @@ impl<'site> Scene<'site> {
     fn power_returns_after(&mut self, change: &str) -> Result {
         self.server.reboot()?;
         in_dir(&self.server, change)?;
-        self.clock.set_to(self.used + Duration::from_secs(3600))?;
+        let fresh = self.used + Duration::from_secs(3600);
+        self.clock.set_to(fresh)?;
         self.server.start_by(&self.clock)?;
+        self.clock.set_to(fresh)?;
         self.health.nothing_opens(&self.server, change)?;
         assert!(self.server.counter("before-start")? >= 2, "{change}: judged, not stale");
         // Nor in the first moments after.
         self.clock.set(HOUR + MINUTE)?;
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let served = self.health.served_within(limit, &self.server, &self.alice, "alice")?;
         println!("{change}: a minute later served {served}");
         assert_eq!(served.knocks, 1, "{served}");
@@ -99,7 +97,7 @@ fn what_was_used_on_one_host_does_not_work_on_another_that_got_its_files() -> Re
     let old = site.lab.host("old")?;
     site.lab.lan(&[&old, &site.client])?;
     let clock = site.lab.clock()?;
-    let mut first = Server::new(&old, SERVER_NAME, &settings())?;
+    let mut first = Server::new(&old, SERVER_NAME, &Settings::default())?;
     first.start_by(&clock)?;
     site.client.set_name(SERVER_NAME, &[old.v4()?])?;
     let alice = site.client(&first, "alice")?.by(&clock);
@@ -112,11 +110,12 @@ fn what_was_used_on_one_host_does_not_work_on_another_that_got_its_files() -> Re
     let at = unix_time()?;
     first.kill9()?;
 
-    let mut second = Server::new(&site.server, SERVER_NAME, &settings())?;
+    let mut second = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
     let from = first.dir().display().to_string();
     in_dir(&second, &format!("rm -r keys && cp -a {from}/keys {from}/state ."))?;
     clock.set_to(at)?;
     second.start_by(&clock)?;
+    clock.set_to(at)?;
     let health = Health::watch(&site)?;
     let here = (site.address(), KNOCK_PORT).into();
     let used: Vec<Datagram> = used.iter().map(|knock| knock.to(here)).collect();
@@ -150,7 +149,8 @@ fn keys_put_back_from_a_backup_revive_no_knock_and_everybody_who_was_revoked() -
     site.refused(&server, &mallory, &[], "unknown-client")?;
 
     restore_keys(&server)?;
-    until("mallory is back", SOON, || Ok(server.status()?["clients"] == 2))?;
+    // At once, or where the directory was away for a moment within 20 s.
+    until("mallory is back", SOON * 10, || Ok(server.status()?["clients"] == 2))?;
     health.nothing_opens(&server, "what was used is remembered apart from the keys")?;
     health.served_at_once(&server, &alice, "alice")?;
     // The part that is not met: docs/known-attacks.md.
@@ -166,7 +166,7 @@ fn keys_put_back_from_a_backup_revive_no_knock_and_everybody_who_was_revoked() -
 fn keys_put_back_across_a_power_loss_make_the_last_half_minute_work_once_more() -> Result {
     let site = Site::new()?;
     let clock = site.lab.clock()?;
-    let mut server = Server::new(&site.server, SERVER_NAME, &settings())?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
     server.start_by(&clock)?;
     let alice = site.client(&server, "alice")?;
     in_dir(&server, "cp -a keys keys.then")?;
