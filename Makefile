@@ -1,7 +1,7 @@
 # What the README and CI call. `make help` lists it.
 
 BUILD_PACKAGES := gcc libc6-dev pkg-config libmnl-dev libnftnl-dev
-TEST_PACKAGES  := conntrack dnsmasq-base faketime git iproute2 iptables iputils-ping isc-dhcp-client \
+TEST_PACKAGES  := conntrack curl dnsmasq-base faketime git iproute2 iptables iputils-ping isc-dhcp-client \
                   nftables nmap openssh-client openssh-server procps python3 \
                   python3-cryptography rsync ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
