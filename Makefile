@@ -1,16 +1,21 @@
 # What the README and CI call. `make help` lists it.
 
 BUILD_PACKAGES := gcc libc6-dev pkg-config libmnl-dev libnftnl-dev
-TEST_PACKAGES  := conntrack curl dnsmasq-base faketime git iproute2 iptables iputils-ping isc-dhcp-client \
-                  nftables nmap openssh-client openssh-server procps python3 \
+TEST_PACKAGES  := conntrack curl dnsmasq-base e2fsprogs faketime git iproute2 iptables \
+                  iputils-ping isc-dhcp-client nftables nmap openssh-client openssh-server procps python3 \
                   python3-cryptography rsync ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
+# Who is measured beside us, and what one way to capture is built with; for `make bench` alone.
+BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
+BENCH          := cargo run --quiet --release --package spa-bench --features captures --
+# How long `make fuzz` takes for each target.
+SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs
+.PHONY: help setup build demo test lint deny docs fuzz model reproducible bench soak
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## Install what building and testing need (as root), or print the apt line
 	@packaging/setup $(PACKAGES)
@@ -28,6 +33,29 @@ lint: setup ## Format and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
+deny: setup ## Licences, sources, versions and build scripts of all dependencies
+	$$(packaging/tool cargo-deny 0.20.2 --debug --no-default-features) check licenses bans sources
+
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
+	packaging/check-model
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
+	@packaging/setup g++
+	packaging/fuzz $(SECONDS)
+
+bench: setup ## Measure us and fwknop side by side (as root), and write docs/performance.md
+	@packaging/setup $(BENCH_PACKAGES)
+	$(BENCH) all
+	cargo bench --quiet --package spa-proto --package spad --bench '*' > target/bench/micro.txt
+	$(BENCH) report
+
+model: setup ## Look for attacks on the protocol with verifpal, and compare with what is expected
+	packaging/check-model $$(packaging/tool verifpal 1.6.7 --ignore-rust-version)
+
+reproducible: setup ## Build the programs twice from the last commit, and compare every byte
+	packaging/check-reproducible
+
+soak: setup ## All that takes too long for every change: hours
+	packaging/soak

@@ -3,9 +3,10 @@
 mod error;
 mod temp;
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -84,29 +85,28 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 /// Removes what crashes have left behind in a directory: temporary files, which
 /// may hold secrets. To be called only while nobody else writes there.
 pub(crate) fn sweep(dir: &Path) -> Result<(), FileError> {
-    for path in entries(dir)? {
-        if temp::is_temp(&path) {
-            fs::remove_file(&path).map_err(|error| FileError::io(&path, "remove", error))?;
-        }
+    for name in names(dir, temp::is_temp)? {
+        let path = dir.join(name);
+        fs::remove_file(&path).map_err(|error| FileError::io(&path, "remove", error))?;
     }
     Ok(())
 }
 
-/// Everything in a private directory, in order; nothing where there is no such
-/// directory.
-pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    match check_private_dir(dir).and_then(|()| list(dir)) {
-        Err(error) if error.is_missing() => Ok(Vec::new()),
-        entries => entries,
+/// The names of what is wanted of a private directory, in no order; none where
+/// there is no such directory.
+pub(crate) fn names(
+    dir: &Path,
+    is_wanted: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<OsString>, FileError> {
+    match check_private_dir(dir) {
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        checked => checked?,
     }
-}
-
-fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = fs::read_dir(dir)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
-    let mut entries = entries.map_err(|error| FileError::io(dir, "read", error))?;
-    entries.sort();
-    Ok(entries)
+    let names = fs::read_dir(dir).and_then(|entries| {
+        let names = entries.map(|entry| Ok(entry?.file_name()));
+        names.filter(|name| name.as_ref().map_or(true, |name| is_wanted(name))).collect()
+    });
+    names.map_err(|error| FileError::io(dir, "read", error))
 }
 
 /// Makes a directory of mode 0700 and those above it that are missing.

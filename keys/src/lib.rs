@@ -24,6 +24,7 @@ pub mod duration;
 pub mod encoding;
 pub mod files;
 pub mod random;
+pub mod wipe;
 
 mod armour;
 mod error;

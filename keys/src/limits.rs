@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use spa_proto::GrantMode;
 
 /// The grant modes that a client may ask for; all of them unless told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Modes([bool; GrantMode::ALL.len()]);
 
 impl Modes {
@@ -44,7 +44,7 @@ impl FromIterator<GrantMode> for Modes {
 
 /// The widest prefixes that a client may be granted, as their lengths in bits;
 /// single addresses unless told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Widest {
     /// For IPv4: 8 to 32.
     pub v4: u8,

@@ -13,7 +13,7 @@ const MAX_NAME_LEN: usize = 64;
 
 /// Name of a client: at most 64 of `a-z 0-9 . _ @ -`, the first a letter or a digit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientName(String);
+pub struct ClientName(Box<str>);
 
 impl ClientName {
     /// The name as text.
@@ -37,7 +37,7 @@ impl FromStr for ClientName {
         let fits = text.len() <= MAX_NAME_LEN
             && text.bytes().next().is_some_and(ordinary)
             && text.bytes().all(|byte| ordinary(byte) || b"._@-".contains(&byte));
-        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidName(text.to_owned())) }
+        if fits { Ok(Self(text.into())) } else { Err(InvalidName(text.to_owned())) }
     }
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for InvalidName {
 impl std::error::Error for InvalidName {}
 
 /// For which kind of address a client may ask (protocol §5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressRule {
     /// Only one that it names itself.
     This,

@@ -161,6 +161,38 @@ impl RecordFile {
     }
 }
 
+impl ClientRecord {
+    /// Reads the text of the file `path`, which is named for the client.
+    ///
+    /// # Errors
+    /// [`Malformed`] says the line and what is wrong there.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+        RecordFile::parse(path, text)?.into_client(path)
+    }
+
+    /// The text of its file.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        RecordFile::from(self).to_text()
+    }
+}
+
+impl RevokedClient {
+    /// Reads the text of the file `path`.
+    ///
+    /// # Errors
+    /// As [`ClientRecord::parse`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+        RecordFile::parse(path, text)?.into_revoked(path)
+    }
+
+    /// The text of its file.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        RecordFile::from(self).to_text()
+    }
+}
+
 impl From<&ClientRecord> for RecordFile {
     fn from(record: &ClientRecord) -> Self {
         let (key, enrolment_hash, enrolment_expires) = match &record.verifier {

@@ -3,6 +3,7 @@
 mod new_client;
 mod read;
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::files;
 use crate::identity::ServerIdentity;
 use crate::lock::WriteLock;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
-use crate::record_file::{RecordFile, client_file_name, revoked_file_name};
+use crate::record_file::{client_file_name, revoked_file_name};
 use crate::token::Token;
 pub use new_client::NewClient;
 use new_client::to_the_second;
@@ -80,6 +81,44 @@ impl Store {
         read::clients(&self.clients_dir())
     }
 
+    /// Reads every client's record and tells what came of each file, in no order:
+    /// a crowd is never in memory as a whole. Records of one key-id are not told
+    /// apart; see [`Self::twin`].
+    ///
+    /// # Errors
+    /// As [`Self::clients`].
+    pub fn each_client(
+        &self,
+        tell: impl FnMut(OsString, Result<ClientRecord, StoreError>),
+    ) -> Result<(), StoreError> {
+        read::each(&self.clients_dir(), read::client, tell)
+    }
+
+    /// What is in one file of [`Self::clients_dir`]; `None` where there is none.
+    #[must_use]
+    pub fn client_in(&self, file: &OsStr) -> Option<Result<ClientRecord, StoreError>> {
+        read::file(&self.clients_dir(), file)
+    }
+
+    /// Whether a file of this name in [`Self::clients_dir`] is looked at.
+    #[must_use]
+    pub fn is_record(file: &OsStr) -> bool {
+        read::is_record(file)
+    }
+
+    /// The name of a client's file.
+    #[must_use]
+    pub fn file_of(name: &ClientName) -> OsString {
+        client_file_name(name).into()
+    }
+
+    /// What is wrong with a client's record whose key-id another has, with a name
+    /// that comes first: a knock says only which key-id it is of.
+    #[must_use]
+    pub fn twin(&self, name: &ClientName) -> StoreError {
+        read::twin(&self.clients_dir(), name)
+    }
+
     /// Reads one client's record.
     ///
     /// # Errors
@@ -120,7 +159,7 @@ impl Store {
         client.check().map_err(StoreError::Policy)?;
         let (record, token) = client.admit(server, now)?;
         let _lock = self.begin_writing()?;
-        let text = RecordFile::from(&record).to_text();
+        let text = record.to_text();
         files::create_new(&self.client_path(&record.name), &text).map_err(|error| {
             if error.is_taken() { StoreError::Taken(record.name) } else { error.into() }
         })?;
@@ -137,7 +176,7 @@ impl Store {
         let client = self.client(name)?.without_secrets(to_the_second(now));
         let kept = self.revoked_dir().join(revoked_file_name(name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
-        files::write_atomic(&kept, &RecordFile::from(&client).to_text())?;
+        files::write_atomic(&kept, &client.to_text())?;
         files::remove(&self.client_path(name))?;
         Ok(client)
     }
@@ -163,18 +202,15 @@ impl Store {
         let verifier = bound(&record.verifier, binds).filter(|_| unchanged);
         let verifier = verifier.ok_or_else(|| StoreError::Changed(name.clone()))?;
         let record = ClientRecord { verifier, knocked: true, ..record };
-        files::write_atomic(&self.client_path(name), &RecordFile::from(&record).to_text())?;
+        files::write_atomic(&self.client_path(name), &record.to_text())?;
         Ok(record)
     }
 
-    /// Makes what directories are missing, and clears up after writers that
-    /// were killed.
+    /// Makes what directories are missing.
     fn begin_writing(&self) -> Result<WriteLock, StoreError> {
         let dirs = [self.dir.clone(), self.clients_dir(), self.revoked_dir()];
         dirs.iter().try_for_each(|dir| files::make_private_dir(dir))?;
-        let lock = WriteLock::acquire(&self.dir)?;
-        dirs.iter().try_for_each(|dir| files::sweep(dir))?;
-        Ok(lock)
+        WriteLock::acquire(&self.dir)
     }
 }
 

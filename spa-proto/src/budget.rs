@@ -28,6 +28,12 @@ impl Budget {
         Self { millitokens: capacity(rate), filled: now }
     }
 
+    /// What is left of it under another rate.
+    #[must_use]
+    pub(crate) fn under(self, rate: Rate) -> Self {
+        Self { millitokens: self.millitokens.min(capacity(rate)), ..self }
+    }
+
     /// Takes one packet's worth, if it is there.
     #[must_use]
     pub fn take(&mut self, rate: Rate, now: Monotonic) -> bool {

@@ -5,15 +5,19 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use hashbrown::HashTable;
+
+use crate::activity::Activity;
 use crate::budget::{Budget, Rate};
 use crate::key::{Kid, Nonce, ServerPublic, ServerSecret};
 use crate::open;
-use crate::packet::Datagram;
-use crate::pseudonym::Pseudonyms;
+use crate::packet::{Datagram, field};
+use crate::pseudonym::{Entry, Pseudonyms};
 use crate::reason::Reason;
 use crate::request::Request;
-use crate::schedule::ClientKeys;
+use crate::schedule::{ClientKeys, Keys};
 use crate::secret::Cloak;
+use crate::shelf::{Place, Shelf};
 use crate::signed::{Arrival, SignedRequest};
 use crate::time::{Monotonic, Timestamp, Tolerance};
 use crate::transcript::Transcript;
@@ -47,19 +51,27 @@ pub struct Gate {
     cloak: Cloak,
     settings: GateSettings,
     budget: Budget,
-    places: HashMap<Kid, usize>,
-    clients: Vec<Option<Client>>,
-    vacant: Vec<usize>,
+    clients: Shelf<Client>,
+    places: HashTable<Place>,
     pseudonyms: Pseudonyms,
+    /// Of those who were heard of.
+    active: HashMap<Place, Activity>,
 }
 
 struct Client {
     kid: Kid,
-    keys: ClientKeys,
-    budget: Budget,
-    floor: Timestamp,
-    attempted: Vec<(Timestamp, Nonce)>,
+    keys: Keys,
 }
+
+impl AsRef<Keys> for Client {
+    fn as_ref(&self) -> &Keys {
+        &self.keys
+    }
+}
+
+/// How many pseudonyms are made beside one packet, and in a quiet moment.
+const BESIDE: Place = 2;
+const QUIET: Place = 4096;
 
 impl Gate {
     /// A gate without clients, which refuses everything.
@@ -76,34 +88,43 @@ impl Gate {
             cloak,
             settings,
             budget: Budget::full(settings.global_rate, clock),
-            places: HashMap::new(),
-            clients: Vec::new(),
-            vacant: Vec::new(),
+            clients: Shelf::new(),
+            places: HashTable::new(),
             pseudonyms: Pseudonyms::default(),
+            active: HashMap::new(),
         }
     }
 
+    /// Does what is to be done once in an epoch, or some of it, so that it is not
+    /// done when a packet waits. To be called when a gate is made and then every
+    /// now and then; without, it is all done beside packets.
+    pub fn prepare(&mut self, now: Timestamp) {
+        self.pseudonyms.turn(now, &self.clients, QUIET);
+    }
+
     /// Lets a client in, or replaces its keys.
-    pub fn insert(&mut self, kid: Kid, keys: ClientKeys, clock: Monotonic) {
-        self.remove(&kid);
-        let place = self.vacant.pop().unwrap_or(self.clients.len());
-        self.pseudonyms.insert(place, &keys);
-        let budget = Budget::full(self.settings.client_rate, clock);
-        let client = Client { kid, keys, budget, floor: Timestamp::ZERO, attempted: Vec::new() };
-        match self.clients.get_mut(place) {
-            Some(slot) => *slot = Some(client),
-            None => self.clients.push(Some(client)),
-        }
-        self.places.insert(kid, place);
+    pub fn insert(&mut self, kid: Kid, keys: ClientKeys) {
+        let client = Client { kid, keys: keys.keys().clone() };
+        let place = match self.place(&kid) {
+            Some(place) => {
+                self.forget_names(place);
+                self.clients.set(place, client);
+                place
+            }
+            None => self.take_place(client),
+        };
+        self.pseudonyms.insert(place, keys.keys());
     }
 
     /// Forgets a client and wipes its keys.
     pub fn remove(&mut self, kid: &Kid) {
-        let Some(place) = self.places.remove(kid) else { return };
-        if let Some(client) = self.clients.get_mut(place).and_then(Option::take) {
-            self.pseudonyms.remove(&client.keys);
-            self.vacant.push(place);
+        let Some(place) = self.place(kid) else { return };
+        self.forget_names(place);
+        if let Ok(entry) = self.places.find_entry(hash(kid), |found| *found == place) {
+            entry.remove();
         }
+        self.active.remove(&place);
+        self.clients.remove(place);
     }
 
     /// Tells what a client has used before this gate was made, so that copies
@@ -114,10 +135,21 @@ impl Gate {
         floor: Timestamp,
         used: impl IntoIterator<Item = (Timestamp, Nonce)>,
     ) {
-        let place = self.places.get(kid).copied();
-        if let Some(client) = place.and_then(|place| self.clients.get_mut(place)?.as_mut()) {
-            client.floor = client.floor.max(floor);
-            client.attempted.extend(used);
+        if let Some(place) = self.place(kid) {
+            self.activity(place).recall(floor, used);
+        }
+    }
+
+    /// Takes the place of another gate: what its clients have attempted, and
+    /// spent of their budgets, stays so for those that are here too.
+    pub fn succeed(&mut self, former: Self) {
+        let settings = self.settings;
+        self.budget = former.budget.under(settings.global_rate);
+        for (place, activity) in former.active {
+            let place = former.clients.get(place).and_then(|client| self.place(&client.kid));
+            if let Some(place) = place {
+                self.activity(place).succeed(activity, settings);
+            }
         }
     }
 
@@ -135,100 +167,74 @@ impl Gate {
     ) -> Result<SignedRequest, Reason> {
         let datagram = datagram.try_into().map_err(|_| Reason::Length)?;
         sane(arrival)?;
+        self.pseudonyms.turn(now, &self.clients, BESIDE);
         let (place, transcript) = self.authenticate(datagram, now)?;
-        let client =
-            self.clients.get_mut(place).and_then(Option::as_mut).ok_or(Reason::UnknownClient)?;
         if !self.settings.tolerance.admits(transcript.time, now) {
             return Err(Reason::Stale);
         }
-        client.expect_new(&transcript)?;
-        client.spend(&mut self.budget, self.settings, clock)?;
-        client.remember(&transcript, now, self.settings);
-        let (body, signature) = open::unseal(datagram, &client.keys, &self.secret, &transcript)?;
+        let settings = self.settings;
+        let activity = self.active.entry(place).or_insert_with(|| Activity::new(settings));
+        activity.expect_new(&transcript)?;
+        activity.spend(&mut self.budget, settings, clock)?;
+        activity.remember(&transcript, open::mark(datagram), now, settings);
+        let keys = self.clients.get(place).ok_or(Reason::UnknownClient)?.as_ref();
+        let (body, signature) = open::unseal(datagram, keys, &self.secret, &transcript)?;
         Request::decode(&body).map_err(|_| Reason::NotCanonical)?;
         Ok(SignedRequest::new(&transcript, body, signature, arrival))
     }
 
-    /// Steps 2 and 3: who says so, and whether it is true.
+    /// Steps 2 and 3: who says so, and whether it is true. A copy of what was
+    /// attempted goes no further.
     fn authenticate(
-        &mut self,
+        &self,
         datagram: &Datagram,
         now: Timestamp,
-    ) -> Result<(usize, Transcript), Reason> {
-        self.turn(now);
-        let entry = self
-            .pseudonyms
-            .find(open::pseudonym(datagram, &self.cloak))
-            .ok_or(Reason::UnknownClient)?;
-        let client =
-            self.clients.get(entry.client).and_then(Option::as_ref).ok_or(Reason::UnknownClient)?;
-        if !open::authentic(datagram, &client.keys) {
+    ) -> Result<(Place, Transcript), Reason> {
+        let pseudonym = open::pseudonym(datagram, &self.cloak);
+        let Entry { place, epoch } =
+            self.pseudonyms.find(pseudonym).ok_or(Reason::UnknownClient)?;
+        let Client { kid, keys } = self.clients.get(place).ok_or(Reason::UnknownClient)?;
+        if !open::authentic(datagram, keys) {
             return Err(Reason::BadTag);
         }
-        let transcript = open::transcript(datagram, &client.keys, self.public, client.kid);
-        let same_epoch = transcript.time.epoch() == entry.epoch;
-        same_epoch.then_some((entry.client, transcript)).ok_or(Reason::EpochMismatch)
+        let (nonce, mark) = (open::nonce(datagram), open::mark(datagram));
+        let activity = self.active.get(&place);
+        let tolerance = self.settings.tolerance;
+        if let Some(reason) = activity.and_then(|it| it.of_copy(&nonce, mark, tolerance, now)) {
+            return Err(reason);
+        }
+        let transcript = open::transcript(datagram, keys, self.public, *kid);
+        let same_epoch = transcript.time.epoch() == epoch;
+        same_epoch.then_some((place, transcript)).ok_or(Reason::EpochMismatch)
     }
 
-    /// Tabulates pseudonyms anew when the epoch turns.
-    fn turn(&mut self, now: Timestamp) {
-        if self.pseudonyms.turn(now) {
-            for (place, client) in self.clients.iter().enumerate() {
-                if let Some(client) = client {
-                    self.pseudonyms.insert(place, &client.keys);
-                }
-            }
+    fn place(&self, kid: &Kid) -> Option<Place> {
+        let own = |place: &Place| self.clients.get(*place).is_some_and(|it| it.kid == *kid);
+        self.places.find(hash(kid), own).copied()
+    }
+
+    fn take_place(&mut self, client: Client) -> Place {
+        let hash_of_client = hash(&client.kid);
+        let place = self.clients.insert(client);
+        let hash_at = |place: &Place| self.clients.get(*place).map_or(0, |it| hash(&it.kid));
+        self.places.insert_unique(hash_of_client, place, hash_at);
+        place
+    }
+
+    fn forget_names(&mut self, place: Place) {
+        if let Some(client) = self.clients.get(place) {
+            self.pseudonyms.remove(place, &client.keys);
         }
+    }
+
+    fn activity(&mut self, place: Place) -> &mut Activity {
+        self.active.entry(place).or_insert_with(|| Activity::new(self.settings))
     }
 }
 
-impl Client {
-    /// Step 5. Silent and free for the owner: whoever copies its packets takes
-    /// nothing from its budget.
-    fn expect_new(&self, transcript: &Transcript) -> Result<(), Reason> {
-        let attempted = self.attempted.iter().any(|(_, nonce)| *nonce == transcript.nonce);
-        let known = attempted || transcript.time <= self.floor;
-        if known { Err(Reason::Duplicate) } else { Ok(()) }
-    }
-
-    /// Step 6. Both budgets are charged or neither: what the common one refuses
-    /// is not remembered, and copies of it must not use up the owner's.
-    fn spend(
-        &mut self,
-        global: &mut Budget,
-        settings: GateSettings,
-        clock: Monotonic,
-    ) -> Result<(), Reason> {
-        if !self.budget.holds(settings.client_rate, clock) {
-            return Err(Reason::OverBudget);
-        }
-        if !global.take(settings.global_rate, clock) {
-            return Err(Reason::OverCap);
-        }
-        self.budget.charge();
-        Ok(())
-    }
-
-    /// Remembers the datagram as attempted. What the window refuses anyway is
-    /// let go; the budget bounds the rest, and so does this list whatever the
-    /// clock does.
-    fn remember(&mut self, transcript: &Transcript, now: Timestamp, settings: GateSettings) {
-        if self.attempted.len() >= capacity(settings) {
-            self.attempted.retain(|(time, _)| settings.tolerance.admits(*time, now));
-            if self.attempted.len() >= capacity(settings) {
-                self.attempted.remove(0);
-            }
-        }
-        self.attempted.push((transcript.time, transcript.nonce));
-    }
-}
-
-/// How many datagrams of one client its budget lets through within one window.
-fn capacity(settings: GateSettings) -> usize {
-    let window = settings.tolerance.as_duration().as_secs().saturating_mul(2).saturating_add(1);
-    let flow = window.saturating_mul(u64::from(settings.client_rate.per_second));
-    let total = flow.saturating_add(u64::from(settings.client_rate.burst));
-    usize::try_from(total).unwrap_or(usize::MAX).max(64)
+/// Key-ids are random.
+fn hash(kid: &Kid) -> u64 {
+    u64::from_be_bytes(field(kid.as_bytes(), 0..8))
 }
 
 /// Step 1: an answerable source. An IPv4-mapped IPv6 address on the wire is a

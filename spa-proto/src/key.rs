@@ -121,7 +121,7 @@ impl SigningKey {
     /// The public half, for the server.
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
-        VerifyingKey(self.0.verifying_key())
+        VerifyingKey(self.0.verifying_key().to_bytes())
     }
 
     /// Signs `message`, which must start with a label of its own kind.
@@ -145,9 +145,9 @@ impl fmt::Display for WeakKey {
 impl std::error::Error for WeakKey {}
 
 /// Ed25519 public key of a client, neither weak nor oddly encoded
-/// (protocol §3.3).
+/// (protocol §3.3). Kept as it is encoded: the point is five times as large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VerifyingKey(ed25519_dalek::VerifyingKey);
+pub struct VerifyingKey([u8; 32]);
 
 impl VerifyingKey {
     /// Length in bytes.
@@ -159,21 +159,55 @@ impl VerifyingKey {
     /// [`WeakKey`] where it is no canonical encoding of a point of large order.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, WeakKey> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| WeakKey)?;
-        // Decompression accepts y ≥ p; compressing again shows it.
-        let canonical = key.to_edwards().compress().to_bytes() == *bytes;
-        if canonical && !key.is_weak() { Ok(Self(key)) } else { Err(WeakKey) }
+        // Decompression accepts y ≥ p. The other odd encoding, a sign for x = 0,
+        // is of a point of small order.
+        if is_reduced(bytes) && !key.is_weak() { Ok(Self(*bytes)) } else { Err(WeakKey) }
     }
 
     /// The encoding of RFC 8032 §5.1.2.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; 32] {
-        self.0.to_bytes()
+    pub const fn to_bytes(&self) -> [u8; 32] {
+        self.0
     }
 
     /// Verifies strictly: no weak keys, no malleable signatures.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
-        self.0.verify_strict(message, &signature).is_ok()
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0);
+        key.is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+    }
+}
+
+/// Whether the encoded y, little-endian under the sign of x, is below
+/// p = 2^255 − 19 (RFC 8032 §5.1.3).
+fn is_reduced([low, middle @ .., high]: &[u8; 32]) -> bool {
+    *low < 0xed || middle.iter().any(|byte| *byte != 0xff) || high | 0x80 != 0xff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said twice is found by compressing again what was decompressed.
+    #[test]
+    fn no_key_has_two_encodings() {
+        let middles_and_signs = [(0xff, 0x7f), (0xff, 0xff), (0, 0), (0, 0x80), (0xfe, 0xff)];
+        let all = middles_and_signs.into_iter().flat_map(|(middle, last)| {
+            (0..=u8::MAX).map(move |first| {
+                let mut bytes = [middle; 32];
+                (bytes[0], bytes[31]) = (first, last);
+                bytes
+            })
+        });
+        let mut taken = 0;
+        for bytes in all {
+            let Ok(point) = ed25519_dalek::VerifyingKey::from_bytes(&bytes) else { continue };
+            let canonical = point.to_edwards().compress().to_bytes() == bytes;
+            let usable = canonical && !point.is_weak();
+            assert_eq!(VerifyingKey::from_bytes(&bytes).is_ok(), usable, "{bytes:02x?}");
+            taken += u32::from(usable);
+        }
+        assert!(taken > 100, "{taken}");
     }
 }

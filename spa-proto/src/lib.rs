@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod activity;
 mod budget;
 mod gate;
 mod key;
@@ -38,6 +39,7 @@ mod schedule;
 mod seal;
 mod secret;
 mod service;
+mod shelf;
 mod signed;
 mod time;
 mod transcript;

@@ -3,6 +3,7 @@
 
 use chacha20poly1305::aead::AeadInOut;
 
+use crate::activity::Mark;
 use crate::key::{Kid, Nonce, ServerPublic, ServerSecret};
 use crate::packet::{
     COVERED, Datagram, HEADER, NONCE, PSEUDONYM, SEALED, SIGNATURE_LEN, TAG, field,
@@ -10,7 +11,7 @@ use crate::packet::{
 use crate::pseudonym::Pseudonym;
 use crate::reason::Reason;
 use crate::request::BODY_LEN;
-use crate::schedule::ClientKeys;
+use crate::schedule::Keys;
 use crate::seal::xor;
 use crate::secret::Cloak;
 use crate::time::Timestamp;
@@ -28,15 +29,21 @@ pub(crate) fn pseudonym(datagram: &Datagram, cloak: &Cloak) -> Pseudonym {
     Pseudonym::unmask(field(datagram, PSEUDONYM), cloak, &nonce(datagram))
 }
 
+/// The first bytes of the tag. Of two datagrams that both are authentic, the same
+/// nonce and these make them the same.
+pub(crate) fn mark(datagram: &Datagram) -> Mark {
+    field(datagram, TAG.start..TAG.start + size_of::<Mark>())
+}
+
 /// Step 3: whether this client's HMAC covers the datagram.
-pub(crate) fn authentic(datagram: &Datagram, keys: &ClientKeys) -> bool {
+pub(crate) fn authentic(datagram: &Datagram, keys: &Keys) -> bool {
     keys.verify_tag(&datagram[COVERED], &field(datagram, TAG))
 }
 
 /// The plain values behind the header, to be used only after step 3.
 pub(crate) fn transcript(
     datagram: &Datagram,
-    keys: &ClientKeys,
+    keys: &Keys,
     server: ServerPublic,
     kid: Kid,
 ) -> Transcript {
@@ -54,7 +61,7 @@ pub(crate) fn transcript(
 /// Step 7: the public-key work, and the decryption.
 pub(crate) fn unseal(
     datagram: &Datagram,
-    keys: &ClientKeys,
+    keys: &Keys,
     secret: &ServerSecret,
     transcript: &Transcript,
 ) -> Result<Opened, Reason> {

@@ -1,15 +1,15 @@
 //! Under which name a client's packets are found: 8 bytes that change every
 //! six hours, hidden from those without the cloak (protocol §5.1).
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
 use siphasher::sip::SipHasher24;
 
 use crate::key::Nonce;
 use crate::packet::field;
-use crate::schedule::ClientKeys;
+use crate::schedule::Keys;
 use crate::secret::Cloak;
+use crate::shelf::{Place, Shelf};
 use crate::time::Timestamp;
 
 /// The name of one client in one epoch.
@@ -41,65 +41,136 @@ fn veil(cloak: &Cloak, nonce: &Nonce) -> u64 {
 /// next epoch, so that a look-up costs the same for one client and for 100 000.
 #[derive(Default)]
 pub(crate) struct Pseudonyms {
+    /// The current one.
     epoch: u64,
-    table: HashMap<Pseudonym, Entry, BuildHasherDefault<Identity>>,
+    /// Whether the tables of all three are complete.
+    settled: bool,
+    /// Each epoch's is at the rest of its number by three.
+    tables: [Table; 3],
 }
 
 /// A client's place in the gate, and the epoch that the pseudonym is of.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
-    pub(crate) client: usize,
+    pub(crate) place: Place,
     pub(crate) epoch: u64,
 }
 
 impl Pseudonyms {
-    /// Whether `now` lies in another epoch than the table was made for; if so,
-    /// the table is empty and every client has to be inserted again.
-    pub(crate) fn turn(&mut self, now: Timestamp) -> bool {
-        let turned = self.epoch != now.epoch();
-        if turned {
-            self.epoch = now.epoch();
-            self.table.clear();
+    /// Makes the tables those around the time `now`. When the epoch turns, two of
+    /// them are there already. The third is of times far away: `some` clients with
+    /// each call are quick enough for it, while what is near is made whole.
+    pub(crate) fn turn<C: AsRef<Keys>>(&mut self, now: Timestamp, clients: &Shelf<C>, some: Place) {
+        let current = now.epoch();
+        if self.settled && self.epoch == current {
+            return;
         }
-        turned
+        (self.epoch, self.settled) = (current, true);
+        for (table, rest) in self.tables.iter_mut().zip(0..) {
+            let mut around = current.saturating_sub(1)..=current.saturating_add(1);
+            let Some(epoch) = around.find(|epoch| epoch % 3 == rest) else { continue };
+            let some = if now.is_far_from(epoch) { some } else { Place::MAX };
+            self.settled &= table.fill(epoch, clients, some);
+        }
     }
 
-    pub(crate) fn insert(&mut self, client: usize, keys: &ClientKeys) {
-        for epoch in self.epochs() {
-            self.table.insert(keys.pseudonym(epoch), Entry { client, epoch });
+    /// Names a client in all three epochs; before the first turn there are none.
+    pub(crate) fn insert(&mut self, place: Place, keys: &Keys) {
+        let namer = keys.namer();
+        for (epoch, table) in self.around() {
+            table.insert(namer.pseudonym(epoch), place);
+            if table.filled == place {
+                table.filled += 1;
+            }
         }
     }
 
-    pub(crate) fn remove(&mut self, keys: &ClientKeys) {
-        for epoch in self.epochs() {
-            self.table.remove(&keys.pseudonym(epoch));
+    pub(crate) fn remove(&mut self, place: Place, keys: &Keys) {
+        let namer = keys.namer();
+        for (epoch, table) in self.around() {
+            table.remove(namer.pseudonym(epoch), place);
         }
     }
 
     pub(crate) fn find(&self, pseudonym: Pseudonym) -> Option<Entry> {
-        self.table.get(&pseudonym).copied()
+        self.tables.iter().find_map(|table| {
+            let epoch = table.near(self.epoch)?;
+            Some(Entry { place: table.find(pseudonym)?, epoch })
+        })
     }
 
-    fn epochs(&self) -> std::ops::RangeInclusive<u64> {
-        self.epoch.saturating_sub(1)..=self.epoch.saturating_add(1)
+    fn around(&mut self) -> impl Iterator<Item = (u64, &mut Table)> {
+        let current = self.epoch;
+        self.tables.iter_mut().filter_map(move |table| Some((table.near(current)?, table)))
     }
 }
 
-/// Pseudonyms are HMAC output: they are their own hash, and nobody without a
-/// client's key can choose the ones in the table.
+/// The pseudonyms of one epoch.
 #[derive(Default)]
-pub(crate) struct Identity(u64);
+struct Table {
+    epoch: Option<u64>,
+    names: HashTable<Name>,
+    /// Whoever is at a place below this is in it.
+    filled: Place,
+}
 
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
+/// A pseudonym and whose it is, in 12 bytes.
+struct Name {
+    halves: [u32; 2],
+    place: Place,
+}
+
+impl Name {
+    /// Pseudonyms are HMAC output: they are their own hash, and nobody without a
+    /// client's key can choose the ones in the table.
+    fn hash(&self) -> u64 {
+        let [high, low] = self.halves;
+        u64::from(high) << 32 | u64::from(low)
+    }
+}
+
+impl Table {
+    /// Its epoch, if it is the current one or next to it.
+    fn near(&self, current: u64) -> Option<u64> {
+        self.epoch.filter(|epoch| epoch.abs_diff(current) <= 1)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = (self.0 << 8) | u64::from(*byte));
+    /// Goes on with naming clients, or begins where it was of another epoch.
+    /// Whether all of them are named.
+    fn fill<C: AsRef<Keys>>(&mut self, epoch: u64, clients: &Shelf<C>, some: Place) -> bool {
+        if self.epoch != Some(epoch) {
+            self.names.clear();
+            (self.epoch, self.filled) = (Some(epoch), 0);
+        }
+        let end = self.filled.saturating_add(some).min(clients.places());
+        for place in self.filled..end {
+            if let Some(client) = clients.get(place) {
+                self.insert(client.as_ref().namer().pseudonym(epoch), place);
+            }
+        }
+        self.filled = self.filled.max(end);
+        end == clients.places()
     }
 
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
+    fn find(&self, Pseudonym(name): Pseudonym) -> Option<Place> {
+        self.names.find(name, |entry| entry.hash() == name).map(|entry| entry.place)
+    }
+
+    fn insert(&mut self, Pseudonym(name): Pseudonym, place: Place) {
+        match self.names.entry(name, |entry| entry.hash() == name, Name::hash) {
+            Slot::Occupied(mut entry) => entry.get_mut().place = place,
+            Slot::Vacant(entry) => {
+                let halves =
+                    [0, 4].map(|at| u32::from_be_bytes(field(&name.to_be_bytes(), at..at + 4)));
+                entry.insert(Name { halves, place });
+            }
+        }
+    }
+
+    fn remove(&mut self, Pseudonym(name): Pseudonym, place: Place) {
+        let own = |entry: &Name| entry.hash() == name && entry.place == place;
+        if let Ok(entry) = self.names.find_entry(name, own) {
+            entry.remove();
+        }
     }
 }

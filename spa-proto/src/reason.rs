@@ -8,6 +8,11 @@ pub enum Reason {
     /// Everything held: a grant was made.
     Granted,
 
+    // Before the gate.
+    /// Never looked at: the kernel had no more room for what came faster than it
+    /// was read.
+    Lost,
+
     // The gate, in the order of its checks.
     /// Not 336 bytes.
     Length,
@@ -79,8 +84,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Granted,
+        Self::Lost,
         Self::Length,
         Self::Addressing,
         Self::UnknownClient,
@@ -129,6 +135,7 @@ impl Reason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Granted => "granted",
+            Self::Lost => "lost",
             Self::Length => "length",
             Self::Addressing => "addressing",
             Self::UnknownClient => "unknown-client",

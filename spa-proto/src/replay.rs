@@ -138,6 +138,12 @@ impl Replay {
         self.histories.iter()
     }
 
+    /// How many clients have a history.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.histories.len()
+    }
+
     /// The history of one client, if it has any.
     #[must_use]
     pub fn history(&self, kid: &Kid) -> Option<&History> {

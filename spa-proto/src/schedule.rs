@@ -19,8 +19,9 @@ type HmacSha256 = Hmac<Sha256>;
 #[derive(Clone)]
 pub struct ClientKeys(Box<Keys>);
 
+/// The same, where they stay.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-struct Keys {
+pub(crate) struct Keys {
     id: [u8; 32],
     mac: [u8; 32],
     header: [u8; 32],
@@ -63,26 +64,32 @@ impl ClientKeys {
         }))
     }
 
-    /// The client's pseudonym of an epoch (protocol §5.1).
-    pub(crate) fn pseudonym(&self, epoch: u64) -> Pseudonym {
-        let tag = hmac(&self.0.id, &[&epoch.to_be_bytes()]).finalize().into_bytes();
-        Pseudonym::truncate(&tag.into())
+    /// For whoever works with them.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0
+    }
+}
+
+impl Keys {
+    /// What gives the client's pseudonyms.
+    pub(crate) fn namer(&self) -> Namer {
+        Namer(hmac(&self.id, &[]))
     }
 
     /// The tag over the covered part of a datagram.
     pub(crate) fn tag(&self, covered: &[u8]) -> [u8; TAG_LEN] {
-        hmac(&self.0.mac, &[covered]).finalize().into_bytes().into()
+        hmac(&self.mac, &[covered]).finalize().into_bytes().into()
     }
 
     /// Whether `tag` is right, in constant time.
     pub(crate) fn verify_tag(&self, covered: &[u8], tag: &[u8; TAG_LEN]) -> bool {
-        hmac(&self.0.mac, &[covered]).verify(tag.into()).is_ok()
+        hmac(&self.mac, &[covered]).verify(tag.into()).is_ok()
     }
 
     /// The stream that hides time and ephemeral key (protocol §5.2).
     pub(crate) fn header_stream(&self, nonce: &Nonce) -> Zeroizing<[u8; HEADER_LEN]> {
         let mut stream = Zeroizing::new([0; HEADER_LEN]);
-        if let Ok(header) = Hkdf::<Sha256>::from_prk(&self.0.header) {
+        if let Ok(header) = Hkdf::<Sha256>::from_prk(&self.header) {
             expand(&header, &[b"spa1 stream\0", nonce.as_bytes()], stream.as_mut_slice());
         }
         stream
@@ -95,9 +102,20 @@ impl ClientKeys {
         transcript: &Transcript,
     ) -> ChaCha20Poly1305 {
         let mut key = Zeroizing::new([0; 32]);
-        let secret = Hkdf::<Sha256>::new(Some(&self.0.dh), shared.as_slice());
+        let secret = Hkdf::<Sha256>::new(Some(&self.dh), shared.as_slice());
         expand(&secret, &[b"spa1 aead\0", &transcript.to_bytes()], key.as_mut_slice());
         ChaCha20Poly1305::new((&*key).into())
+    }
+}
+
+/// HMAC with a client's k_id, before any text.
+pub(crate) struct Namer(HmacSha256);
+
+impl Namer {
+    /// The client's pseudonym of an epoch (protocol §5.1).
+    pub(crate) fn pseudonym(&self, epoch: u64) -> Pseudonym {
+        let tag = self.0.clone().chain_update(epoch.to_be_bytes()).finalize().into_bytes();
+        Pseudonym::truncate(&tag.into())
     }
 }
 

@@ -125,7 +125,7 @@ fn encrypt(
     let signature = credentials.signing.sign(&transcript.to_sign(body));
     let mut text: [u8; BODY_LEN + SIGNATURE_LEN] = concat(&[body, &signature]);
     let shared = agree(ephemeral, *credentials.server.as_bytes()).ok_or(SealError::ServerKey)?;
-    let cipher = credentials.keys.cipher(&shared, transcript);
+    let cipher = credentials.keys.keys().cipher(&shared, transcript);
     let tag = cipher
         .encrypt_inout_detached(&[0; 12].into(), &transcript.to_bytes(), text.as_mut_slice().into())
         // ChaCha20-Poly1305 refuses only texts of more than 256 GiB.
@@ -134,13 +134,13 @@ fn encrypt(
 }
 
 fn assemble(credentials: &Credentials, transcript: &Transcript, sealed: &[u8]) -> Datagram {
-    let Credentials { keys, cloak, .. } = credentials;
+    let (keys, cloak) = (credentials.keys.keys(), &credentials.cloak);
     let plain: [u8; HEADER_LEN] =
         concat(&[&transcript.time.as_millis().to_be_bytes(), &transcript.ephemeral]);
+    let pseudonym = keys.namer().pseudonym(transcript.time.epoch());
     let mut out = [0; PACKET_LEN];
     out[NONCE].copy_from_slice(transcript.nonce.as_bytes());
-    out[PSEUDONYM]
-        .copy_from_slice(&keys.pseudonym(transcript.time.epoch()).mask(cloak, &transcript.nonce));
+    out[PSEUDONYM].copy_from_slice(&pseudonym.mask(cloak, &transcript.nonce));
     out[HEADER].copy_from_slice(&xor(plain, &keys.header_stream(&transcript.nonce)));
     out[SEALED].copy_from_slice(sealed);
     let tag = keys.tag(&out[COVERED]);

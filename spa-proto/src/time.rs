@@ -49,6 +49,13 @@ impl Timestamp {
     pub(crate) const fn epoch(self) -> u64 {
         self.0 / EPOCH_MS
     }
+
+    /// Whether all of an epoch is more than half an epoch away.
+    pub(crate) const fn is_far_from(self, epoch: u64) -> bool {
+        let begin = epoch.saturating_mul(EPOCH_MS);
+        let end = begin.saturating_add(EPOCH_MS - 1);
+        self.0.saturating_add(EPOCH_MS / 2) < begin || self.0.saturating_sub(EPOCH_MS / 2) > end
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -163,3 +163,58 @@ fn a_busy_client_is_remembered_for_a_whole_window() {
     assert_eq!(clock.now(), Timestamp::from_millis(NOW + 59_850));
     assert_eq!(refusal(&mut gate, &early, clock), Some(Reason::Duplicate));
 }
+
+/// A reload gives nobody a fresh burst, and makes no copy new again.
+#[test]
+fn a_gate_takes_over_what_was_spent() {
+    let (server, client) = strict();
+    let (clock, gone) = (Clock::at(NOW), Client::new(2, &server));
+    let new = Client::new(3, &server);
+    let mut former = server.gate(&[&gone, &client], clock);
+    let sent = knocks(&client, clock, 0..10);
+    assert_eq!(admitted(&mut former, &sent[..2], clock), 2);
+    assert_eq!(admitted(&mut former, &knocks(&gone, clock, 0..3), clock), 3);
+
+    let mut gate = server.gate(&[&new, &client], clock);
+    gate.recall(&client.kid(), Timestamp::from_millis(NOW - 2000), []);
+    gate.succeed(former);
+    for copy in &sent[..2] {
+        assert_eq!(refusal(&mut gate, copy, clock), Some(Reason::Duplicate));
+    }
+    assert_eq!(admitted(&mut gate, &sent[2..], clock), 1, "what was left");
+    assert_eq!(admitted(&mut gate, &knocks(&new, clock, 0..10), clock), 3);
+    let under = client.knock(&ssh(), Clock::at(NOW - 2000), 20);
+    assert_eq!(refusal(&mut gate, &under, clock), Some(Reason::Duplicate), "what was recalled");
+    assert_eq!(
+        refusal(&mut gate, &gone.knock(&ssh(), clock, 4), clock),
+        Some(Reason::UnknownClient)
+    );
+}
+
+#[test]
+fn the_common_budget_is_taken_over_as_well() {
+    let (mut server, client) = strict();
+    server.settings.global_rate = Rate { burst: 2, per_second: 0 };
+    let clock = Clock::at(NOW);
+    let mut former = server.gate(&[&client], clock);
+    let sent = knocks(&client, clock, 0..3);
+    assert_eq!(admitted(&mut former, &sent[..1], clock), 1);
+    let mut gate = server.gate(&[&client], clock);
+    gate.succeed(former);
+    assert_eq!(admitted(&mut gate, &sent[1..], clock), 1);
+    assert_eq!(refusal(&mut gate, &sent[2], clock), Some(Reason::OverCap));
+}
+
+/// A copy that has grown old is refused as what it is.
+#[test]
+fn a_copy_is_a_duplicate_until_it_is_stale() {
+    let (server, client) = strict();
+    let mut clock = Clock::at(NOW);
+    let mut gate = server.gate(&[&client], clock);
+    let first = client.knock(&ssh(), clock, 0);
+    assert_eq!(refusal(&mut gate, &first, clock), None);
+    clock.pass(30_000);
+    assert_eq!(refusal(&mut gate, &first, clock), Some(Reason::Duplicate));
+    clock.pass(1);
+    assert_eq!(refusal(&mut gate, &first, clock), Some(Reason::Stale));
+}

@@ -120,7 +120,7 @@ fn a_removed_client_is_unknown() {
     assert_eq!(refusal(&mut gate, &two.knock(&ssh(), clock(), 3), clock()), None, "not the other");
 
     let three = Client::new(3, &server);
-    gate.insert(three.kid(), three.keys(), clock().monotonic());
+    gate.insert(three.kid(), three.keys());
     assert_eq!(refusal(&mut gate, &three.knock(&ssh(), clock(), 4), clock()), None, "its place");
     let reason = refusal(&mut gate, &one.knock(&ssh(), clock(), 5), clock());
     assert_eq!(reason, Some(Reason::UnknownClient), "still");

@@ -102,8 +102,8 @@ fn a_gate_survives_its_own_clients_being_taken_away() {
     let mut gate = server.gate(&[], clock);
     gate.remove(&client.kid());
     gate.recall(&client.kid(), clock.now(), []);
-    gate.insert(client.kid(), client.keys(), clock.monotonic());
-    gate.insert(client.kid(), client.keys(), clock.monotonic());
+    gate.insert(client.kid(), client.keys());
+    gate.insert(client.kid(), client.keys());
     gate.remove(&client.kid());
     gate.remove(&client.kid());
     assert!(refusal(&mut gate, &[0; 336], clock).is_some());

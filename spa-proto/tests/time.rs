@@ -6,9 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use spa_proto::{Reason, Tolerance};
+use spa_proto::{Gate, Reason, Tolerance};
 use support::craft::Plan;
-use support::parties::{BORDER, Clock, EPOCH_MS, NOW, admit, bytes, pair, refusal, ssh};
+use support::parties::{
+    BORDER, Client, Clock, EPOCH_MS, NOW, Server, admit, bytes, pair, refusal, ssh,
+};
 
 /// Both halves' verdict on a knock made at `sent`.
 fn judged(sent: u64, gate_now: u64, warden_now: u64, tolerance: u64) -> Result<(), Reason> {
@@ -81,11 +83,11 @@ fn a_gate_turns_with_the_epochs_and_back() {
 #[test]
 fn a_client_that_comes_or_goes_in_a_later_epoch_is_known_or_not() {
     let (server, client) = pair();
-    let other = support::parties::Client::new(2, &server);
+    let other = Client::new(2, &server);
     let mut gate = server.gate(&[&client], Clock::at(BORDER));
     let later = Clock::at(BORDER + 40 * EPOCH_MS);
     assert_eq!(refusal(&mut gate, &client.knock(&ssh(), later, 1), later), None);
-    gate.insert(other.kid(), other.keys(), later.monotonic());
+    gate.insert(other.kid(), other.keys());
     assert_eq!(refusal(&mut gate, &other.knock(&ssh(), later, 2), later), None);
     gate.remove(&client.kid());
     let reason = refusal(&mut gate, &client.knock(&ssh(), later, 3), later);
@@ -102,5 +104,47 @@ fn a_pseudonym_of_another_epoch_is_refused() {
         let datagram = client.sender().knock(&plan).datagram;
         let reason = refusal(&mut server.gate(&[&client], clock), &datagram, clock);
         assert_eq!(reason, Some(Reason::EpochMismatch));
+    }
+}
+
+/// Many clients: those of a far epoch are named little by little.
+#[test]
+fn an_epoch_turns_while_all_who_knock_are_known() {
+    let server = Server::new(1);
+    let clients: Vec<_> = (0..300).map(|number| Client::new(number, &server)).collect();
+    let (some, last) = (clients.iter().collect::<Vec<_>>(), &clients[299]);
+    let mut gate = server.gate(&some, Clock::at(NOW));
+    assert_eq!(refusal(&mut gate, &last.knock(&ssh(), Clock::at(NOW), 0), Clock::at(NOW)), None);
+    let reason = |gate: &mut Gate, client: &Client, sent, now, number| {
+        refusal(gate, &client.knock(&ssh(), Clock::at(sent), number), Clock::at(now))
+    };
+    for (number, client) in (1..).zip(&clients) {
+        let now = BORDER + EPOCH_MS + number;
+        for sent in [now, BORDER + EPOCH_MS - 1] {
+            assert_eq!(reason(&mut gate, client, sent, now, number), None, "{number}: {sent}");
+        }
+    }
+    // By now everybody has the names of the next epoch, whose time has not come.
+    let now = BORDER + EPOCH_MS + 1000;
+    for client in &clients {
+        let early = reason(&mut gate, client, BORDER + 2 * EPOCH_MS, now, 1000);
+        assert_eq!(early, Some(Reason::Stale));
+    }
+}
+
+/// A machine that slept into the end of an epoch meets the next at once.
+#[test]
+fn what_is_near_is_known_at_once() {
+    let server = Server::new(1);
+    let clients: Vec<_> = (0..300).map(|number| Client::new(number, &server)).collect();
+    let mut gate = server.gate(&clients.iter().collect::<Vec<_>>(), Clock::at(NOW));
+    assert_eq!(refusal(&mut gate, &[0; 336], Clock::at(NOW)), Some(Reason::UnknownClient));
+    for (number, now) in
+        (1..).zip([BORDER + 2 * EPOCH_MS - 1, BORDER + EPOCH_MS, BORDER + 40 * EPOCH_MS])
+    {
+        for sent in [now - 1, now, now + 1] {
+            let knock = clients[299].knock(&ssh(), Clock::at(sent), number);
+            assert_eq!(refusal(&mut gate, &knock, Clock::at(now)), None, "{sent} at {now}");
+        }
     }
 }

@@ -66,20 +66,18 @@ impl Ledger {
     /// lasts longer now. Not in force before [`Self::put`].
     #[must_use]
     pub fn prepare(
-        &self,
+        &mut self,
         client: &ClientName,
         kid: Kid,
         element: Element,
         now: Monotonic,
         ends: Monotonic,
     ) -> Grant {
-        match self.holders(&element).find(|grant| grant.kid == kid) {
-            Some(grant) => Grant { since: now, ends: grant.ends.max(ends), ..grant.clone() },
-            None => {
-                let client = client.clone();
-                Grant { id: self.last + 1, client, kid, element, since: now, ends }
-            }
+        if let Some(grant) = self.holders(&element).find(|grant| grant.kid == kid) {
+            return Grant { since: now, ends: grant.ends.max(ends), ..grant.clone() };
         }
+        self.last += 1;
+        Grant { id: self.last, client: client.clone(), kid, element, since: now, ends }
     }
 
     /// Puts a grant in force: prepared, or read from a journal.
@@ -119,6 +117,24 @@ impl Ledger {
     #[must_use]
     pub fn remaining(&self, element: &Element, now: Monotonic) -> Duration {
         self.holders(element).map(|grant| grant.ends.since(now)).max().unwrap_or_default()
+    }
+
+    /// The grant of this number, if it is in force.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<&Grant> {
+        self.grants.get(&id)
+    }
+
+    /// How many grants are in force.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.grants.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty()
     }
 
     /// The grants in force, oldest first.

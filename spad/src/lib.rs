@@ -28,4 +28,5 @@ pub mod sessions;
 pub mod show;
 pub mod sys;
 pub mod warden;
-mod wipe;
+
+use spa_keys::wipe;

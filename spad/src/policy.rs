@@ -258,7 +258,7 @@ mod tests {
         let datagram = seal(&credentials, request, NOW, &Entropy::from_bytes([6; 32])).unwrap();
         let clock = Monotonic::new(Duration::ZERO);
         let mut gate = Gate::new(secret, cloak, GateSettings::default(), clock);
-        gate.insert(record.kid, keys, clock);
+        gate.insert(record.kid, keys);
         let destination = if seen.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
         let arrival = Arrival { source: seen, destination: destination.parse().unwrap() };
         let signed = gate.admit(&datagram, arrival, NOW, clock).unwrap();

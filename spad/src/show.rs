@@ -113,7 +113,8 @@ fn status(status: &Status) -> String {
     let counted = status.counters.iter().filter(|(_, count)| **count > 0);
     let counted: Vec<_> = counted.map(|(reason, count)| format!("{reason} {count}")).collect();
     line("knocks", if counted.is_empty() { "none yet".into() } else { counted.join(", ") });
-    out + "grants\n" + &grants(&status.grants)
+    line("grants", format!("{} in force", status.grants));
+    out
 }
 
 fn ruleset(mode: &str, ruleset: &Ruleset) -> String {

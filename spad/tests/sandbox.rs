@@ -41,6 +41,8 @@ fn attempt() {
         "connect" => drop(socket.connect("127.0.0.1:9")),
         "send" => drop(socket.send_to(b"secrets", "127.0.0.1:9")),
         "option" => drop(socket.set_broadcast(true)),
+        "other option" => drop(socket.broadcast()),
+        "statistics" => drop(spad::sys::packet::lost(&socket)),
         "ptrace" => drop(nix::sys::ptrace::traceme()),
         "exec" => drop(std::os::unix::process::CommandExt::exec(&mut Command::new("/bin/true"))),
         "user" => drop(rustix::thread::set_thread_uid(rustix::process::getuid())),
@@ -82,6 +84,7 @@ fn what_a_gatekeeper_does_not_need_ends_it() {
         "connect",
         "send",
         "option",
+        "other option",
         "program",
         "exec",
         "thread",
@@ -97,7 +100,7 @@ fn what_a_gatekeeper_does_not_need_ends_it() {
 
 #[test]
 fn what_it_needs_it_has() {
-    for attempt in ["memory", "clock", "close"] {
+    for attempt in ["memory", "clock", "close", "statistics"] {
         assert_eq!(signal_after(attempt), None, "{attempt}");
     }
 }

@@ -1,18 +1,15 @@
 //! Many grants, full sets, and floods of junk.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use spa_keys::{AddressRule, Modes, NewClient, Store, Token, Widest};
-use spa_proto::{
-    Address, ClientKeys, Credentials, Entropy, Kind, Mode, Request, Services, SigningKey,
-    Timestamp, seal,
-};
 use spa_tests::Result;
-use spa_tests::lab::{Datagram, LabError, program};
-use spa_tests::product::{KNOCK_PORT, SERVER_NAME, Server, Service, Settings, Site};
-use spa_tests::wait::until;
+use spa_tests::lab::{Datagram, Privilege, program};
+use spa_tests::product::{
+    KNOCK_PORT, Knocker, SERVER_NAME, Server, Service, Settings, Site, knocker,
+};
+use spa_tests::wait::{SOON, until};
 
 /// How many grants are made, a multiple of [`BURST`]; with 50000 use `--release`.
 fn many() -> u32 {
@@ -24,57 +21,6 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Knocks of one client that are let through without a pause.
 const BURST: u32 = 20;
-
-/// A client that knocks for whatever address it is told.
-struct Knocker(Credentials);
-
-impl Knocker {
-    fn new(server: &Server, number: u32) -> Result<Self> {
-        let mut seed = [7; 32];
-        seed[..4].copy_from_slice(&number.to_be_bytes());
-        let signing = SigningKey::from_seed(&seed);
-        let new = NewClient {
-            name: format!("c{number}").parse()?,
-            services: vec!["ssh".parse()?],
-            ttl: None,
-            max_ttl: None,
-            expires: None,
-            sources: vec![],
-            address: AddressRule::This,
-            modes: Modes::ALL,
-            widest: Widest::ADDRESS,
-            key: Some(signing.verifying_key()),
-        };
-        let token = Store::open(&server.dir().join("keys")).add(new, now())?;
-        let Token { server, cloak, kid, psk, .. } = token;
-        let keys = ClientKeys::derive(&psk, &server, &kid);
-        Ok(Self(Credentials { server, kid, cloak, keys, signing }))
-    }
-
-    /// A knock for `source`; `number` makes it another one than those before.
-    fn knock(&self, source: Ipv4Addr, to: SocketAddr, number: u32) -> Result<Datagram> {
-        let request = Request {
-            kind: Kind::Knock,
-            mode: Mode::Default,
-            address: Address::Explicit(source.into()),
-            width: None,
-            seconds: NonZeroU32::new(3600),
-            services: Services::new(["ssh".parse()?])
-                .ok_or_else(|| LabError::new("no services"))?,
-        };
-        let mut entropy = [9; 32];
-        entropy[..4].copy_from_slice(&number.to_be_bytes());
-        let time = now().plus(Duration::from_millis(number.into()));
-        let sealed = seal(&self.0, &request, time, &Entropy::from_bytes(entropy))
-            .map_err(|error| LabError::new(format!("sealing: {error:?}")))?;
-        Ok(Datagram { from: to, to, payload: sealed.to_vec() })
-    }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or_default())
-}
 
 /// Knocks for so many addresses, and waits until all of them are granted.
 fn fill(site: &Site, server: &Server, grants: u32) -> Result {
@@ -104,9 +50,13 @@ fn knocks(
     numbers: &mut impl Iterator<Item = u32>,
 ) -> Result<Vec<Datagram>> {
     let to = SocketAddr::new(site.address(), KNOCK_PORT);
-    let all = knockers.iter().flat_map(|knocker| (0..BURST).map(move |time| (knocker, time)));
+    let all = knockers.iter().flat_map(|knocker| (0..BURST).map(move |later| (knocker, later)));
     let source = |number| Ipv4Addr::from(FIRST_SOURCE + number);
-    all.zip(numbers).map(|((one, time), number)| one.knock(source(number), to, time)).collect()
+    let now = knocker::now()?;
+    let time = |later: u32| now.plus(Duration::from_millis(later.into()));
+    all.zip(numbers)
+        .map(|((one, later), number)| one.knock(source(number), to, time(later), later))
+        .collect()
 }
 
 /// 11.0.0.1, which nobody has here.
@@ -178,6 +128,29 @@ fn a_full_set_refuses_and_leaves_the_others() -> Result {
     Ok(())
 }
 
+#[test]
+fn a_burst_fills_a_set_to_the_last_place_and_no_further() -> Result {
+    let site = Site::new()?;
+    let server = site.spad_with(&an_hour("[firewall]\nmax-grants = 33\n"))?;
+    let knockers = [Knocker::new(&server, 1)?, Knocker::new(&server, 2)?];
+    until("the daemon knows them", LONG, || Ok(clients(&server)? == 2))?;
+    // Twice each source: what is there already is extended, whatever is full.
+    let knocks = knocks(&site, &knockers, &mut (0..20).chain(0..20))?;
+    site.client.send_udp(&knocks)?;
+    until("they are granted", LONG, || Ok(server.counter("granted")? == 40))?;
+    let rest = self::knocks(&site, &[Knocker::new(&server, 3)?], &mut (20..40))?;
+    until("the daemon knows it", LONG, || Ok(clients(&server)? == 3))?;
+    site.client.send_udp(&rest)?;
+    until("all have their verdict", LONG, || {
+        Ok(server.counter("granted")? + server.counter("full")? == 60)
+    })?;
+    assert_eq!(server.counter("granted")?, 40 + 13, "one does not stand in another's way");
+    let grants = server.grants()?;
+    let sources: BTreeSet<_> = grants.iter().map(|g| g.source).collect();
+    assert_eq!((grants.len(), sources.len()), (40 + 13, 33));
+    Ok(())
+}
+
 /// Counts what could be an answer.
 const ANSWERS: &str = "table inet answers { chain in { type filter hook input priority 0;
     icmp type destination-unreachable counter
@@ -212,5 +185,69 @@ fn junk_and_knocks_leave_no_entry_and_get_no_answer() -> Result {
     // The control: a port that nobody drops.
     site.stranger.send_junk((site.server.v4()?, KNOCK_PORT + 1).into(), 10, 1)?;
     assert!(site.server.conntrack_count()? > before, "conntrack is at work");
+    Ok(())
+}
+
+/// How much junk to send: every other is as long as a knock, and a few more by chance.
+fn with_the_right_length(count: u32) -> u32 {
+    2 * count
+}
+
+/// Lets this come while the gatekeeper is held up.
+fn while_held_up(server: &Server, come: impl FnOnce() -> Result) -> Result {
+    let pid = server.status()?["processes"][1]["pid"].clone();
+    server.host().sh(&format!("kill -STOP {pid}"))?.ok()?;
+    let came = come();
+    server.host().sh(&format!("kill -CONT {pid}"))?.ok()?;
+    came
+}
+
+#[test]
+fn of_ten_thousand_packets_in_a_burst_none_is_lost() -> Result {
+    const JUNK: u32 = 9_900;
+    let site = Site::new()?;
+    if site.lab.privilege() != Privilege::Root {
+        eprintln!("not shown: only who is root on the host itself may let so many wait");
+        return Ok(());
+    }
+    let server = site.spad_with(&an_hour(""))?;
+    let knockers =
+        (0..5).map(|number| Knocker::new(&server, number)).collect::<Result<Vec<_>>>()?;
+    until("the daemon knows them", LONG, || Ok(clients(&server)? == knockers.len() as u64))?;
+    let knocks = knocks(&site, &knockers, &mut (0..))?;
+    let to = SocketAddr::new(site.address(), KNOCK_PORT);
+    while_held_up(&server, || {
+        site.stranger.send_junk(to, with_the_right_length(JUNK), 1)?;
+        site.client.send_udp(&knocks)
+    })?;
+    until(
+        "all knocks are granted",
+        LONG,
+        || Ok(server.counter("granted")? == knocks.len() as u64),
+    )?;
+    assert!(server.counter("unknown-client")? >= u64::from(JUNK), "all the junk before them");
+    assert_eq!(server.counter("lost")?, 0);
+    Ok(())
+}
+
+#[test]
+fn what_finds_no_room_is_counted() -> Result {
+    const JUNK: u32 = 40_000;
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let to = SocketAddr::new(site.address(), KNOCK_PORT);
+    while_held_up(&server, || site.stranger.send_junk(to, with_the_right_length(JUNK), 2))?;
+    let counted = |reason| server.counter(reason);
+    until("all have come to an end", SOON, || {
+        Ok(counted("lost")? + counted("unknown-client")? >= u64::from(JUNK))
+    })?;
+    let lost = counted("lost")?;
+    println!("{lost} of {JUNK} lost");
+    assert!(lost > 0);
+    let status = server.spad(&["status"])?.ok()?;
+    assert!(status.stdout.contains(&format!("lost {lost}")), "{status}");
+    assert_eq!(counted("lost")?, lost, "counted once");
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
     Ok(())
 }

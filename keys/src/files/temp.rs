@@ -1,5 +1,6 @@
 //! A file that is not yet what it is going to be.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ impl Temp {
 impl Drop for Temp {
     fn drop(&mut self) {
         if !self.moved {
-            // Nothing can be done about it here; the next writer sweeps.
+            // Nothing can be done about it here.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -60,7 +61,6 @@ fn beside(target: &Path) -> io::Result<PathBuf> {
 }
 
 /// Whether [`beside`] makes such names.
-pub(super) fn is_temp(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX))
+pub(super) fn is_temp(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX))
 }

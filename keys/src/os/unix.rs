@@ -77,6 +77,11 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<Option<Lock>> {
     }
 }
 
+/// The file that is locked.
+pub(crate) fn locked(lock: &Lock) -> &File {
+    lock
+}
+
 /// What this host calls itself.
 pub(crate) fn host_name() -> Option<String> {
     gethostname().ok()?.into_string().ok()

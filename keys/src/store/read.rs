@@ -1,20 +1,26 @@
 //! Records off the disk: one that is broken hides no other.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::thread;
 
 use super::{Listing, RevokedListing};
 use crate::document::Malformed;
 use crate::error::StoreError;
 use crate::files;
-use crate::record::{ClientRecord, RevokedClient};
-use crate::record_file::{RecordFile, client_file_name};
+use crate::record::{ClientName, ClientRecord, RevokedClient};
+use crate::record_file::client_file_name;
+use crate::wipe;
 
 pub(super) fn clients(dir: &Path) -> Result<Listing, StoreError> {
     let (mut records, mut broken) = read_all(dir, client)?;
     records.sort_by(|one, other| one.name.cmp(&other.name));
     let (records, twins) = without_twins(records);
-    broken.extend(twins.iter().map(|record| twin(dir, record)));
+    broken.extend(twins.iter().map(|record| twin(dir, &record.name)));
     Ok(Listing { records, broken })
 }
 
@@ -25,34 +31,82 @@ pub(super) fn revoked(dir: &Path) -> Result<RevokedListing, StoreError> {
 }
 
 pub(super) fn client(path: &Path) -> Result<ClientRecord, StoreError> {
-    Ok(RecordFile::parse(path, &files::read_private(path)?)?.into_client(path)?)
+    Ok(ClientRecord::parse(path, &files::read_private(path)?)?)
 }
 
 fn revoked_client(path: &Path) -> Result<RevokedClient, StoreError> {
-    Ok(RecordFile::parse(path, &files::read_private(path)?)?.into_revoked(path)?)
+    Ok(RevokedClient::parse(path, &files::read_private(path)?)?)
 }
 
 /// Reads every `*.toml` in a directory; what cannot be read hides nothing else.
-fn read_all<R>(
+fn read_all<R: Send>(
     dir: &Path,
-    read: impl Fn(&Path) -> Result<R, StoreError>,
+    read: impl Fn(&Path) -> Result<R, StoreError> + Sync,
 ) -> Result<(Vec<R>, Vec<StoreError>), StoreError> {
     let (mut records, mut broken) = (Vec::new(), Vec::new());
-    for path in files::entries(dir)?.iter().filter(|path| is_record(path)) {
-        match read(path) {
-            Ok(record) => records.push(record),
-            // Revoked since the directory was read.
-            Err(StoreError::File(error)) if error.is_missing() => {}
-            Err(error) => broken.push(error),
+    each(dir, read, |file, result| match result {
+        Ok(record) => records.push(record),
+        Err(error) => broken.push((file, error)),
+    })?;
+    broken.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok((records, broken.into_iter().map(|(_, error)| error).collect()))
+}
+
+/// How many files a reader takes at once.
+const PART: usize = 64;
+
+/// Reads every `*.toml` in a directory, with as many threads as are of use, and
+/// tells what came of each file, in no order.
+pub(super) fn each<R: Send>(
+    dir: &Path,
+    read: impl Fn(&Path) -> Result<R, StoreError> + Sync,
+    mut tell: impl FnMut(OsString, Result<R, StoreError>),
+) -> Result<(), StoreError> {
+    let files = files::names(dir, is_record)?;
+    let read_part = |part: &[OsString]| -> Vec<_> {
+        let there = part
+            .iter()
+            .filter_map(|file| Some((file.clone(), unless_gone(read(&dir.join(file)))?)));
+        there.collect()
+    };
+    let next = AtomicUsize::new(0);
+    let parts = || std::iter::from_fn(|| files.chunks(PART).nth(next.fetch_add(1, Relaxed)));
+    let readers = thread::available_parallelism().map_or(1, usize::from).min(files.len() / PART);
+    // Few wait to be told of, so that a crowd is never twice in memory.
+    let (found, told) = mpsc::sync_channel(2 * readers);
+    thread::scope(|scope| {
+        for _ in 0..readers {
+            let (found, parts, read_part) = (found.clone(), &parts, &read_part);
+            let reader = move || {
+                wipe::stack_after(|| parts().try_for_each(|part| found.send(read_part(part))))
+            };
+            // What cannot be had leaves the work to the others.
+            let _ = thread::Builder::new().spawn_scoped(scope, reader);
         }
+        drop(found);
+        let alone = parts().map(&read_part);
+        told.into_iter().chain(alone).flatten().for_each(|(file, result)| tell(file, result));
+    });
+    Ok(())
+}
+
+/// Revoked since the directory was read.
+fn unless_gone<R>(read: Result<R, StoreError>) -> Option<Result<R, StoreError>> {
+    match read {
+        Err(StoreError::File(error)) if error.is_missing() => None,
+        read => Some(read),
     }
-    Ok((records, broken))
+}
+
+/// Reads one file of the directory; `None` where there is none.
+pub(super) fn file(dir: &Path, file: &OsStr) -> Option<Result<ClientRecord, StoreError>> {
+    let read = files::check_private_dir(dir).map_err(StoreError::from);
+    unless_gone(read.and_then(|()| client(&dir.join(file))))
 }
 
 /// Editors' copies and temporary files are none.
-fn is_record(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.ends_with(".toml") && !name.starts_with('.'))
+pub(super) fn is_record(file: &OsStr) -> bool {
+    file.to_str().is_some_and(|name| name.ends_with(".toml") && !name.starts_with('.'))
 }
 
 /// Takes out all but the first record of each key-id: a knock says only which
@@ -62,7 +116,7 @@ fn without_twins(records: Vec<ClientRecord>) -> (Vec<ClientRecord>, Vec<ClientRe
     records.into_iter().partition(|record| kids.insert(record.kid))
 }
 
-fn twin(dir: &Path, record: &ClientRecord) -> StoreError {
-    let path = dir.join(client_file_name(&record.name));
+pub(super) fn twin(dir: &Path, name: &ClientName) -> StoreError {
+    let path = dir.join(client_file_name(name));
     Malformed::new(&path, "kid is that of another client: a copied record is no client").into()
 }

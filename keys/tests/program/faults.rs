@@ -15,6 +15,8 @@ fn half_written_files_are_no_clients_and_are_cleared_up() {
     for half in [".bob.toml.0123456789abcdef.tmp", ".alice.toml.fedcba9876543210.tmp"] {
         fs::write(keys.path("clients").join(half), "name = \"bo").unwrap();
     }
+    assert!(fs::read(keys.path("lock")).unwrap().is_empty(), "nobody writes");
+    fs::write(keys.path("lock"), [0]).unwrap();
     assert_eq!(keys.run(&["list", "--json"]).done().json().as_array().unwrap().len(), 1);
     keys.add("bob");
     assert_eq!(keys.names("clients"), ["alice.toml", "bob.toml"]);

@@ -163,7 +163,7 @@ impl Server {
         let (kid, psk) = (Kid::from_bytes(*random::bytes().unwrap()), *random::bytes().unwrap());
         let psk = Psk::from_bytes(psk);
         let mut gate = Gate::new(secret.clone(), cloak.clone(), GateSettings::default(), clock());
-        gate.insert(kid, ClientKeys::derive(&psk, &secret.public(), &kid), clock());
+        gate.insert(kid, ClientKeys::derive(&psk, &secret.public(), &kid));
         let enrol = EnrolSecret::from_bytes(*random::bytes().unwrap());
         let services = vec!["ssh", "web"];
         Self { secret, kid, psk, enrol, host: host.into(), port, services, cloak, gate, sockets }

@@ -93,7 +93,7 @@ impl Server {
         let cloak = Cloak::from_bytes(self.cloak);
         let mut gate = Gate::new(secret, cloak, self.settings, clock.monotonic());
         for client in clients {
-            gate.insert(client.kid(), client.keys(), clock.monotonic());
+            gate.insert(client.kid(), client.keys());
         }
         gate
     }

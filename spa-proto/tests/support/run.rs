@@ -33,7 +33,7 @@ fn gate(case: &Case) -> Gate {
     for client in case.all("client") {
         let (kid, psk) = client.split_once(' ').expect("kid and psk");
         let (kid, psk) = (kid_of(kid), Psk::from_bytes(unhex(psk).try_into().unwrap()));
-        gate.insert(kid, ClientKeys::derive(&psk, &public, &kid), clock);
+        gate.insert(kid, ClientKeys::derive(&psk, &public, &kid));
     }
     if case.get("floor").is_some() {
         gate.recall(&sender(case), Timestamp::from_millis(case.number("floor")), []);

@@ -38,25 +38,21 @@ const WHOLE: u32 = u32::MAX;
 /// The filter for `family`: UDP to `port`, of a knock's length, addressed to
 /// this host, on one of the interfaces with these indices (`None`: on any).
 ///
-/// With no index at all it lets nothing through.
+/// With no index at all it lets nothing through. Every packet that this host
+/// receives passes here, so what tells most of them apart comes first.
 #[must_use]
 pub fn program(family: Family, port: u16, interfaces: Option<&[u32]>) -> Vec<Instruction> {
-    let mut program = vec![Step::Load(auxiliary(SKF_AD_PKTTYPE)), Step::Need(0)];
-    if let Some(indices) = interfaces {
-        program.push(Step::Load(auxiliary(SKF_AD_IFINDEX)));
-        program.push(Step::NeedOne(indices.iter().copied().take(MAX_INTERFACES).collect()));
-    }
-    program.extend(match family {
+    let mut program = match family {
         Family::V4 => vec![
             Step::Load((BPF_B, BPF_ABS, 9)),
             Step::Need(UDP),
-            Step::Load((BPF_H, BPF_ABS, 6)),
-            Step::NeedNone(FRAGMENT),
             Step::HeaderLength,
             Step::Load((BPF_H, BPF_IND, 2)),
             Step::Need(u32::from(port)),
             Step::Load((BPF_H, BPF_IND, 4)),
             Step::Need(UDP_LEN),
+            Step::Load((BPF_H, BPF_ABS, 6)),
+            Step::NeedNone(FRAGMENT),
         ],
         Family::V6 => vec![
             Step::Load((BPF_B, BPF_ABS, 6)),
@@ -66,7 +62,12 @@ pub fn program(family: Family, port: u16, interfaces: Option<&[u32]>) -> Vec<Ins
             Step::Load((BPF_H, BPF_ABS, 44)),
             Step::Need(UDP_LEN),
         ],
-    });
+    };
+    program.extend([Step::Load(auxiliary(SKF_AD_PKTTYPE)), Step::Need(0)]);
+    if let Some(indices) = interfaces {
+        program.push(Step::Load(auxiliary(SKF_AD_IFINDEX)));
+        program.push(Step::NeedOne(indices.iter().copied().take(MAX_INTERFACES).collect()));
+    }
     assemble(&program)
 }
 

@@ -2,11 +2,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Once;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+use tracing::warn;
 
 use super::filter;
 use crate::sys::packet;
+
+/// Room for packets that wait for the gatekeeper, in bytes, for each family: for
+/// more than 10 000 knocks at 2304 bytes each, which is what the kernel counts for
+/// one that a network card put into half a page. It is taken only while they wait.
+const ROOM: usize = 24 << 20;
 
 /// Which IP a socket hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +48,30 @@ pub fn open(family: Family, port: u16, interfaces: Option<&[u32]>) -> io::Result
     let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
     packet::attach_filter(&socket, &filter::program(family, port, interfaces))?;
     packet::lock_filter(&socket)?;
-    // Room for some thousand knocks, should the gatekeeper be held up.
-    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4 << 20)?;
+    make_room(&socket)?;
     packet::bind(&socket, family.ethertype())?;
     Ok(socket)
+}
+
+/// Lets a burst of knocks wait, since each takes the gatekeeper a while.
+fn make_room(socket: &OwnedFd) -> io::Result<()> {
+    static TOLD: Once = Once::new();
+    // The kernel doubles what it is asked for, to cover its own overhead.
+    let half = ROOM / 2;
+    if sockopt::set_socket_recv_buffer_size_force(socket, half).is_ok() {
+        return Ok(());
+    }
+    // In a user namespace only as much as the host allows everybody.
+    sockopt::set_socket_recv_buffer_size(socket, half)?;
+    let room = sockopt::socket_recv_buffer_size(socket)?;
+    if room < ROOM {
+        TOLD.call_once(|| {
+            warn!(
+                room,
+                "knocks that come in a burst may be lost: here the host limits how many can wait; \
+                on the host run: sysctl net.core.rmem_max={half}"
+            );
+        });
+    }
+    Ok(())
 }

@@ -167,11 +167,20 @@ impl Config {
     /// Both directories, likewise; the defaults where the file cannot be read.
     #[must_use]
     pub fn directories(path: &Path) -> Directories {
-        let text = read(path).unwrap_or_default();
-        Directories { state: parse::state_dir(&text), run: parse::run_dir(&text) }
+        Self::directories_in(&read(path).unwrap_or_default())
     }
 
-    fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
+    /// The same of a text, whatever else is in it.
+    #[must_use]
+    pub fn directories_in(text: &str) -> Directories {
+        Directories { state: parse::state_dir(text), run: parse::run_dir(text) }
+    }
+
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// The line, from 1, where there is one, and what is wrong.
+    pub fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
         parse::config(text).map_err(|fault| (fault.line(text), fault.what))
     }
 

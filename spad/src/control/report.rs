@@ -122,8 +122,8 @@ pub struct Status {
     pub ruleset: Ruleset,
     /// The chains of others.
     pub foreign: Foreign,
-    /// Who may come in now.
-    pub grants: Vec<Grant>,
+    /// How many grants are in force; `spad grants` lists them.
+    pub grants: usize,
     /// How many clients there are.
     pub clients: usize,
     /// Records that could not be used, and why.

@@ -12,7 +12,32 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Answer, Request};
 
 /// A request, and where its answer goes.
-pub type Call = (Request, oneshot::Sender<Answer>);
+pub type Call = (Request, oneshot::Sender<Reply>);
+
+/// What the warden says to a request.
+pub enum Reply {
+    /// The answer.
+    Ready(Answer),
+    /// What is left to do for a long one: it is put together where nobody waits
+    /// but the caller.
+    Rest(Box<dyn FnOnce() -> Answer + Send>),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Ready(answer)
+    }
+}
+
+impl Reply {
+    /// As a line.
+    async fn text(self) -> io::Result<String> {
+        match self {
+            Self::Ready(answer) => line(&answer),
+            Self::Rest(work) => aside(work).await,
+        }
+    }
+}
 
 /// No request is longer.
 const LONGEST: u64 = 4096;
@@ -56,15 +81,33 @@ async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Resu
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(request) => ask(request.asked_by(caller), &calls).await,
-        Err(error) => Answer::Failed(format!("not understood: {error}")),
+        Err(error) => failed(format!("not understood: {error}")),
     };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    stream.write_all(text.as_bytes()).await
+    stream.write_all(answer.text().await?.as_bytes()).await
 }
 
-async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
-    let ending = || Answer::Failed("spad is ending".into());
+/// Does the work on a thread that ends with it; here where there is none to be had.
+async fn aside(work: Box<dyn FnOnce() -> Answer + Send>) -> io::Result<String> {
+    let (done, text) = oneshot::channel();
+    let (give, take) = std::sync::mpsc::channel::<Box<dyn FnOnce() -> Answer + Send>>();
+    let wait = move || take.recv().map(|work| done.send(line(&work())));
+    if std::thread::Builder::new().name("list".into()).spawn(wait).is_err() {
+        return line(&work());
+    }
+    let _ = give.send(work);
+    text.await.map_err(io::Error::other)?
+}
+
+fn line(answer: &Answer) -> io::Result<String> {
+    Ok(serde_json::to_string(answer)? + "\n")
+}
+
+fn failed(why: String) -> Reply {
+    Answer::Failed(why).into()
+}
+
+async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Reply {
+    let ending = || failed("spad is ending".into());
     let (sender, receiver) = oneshot::channel();
     if calls.send((request, sender)).await.is_err() {
         return ending();

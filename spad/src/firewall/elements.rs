@@ -29,20 +29,33 @@ impl Firewall {
     /// [`FirewallError::SetFull`]: others are untouched. [`FirewallError::BadElement`]
     /// for less than a millisecond.
     pub fn grant(&mut self, element: &Element, timeout: Duration) -> Result<(), FirewallError> {
-        if timeout.as_millis() == 0 {
+        self.grant_all(&[(*element, timeout)])
+    }
+
+    /// As [`Firewall::grant`] for several elements, no two of them the same, in
+    /// one transaction: all of them or, with an error, none.
+    ///
+    /// # Errors
+    /// As [`Firewall::grant`], on account of any of them.
+    pub fn grant_all(&mut self, grants: &[(Element, Duration)]) -> Result<(), FirewallError> {
+        if grants.iter().any(|(_, timeout)| timeout.as_millis() == 0) {
             return Err(FirewallError::BadElement("its time is over".to_owned()));
         }
-        let set = element.set();
-        self.is_known(&set)?;
-        let set = &set.name();
-        let elements = [(element.key(), Some(timeout))];
+        let grants = grants.iter().map(|(element, timeout)| (element, Some(*timeout)));
+        let by_set = by_set(grants);
+        by_set.keys().try_for_each(|set| self.is_known(set))?;
         let mut transaction = Transaction::new();
-        // Out and in again, because not every kernel changes the time of an
-        // element that is there; and first in, because a transaction that fails
-        // for want of one to take out costs ten milliseconds instead of 0.03.
-        transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
-        transaction.push(elements_of(set), requests::delete_elements(set, &elements))?;
-        transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
+        for (set, elements) in &by_set {
+            let set = &set.name();
+            for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
+                // Out and in again, because not every kernel changes the time of an
+                // element that is there; and first in, because a transaction that fails
+                // for want of one to take out costs ten milliseconds instead of 0.03.
+                transaction.push(elements_of(set), requests::add_elements(set, elements))?;
+                transaction.push(elements_of(set), requests::delete_elements(set, elements))?;
+                transaction.push(elements_of(set), requests::add_elements(set, elements))?;
+            }
+        }
         self.channel.commit(transaction)
     }
 
@@ -97,13 +110,10 @@ impl Firewall {
     /// Removes elements without a failure if one is missing. Nobody sees them
     /// in between: it is one transaction.
     fn put_in_and_out(&self, elements: &[Element]) -> Result<(), FirewallError> {
-        let mut by_set: BTreeMap<GrantSet, Vec<KeyWithTimeout>> = BTreeMap::new();
         // Each once: it can be taken out only once.
-        for element in elements.iter().collect::<BTreeSet<_>>() {
-            by_set.entry(element.set()).or_default().push((element.key(), None));
-        }
+        let elements: BTreeSet<_> = elements.iter().collect();
         let mut transaction = Transaction::new();
-        for (set, keys) in by_set {
+        for (set, keys) in by_set(elements.into_iter().map(|element| (element, None))) {
             let set = &set.name();
             for keys in keys.chunks(ELEMENTS_PER_MESSAGE) {
                 transaction.push(elements_of(set), requests::add_elements(set, keys))?;
@@ -132,6 +142,17 @@ impl Firewall {
         let unknown = || FirewallError::BadElement(format!("there is no set {}", set.name()));
         if self.sets.contains(set) { Ok(()) } else { Err(unknown()) }
     }
+}
+
+/// Each in the set that it belongs to.
+fn by_set<'a>(
+    elements: impl Iterator<Item = (&'a Element, Option<Duration>)>,
+) -> BTreeMap<GrantSet, Vec<KeyWithTimeout>> {
+    let mut by_set: BTreeMap<GrantSet, Vec<KeyWithTimeout>> = BTreeMap::new();
+    for (element, timeout) in elements {
+        by_set.entry(element.set()).or_default().push((element.key(), timeout));
+    }
+    by_set
 }
 
 /// Deletes one element; that it is missing is no failure.

@@ -39,7 +39,7 @@ mod state;
 mod text;
 mod transaction;
 mod watch;
-mod wire;
+pub mod wire;
 
 pub use apply::{Firewall, Installed, Options, Origin};
 pub use counters::Counted;

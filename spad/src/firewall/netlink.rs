@@ -15,6 +15,7 @@ use nix::libc::{EAGAIN, EINTR, EINVAL, ENFILE, ENOBUFS, ENOENT, EPERM, MSG_DONTW
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::HashSet;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Larger than any datagram that the kernel makes of a list or of answers.
 const DATAGRAM: usize = 64 * 1024;
@@ -29,6 +30,8 @@ const LIST_ATTEMPTS: usize = 20;
 pub(crate) struct Channel {
     socket: Socket,
     port: u32,
+    /// For one datagram, kept between them; empty while one is being read.
+    buffer: Mutex<Vec<u8>>,
 }
 
 impl Channel {
@@ -37,7 +40,7 @@ impl Channel {
         let address = socket.bind_auto().map_err(failed("binding a socket"))?;
         // Without the privilege the usual limit stays; it nearly always is enough.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        Ok(Self { socket, port: address.port_number() })
+        Ok(Self { socket, port: address.port_number(), buffer: Mutex::default() })
     }
 
     /// The number by which the kernel knows this socket.
@@ -68,7 +71,7 @@ impl Channel {
     pub(crate) fn look_up(&self, message: &[u8]) -> Result<Option<Vec<u8>>, FirewallError> {
         self.answers()?;
         self.send(message)?;
-        let found = match self.receive(MSG_DONTWAIT) {
+        let found = match self.receive(MSG_DONTWAIT, <[u8]>::to_vec) {
             Ok(datagram) => datagram,
             Err(e) if e.raw_os_error() == Some(EAGAIN) => return Ok(None),
             Err(e) => return Err(failed("asking for an element")(e)),
@@ -93,11 +96,18 @@ impl Channel {
             .map_err(failed("sending"))
     }
 
-    fn receive(&self, flags: i32) -> io::Result<Vec<u8>> {
-        let mut buffer = vec![0; DATAGRAM];
-        let len = retry(|| self.socket.recv(&mut &mut buffer[..], flags))?;
-        buffer.truncate(len);
-        Ok(buffer)
+    /// Receives one datagram, and gives what `read` makes of it.
+    fn receive<T>(&self, flags: i32, read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        let mut buffer = std::mem::take(&mut *self.buffer());
+        buffer.resize(DATAGRAM, 0);
+        let received = retry(|| self.socket.recv(&mut &mut buffer[..], flags));
+        let result = received.map(|len| read(buffer.get(..len).unwrap_or(&buffer)));
+        *self.buffer() = buffer;
+        result
+    }
+
+    fn buffer(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads answers until there are none.
@@ -105,10 +115,11 @@ impl Channel {
         let mut answers = Vec::new();
         let mut lost = None;
         loop {
-            match self.receive(MSG_DONTWAIT) {
-                Ok(datagram) => {
-                    answers.extend(wire::messages(&datagram).filter_map(|m| wire::answer(&m)));
-                }
+            let read = |datagram: &[u8]| {
+                answers.extend(wire::messages(datagram).filter_map(|m| wire::answer(&m)));
+            };
+            match self.receive(MSG_DONTWAIT, read) {
+                Ok(()) => {}
                 Err(e) if e.raw_os_error() == Some(EAGAIN) => break,
                 Err(e) if e.raw_os_error() == Some(ENOBUFS) => lost = Some(e),
                 Err(e) => return Err(failed("reading answers")(e)),
@@ -144,17 +155,19 @@ impl Channel {
     ) -> Result<Option<Vec<T>>, FirewallError> {
         let mut list = Vec::new();
         let mut whole = true;
-        loop {
-            let datagram = self.receive(0).map_err(failed("reading a list"))?;
-            for message in wire::messages(&datagram) {
+        let mut read = |datagram: &[u8]| {
+            for message in wire::messages(datagram) {
                 whole &= message.flags() & NLM_F_DUMP_INTR == 0;
                 match wire::answer(&message) {
-                    Some(Answer { error: None, .. }) => return Ok(whole.then_some(list)),
+                    Some(Answer { error: None, .. }) => return Ok(true),
                     Some(Answer { error: Some(e), .. }) => return Err(not_listed(e)),
                     None => list.extend(take(message)?),
                 }
             }
-        }
+            Ok(false)
+        };
+        while !self.receive(0, &mut read).map_err(failed("reading a list"))?? {}
+        Ok(whole.then_some(list))
     }
 }
 
@@ -201,5 +214,49 @@ fn refused(parts: &[Part], sequence: u32, source: io::Error) -> FirewallError {
         (Subject::Elements(set), Some(ENFILE)) => FirewallError::SetFull { set: set.clone() },
         (Subject::Whole, Some(EPERM)) => FirewallError::NoPermission,
         (subject, _) => FirewallError::Refused { what: subject.to_string(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::libc::{EBUSY, ENOMEM, ENOSPC};
+
+    fn parts() -> Vec<Part> {
+        let part = |sequence, subject| Part { sequence, subject, acknowledged: true };
+        vec![part(1, Subject::Whole), part(2, Subject::Elements("window4_ssh".into()))]
+    }
+
+    fn answer(sequence: u32, error: Option<i32>) -> Answer {
+        Answer { sequence, error: error.map(io::Error::from_raw_os_error) }
+    }
+
+    /// What a kernel on its own cannot be brought to say, next to what it can.
+    #[test]
+    fn each_refusal_names_its_part_and_none_passes_for_success() {
+        for (error, said) in [
+            (ENFILE, "set 'window4_ssh' is full"),
+            (ENOSPC, "refused an element of set 'window4_ssh': No space left"),
+            (ENOMEM, "refused an element of set 'window4_ssh': Cannot allocate"),
+            (EBUSY, "refused an element of set 'window4_ssh': Device or resource busy"),
+            (ENOENT, "refused an element of set 'window4_ssh': No such file"),
+        ] {
+            let refused = check(&parts(), vec![answer(1, None), answer(2, Some(error))]);
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains(said), "{text}");
+        }
+        let whole = check(&parts(), vec![answer(1, Some(EPERM))]).unwrap_err();
+        assert!(matches!(whole, FirewallError::NoPermission), "{whole}");
+        let whole = check(&parts(), vec![answer(1, Some(ENOBUFS))]).unwrap_err();
+        assert!(matches!(whole, FirewallError::Refused { .. }), "{whole}");
+    }
+
+    #[test]
+    fn an_answer_that_is_missing_is_no_success() {
+        assert!(check(&parts(), vec![answer(1, None), answer(2, None)]).is_ok());
+        assert!(check(&parts(), vec![answer(1, None)]).is_err());
+        assert!(check(&parts(), vec![]).is_err());
+        let stranger = check(&parts(), vec![answer(7, Some(EBUSY))]).unwrap_err();
+        assert!(matches!(stranger, FirewallError::Refused { .. }), "{stranger}");
     }
 }

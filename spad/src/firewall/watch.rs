@@ -5,6 +5,9 @@ use super::apply::Firewall;
 use super::error::FirewallError;
 use super::foreign::{Attachment, TableName, table_of};
 use super::wire::{self, Message};
+use crate::capture::filter::Instruction;
+use crate::sys::packet::attach_filter;
+use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc::{EAGAIN, EINTR, ENOBUFS};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -16,6 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 const NFTABLES_GROUP: u32 = 7;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_DELSETELEM: u16 = 14;
+/// Where a netlink message header says who has caused it.
+const PORT: u32 = 12;
 const DATAGRAM: usize = 64 * 1024;
 /// Others may load rulesets of some size before we come to look.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
@@ -38,8 +43,6 @@ pub enum Event {
 /// A socket on which the kernel reports changes of the packet filter.
 pub struct Watch {
     socket: Socket,
-    /// Whose changes are no news.
-    own: u32,
     /// Tables of others that have a rule of ours.
     attached: Vec<TableName>,
 }
@@ -56,8 +59,10 @@ impl Watch {
         socket.bind_auto().map_err(failed)?;
         socket.set_non_blocking(true).map_err(failed)?;
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        // Our own changes are no news; thousands of grants a second would overflow it.
+        attach_filter(&socket, &caused_by_others(firewall.port())).map_err(failed)?;
         socket.add_membership(NFTABLES_GROUP).map_err(failed)?;
-        Ok(Self { socket, own: firewall.port(), attached: Vec::new() })
+        Ok(Self { socket, attached: Vec::new() })
     }
 
     /// Listens for changes to these tables of others as well, and to no others.
@@ -88,9 +93,6 @@ impl Watch {
     }
 
     fn event(&self, message: &Message<'_>) -> Option<Event> {
-        if message.port_number() == self.own {
-            return None;
-        }
         let elements =
             matches!(message.message_type() & 0xff, NFT_MSG_NEWSETELEM | NFT_MSG_DELSETELEM);
         match (wire::is_about_us(message), elements) {
@@ -105,6 +107,25 @@ impl Watch {
         let table = (!self.attached.is_empty()).then(|| table_of(message)).flatten();
         table.is_some_and(|table| self.attached.contains(&table))
     }
+}
+
+/// A filter in the kernel that rejects datagrams about what the socket with this
+/// port number has done. A datagram is about one transaction, by one socket.
+fn caused_by_others(port: u32) -> [Instruction; 4] {
+    let step = |code: u32, yes, k| Instruction {
+        // Codes are sums of constants below 256.
+        code: u16::try_from(code).unwrap_or_default(),
+        yes,
+        no: 0,
+        k,
+    };
+    [
+        step(BPF_LD | BPF_W | BPF_ABS, 0, PORT),
+        // The filter takes it for a number in network byte order.
+        step(BPF_JMP | BPF_JEQ | BPF_K, 1, u32::from_be_bytes(port.to_ne_bytes())),
+        step(BPF_RET | BPF_K, 0, u32::MAX),
+        step(BPF_RET | BPF_K, 0, 0),
+    ]
 }
 
 fn reading(source: io::Error) -> FirewallError {

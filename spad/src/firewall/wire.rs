@@ -10,6 +10,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use std::io;
+use std::ops::RangeInclusive;
 
 const NETLINK_HEADER_LEN: usize = 16;
 /// Length of the netfilter header behind that of netlink.
@@ -18,17 +19,36 @@ const NETFILTER_HEADER: usize = 4;
 const TABLE_NAME: u16 = 1;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 
+// linux/netfilter/nf_tables.h
+/// Messages about rules, sets and elements: new, get, delete.
+const OF_RULES: RangeInclusive<u16> = 6..=8;
+const OF_SETS: RangeInclusive<u16> = 9..=11;
+const OF_ELEMENTS: RangeInclusive<u16> = 12..=14;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_SET_EXPR: u16 = 17;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+/// Attributes of an element that hold one attribute: key, data, expression.
+const OF_ELEMENT: [u16; 3] = [1, 2, 7];
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+/// Attributes of expressions that hold one attribute.
+const OF_EXPRESSION: [(&[u8], &[u16]); 3] =
+    [(b"bitwise\0", &[4, 5, 7]), (b"cmp\0", &[3]), (b"immediate\0", &[2])];
+
 /// One whole message, header included.
-pub(crate) type Message<'a> = NetlinkBuffer<&'a [u8]>;
+pub type Message<'a> = NetlinkBuffer<&'a [u8]>;
 
 /// The kernel's answer to one message.
-pub(crate) struct Answer {
-    pub(crate) sequence: u32,
-    pub(crate) error: Option<io::Error>,
+pub struct Answer {
+    /// Number of the message that is answered.
+    pub sequence: u32,
+    /// Why it was refused; `None` where it was done.
+    pub error: Option<io::Error>,
 }
 
 /// A message of ours, serialised, with the given `NLM_F_*` flags.
-pub(crate) fn message(
+#[must_use]
+pub fn message(
     family: NetfilterProtoFamily,
     inner: impl Into<NetfilterMessageInner>,
     flags: u16,
@@ -44,7 +64,7 @@ pub(crate) fn message(
 }
 
 /// The messages of a datagram, or of a batch, one after the other.
-pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let message = NetlinkBuffer::new_checked(bytes).ok()?;
         let len = usize::try_from(message.length()).ok()?;
@@ -55,7 +75,8 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// The answer that this message is, if it is one.
-pub(crate) fn answer(message: &Message<'_>) -> Option<Answer> {
+#[must_use]
+pub fn answer(message: &Message<'_>) -> Option<Answer> {
     if !matches!(message.message_type(), NLMSG_ERROR | NLMSG_DONE) {
         return None;
     }
@@ -65,7 +86,8 @@ pub(crate) fn answer(message: &Message<'_>) -> Option<Answer> {
 }
 
 /// Whether this is a message of nftables about our table.
-pub(crate) fn is_about_us(message: &Message<'_>) -> bool {
+#[must_use]
+pub fn is_about_us(message: &Message<'_>) -> bool {
     let ours = |name: &[u8]| name.strip_suffix(&[0]) == Some(TABLE.as_bytes());
     message.message_type() >> 8 == NFNL_SUBSYS_NFTABLES
         && message.payload().first() == Some(&u8::from(NetfilterProtoFamily::Inet))
@@ -73,12 +95,12 @@ pub(crate) fn is_about_us(message: &Message<'_>) -> bool {
 }
 
 /// The attributes of a message of netfilter, as kind and value.
-pub(crate) fn attributes<'a>(message: &Message<'a>) -> impl Iterator<Item = (u16, &'a [u8])> {
+pub fn attributes<'a>(message: &Message<'a>) -> impl Iterator<Item = (u16, &'a [u8])> {
     nested(message.payload().get(NETFILTER_HEADER..).unwrap_or_default())
 }
 
 /// The attributes in an attribute's value.
-pub(crate) fn nested(value: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn nested(value: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(value).map_while(Result::ok).filter_map(|nla| {
         let (kind, len) = (nla.kind(), usize::from(nla.length()));
         Some((kind, nla.into_inner().get(NLA_HEADER_SIZE..len)?))
@@ -87,7 +109,8 @@ pub(crate) fn nested(value: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 /// The message with zeros between its attributes, where libnftnl leaves what
 /// was in memory before.
-pub(crate) fn tidied(message: Message<'_>) -> Vec<u8> {
+#[must_use]
+pub fn tidied(message: Message<'_>) -> Vec<u8> {
     let mut bytes = message.into_inner().to_vec();
     if let Some(attributes) = bytes.get_mut(NETLINK_HEADER_LEN + NETFILTER_HEADER..) {
         tidy(attributes);
@@ -113,11 +136,44 @@ fn tidy(mut attributes: &mut [u8]) {
 }
 
 /// What the message says.
-pub(crate) fn parse(message: Message<'_>) -> Result<NetfilterMessageInner, FirewallError> {
+///
+/// # Errors
+/// [`FirewallError::BadAnswer`] for one that the parser does not understand.
+pub fn parse(message: Message<'_>) -> Result<NetfilterMessageInner, FirewallError> {
+    if !holds_what_it_should(&message) {
+        return Err(FirewallError::BadAnswer("an attribute is cut off".to_owned()));
+    }
     let parsed = NetlinkMessage::<NetfilterMessage>::deserialize(message.into_inner());
     match parsed.map(|m| m.payload) {
         Ok(NetlinkPayload::InnerMessage(message)) => Ok(message.inner),
         Ok(other) => Err(FirewallError::BadAnswer(format!("{other:?}"))),
         Err(e) => Err(FirewallError::BadAnswer(e.to_string())),
+    }
+}
+
+/// Whether there is an attribute wherever the parser reads one unseen: it
+/// panics where there is none.
+fn holds_what_it_should(message: &Message<'_>) -> bool {
+    let lists = |wanted: u16| {
+        let of_kind = attributes(message).filter(move |(kind, _)| *kind == wanted);
+        of_kind.flat_map(|(_, list)| nested(list)).map(|(_, member)| member)
+    };
+    let hold = |value: &[u8], kinds: &[u16]| {
+        nested(value).all(|(kind, value)| !kinds.contains(&kind) || nested(value).next().is_some())
+    };
+    let body = message.payload().get(NETFILTER_HEADER..).unwrap_or_default();
+    match message.message_type() & 0xff {
+        kind if OF_RULES.contains(&kind) => lists(NFTA_RULE_EXPRESSIONS).all(|expression| {
+            let names = nested(expression).filter(|(kind, _)| *kind == NFTA_EXPR_NAME);
+            let data = || nested(expression).filter(|(kind, _)| *kind == NFTA_EXPR_DATA);
+            let known = |name: &[u8]| OF_EXPRESSION.into_iter().find(|(known, _)| *known == name);
+            let mut kinds = names.filter_map(|(_, name)| known(name)).map(|(_, kinds)| kinds);
+            kinds.all(|kinds| data().all(|(_, data)| hold(data, kinds)))
+        }),
+        kind if OF_SETS.contains(&kind) => hold(body, &[NFTA_SET_EXPR]),
+        kind if OF_ELEMENTS.contains(&kind) => {
+            lists(NFTA_SET_ELEM_LIST_ELEMENTS).all(|element| hold(element, &OF_ELEMENT))
+        }
+        _ => true,
     }
 }

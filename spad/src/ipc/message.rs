@@ -14,6 +14,9 @@ pub const FRAME_LEN: usize = 512;
 
 const _: () = assert!(8 * Reason::COUNT < FRAME_LEN && SIGNED_REQUEST_LEN < FRAME_LEN);
 
+/// How many clients one [`ToGate::Insert`] has room for.
+pub const INSERT_LEN: usize = 3;
+
 /// A message as it travels; wiped when dropped, since some carry keys, and in a
 /// box, so that a queue keeps no copy.
 pub type Frame = Box<Zeroizing<[u8; FRAME_LEN]>>;
@@ -34,13 +37,9 @@ pub enum ToGate {
         /// Tolerance and budgets.
         settings: GateSettings,
     },
-    /// Let a client in, or replace its keys.
-    Insert {
-        /// The client's key-id.
-        kid: Kid,
-        /// Its derived keys; the pre-shared key itself stays with the warden.
-        keys: ClientKeys,
-    },
+    /// Let clients in, or replace their keys; at most [`INSERT_LEN`]. Only derived
+    /// keys: the pre-shared key itself stays with the warden.
+    Insert(Vec<(Kid, ClientKeys)>),
     /// Forget a client.
     Remove(Kid),
     /// What a client has used already.
@@ -83,7 +82,12 @@ impl ToGate {
                 .put(&millis(settings.tolerance.as_duration()).to_be_bytes())
                 .rate(settings.client_rate)
                 .rate(settings.global_rate),
-            Self::Insert { kid, keys } => Writer::new(2).put(kid.as_bytes()).put(&*keys.to_bytes()),
+            Self::Insert(clients) => {
+                let clients = &clients[..clients.len().min(INSERT_LEN)];
+                let head = Writer::new(2).put(&[count(clients.len())]);
+                let each = clients.iter();
+                each.fold(head, |out, (kid, keys)| out.put(kid.as_bytes()).put(&*keys.to_bytes()))
+            }
             Self::Remove(kid) => Writer::new(3).put(kid.as_bytes()),
             Self::Recall { kid, floor, used } => {
                 let used = &used[..used.len().min(RING_LEN)];
@@ -111,7 +115,7 @@ impl ToGate {
                     global_rate: reader.rate()?,
                 },
             },
-            2 => Self::Insert { kid: reader.kid()?, keys: ClientKeys::from_bytes(&reader.take()?) },
+            2 => Self::Insert(reader.clients()?),
             3 => Self::Remove(reader.kid()?),
             4 => Self::Recall { kid: reader.kid()?, floor: reader.time()?, used: reader.used()? },
             5 => Self::Listen { port: u16::from_be_bytes(reader.take()?) },
@@ -156,8 +160,8 @@ impl ToWarden {
     }
 }
 
-/// Fills a frame from the front. The longest message, a recall of 16 knocks,
-/// has 410 bytes.
+/// Fills a frame from the front. The longest messages, an insert of 3 clients
+/// and a recall of 16 knocks, have 434 and 410 bytes.
 struct Writer {
     frame: Frame,
     at: usize,
@@ -198,6 +202,12 @@ impl Reader<'_> {
         Some(Rate { burst, per_second: u32::from_be_bytes(self.take()?) })
     }
 
+    fn clients(&mut self) -> Option<Vec<(Kid, ClientKeys)>> {
+        let [count] = self.take::<1>()?;
+        let entry = |_| Some((self.kid()?, ClientKeys::from_bytes(&self.take()?)));
+        (usize::from(count) <= INSERT_LEN).then(|| (0..count).map(entry).collect())?
+    }
+
     fn used(&mut self) -> Option<Vec<(Timestamp, Nonce)>> {
         let [count] = self.take::<1>()?;
         let entry = |_| Some((self.time()?, Nonce::from_bytes(self.take()?)));
@@ -236,7 +246,8 @@ mod tests {
         let settings = GateSettings::default();
         for message in [
             ToGate::Serve { secret, cloak, settings },
-            ToGate::Insert { kid: KID, keys: keys() },
+            ToGate::Insert(vec![(KID, keys())]),
+            ToGate::Insert(vec![(KID, keys()); INSERT_LEN]),
             ToGate::Remove(KID),
             longest(),
             ToGate::Listen { port: 62201 },
@@ -262,6 +273,11 @@ mod tests {
         let mut frame = longest().encode();
         frame[25] = 17;
         assert!(ToGate::decode(&frame).is_none(), "more than the ring holds");
+        let mut frame = ToGate::Insert(vec![(KID, keys()); INSERT_LEN]).encode();
+        frame[1] = 4;
+        assert!(ToGate::decode(&frame).is_none(), "more than there is room for");
+        frame[1] = 2;
+        assert!(ToGate::decode(&frame).is_none(), "one that is not counted");
         let mut frame = ToGate::Listen { port: 1 }.encode();
         frame[FRAME_LEN - 1] = 1;
         assert!(ToGate::decode(&frame).is_none(), "something behind the message");

@@ -6,4 +6,4 @@ pub mod channel;
 pub mod message;
 
 pub use channel::Channel;
-pub use message::{FRAME_LEN, Frame, ToGate, ToWarden};
+pub use message::{FRAME_LEN, Frame, INSERT_LEN, ToGate, ToWarden};

@@ -7,10 +7,10 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
-use spa_proto::{Floor, History, Monotonic, Replay, ServerPublic, Timestamp};
+use spa_proto::{Floor, History, Kid, Monotonic, Replay, ServerPublic, Timestamp};
 use std::time::Duration;
 
-use super::record::{Fields, RECORD_LEN, Raw, Record, seal, unseal};
+use super::record::{Fields, PAST, RECORD_LEN, Raw, Record, seal, unseal};
 use super::{BootId, JournalError};
 use crate::fields::{Reader, millis};
 use crate::sessions::Ends;
@@ -24,11 +24,9 @@ const TMPFS: u64 = 0x0102_1994;
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    slots: Slots,
     identity: Identity,
-    /// Entries written, and entries that fit.
-    used: u64,
-    room: u64,
+    successor: Option<Successor>,
     _lock: File,
 }
 
@@ -82,14 +80,15 @@ impl Journal {
             options().open(&path).map_err(|error| JournalError::new("open", &path, error))?;
         let found =
             read(&file, identity).map_err(|error| JournalError::new("read", &path, error))?;
-        Ok((Self { path, file, identity, used: 0, room: 0, _lock: lock }, found))
+        let slots = Slots { file, used: 0, room: 0 };
+        Ok((Self { path, slots, identity, successor: None, _lock: lock }, found))
     }
 
     /// Whether it dies with the machine. Elsewhere a file system that is rolled
     /// back while the machine runs would not be noticed.
     #[must_use]
     pub fn is_on_tmpfs(&self) -> bool {
-        fstatfs(&self.file).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(TMPFS))
+        fstatfs(&self.slots.file).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(TMPFS))
     }
 
     /// Starts over with a file that holds `snapshot` and nothing else.
@@ -98,42 +97,161 @@ impl Journal {
     /// Where it cannot be written; then the old one is still there.
     pub fn begin(&mut self, snapshot: &Snapshot<'_>) -> Result<(), JournalError> {
         let written = self.write_anew(snapshot);
-        written.map_err(|error| JournalError::new("write", &self.path, error))
+        written.map_err(|error| {
+            self.successor = None;
+            JournalError::new("write", &self.path, error)
+        })
     }
 
     fn write_anew(&mut self, snapshot: &Snapshot<'_>) -> io::Result<()> {
         let entries = entries(snapshot);
-        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX).saturating_add(1);
-        let room = count.saturating_mul(2).max(SMALLEST);
-        let fresh = self.path.with_extension("new");
-        let file = options().truncate(true).open(&fresh)?;
-        fallocate(&file, FallocateFlags::empty(), 0, room.saturating_mul(RECORD_LEN as u64))?;
-        let mut bytes =
-            header(self.identity, file.metadata()?.ino(), room, snapshot.replay.floor()).to_vec();
-        bytes.extend(entries.iter().flat_map(Record::encode));
-        file.write_all_at(&bytes, 0)?;
-        std::fs::rename(&fresh, &self.path)?;
-        (self.file, self.used, self.room) = (file, count, room);
-        Ok(())
+        self.prepare(count(entries.len()), 0, snapshot.replay.floor())?;
+        self.write_copies(&entries)?;
+        self.take_over()
     }
 
-    /// Whether the next [`Self::append`] needs a [`Self::begin`] first.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.used >= self.room
-    }
-
-    /// Adds an entry; afterwards it survives the process.
+    /// Begins a successor of this journal, to be filled with so many entries by
+    /// [`Self::copy`] while this one is in use, by so many calls about. It takes
+    /// over with [`Self::succeed`].
     ///
     /// # Errors
-    /// Where it cannot be written: then nothing must be granted on its account.
-    pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let at = self.used.saturating_mul(RECORD_LEN as u64);
-        let written = self.file.write_all_at(&record.encode(), at);
-        written.map_err(|error| JournalError::new("write", &self.path, error))?;
-        self.used += 1;
+    /// Where it cannot be made.
+    pub fn begin_successor(
+        &mut self,
+        entries: u64,
+        calls: u64,
+        floor: Floor,
+    ) -> Result<(), JournalError> {
+        let begun = self.prepare(entries, calls, floor);
+        begun.map_err(|error| JournalError::new("begin", &self.fresh(), error))
+    }
+
+    fn prepare(&mut self, entries: u64, calls: u64, floor: Floor) -> io::Result<()> {
+        let room = entries.saturating_add(calls).saturating_mul(2).saturating_add(2).max(SMALLEST);
+        let file = options().truncate(true).open(self.fresh())?;
+        let len = room.saturating_mul(RECORD_LEN as u64);
+        file.set_len(len)?;
+        let piece = len.div_ceil(calls.max(1));
+        let mut slots = Slots { file, used: 0, room };
+        let header = header(self.identity, slots.file.metadata()?.ino(), room, floor);
+        slots.write(&header)?;
+        self.successor = Some(Successor { slots, allocated: 0, piece, len });
         Ok(())
     }
+
+    fn fresh(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// Adds entries to the successor: what is remembered from before it was begun.
+    ///
+    /// # Errors
+    /// Where they cannot be written: then there is no successor any more.
+    pub fn copy(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        let copied = self.write_copies(records);
+        copied.map_err(|error| {
+            self.successor = None;
+            JournalError::new("write", &self.fresh(), error)
+        })
+    }
+
+    fn write_copies(&mut self, records: &[Record]) -> io::Result<()> {
+        let lost = || io::Error::other("an entry could not be added");
+        let successor = self.successor.as_mut().ok_or_else(lost)?;
+        successor.allocate(successor.piece)?;
+        successor.slots.append(records)
+    }
+
+    /// The successor is this journal now, with all that was copied and added.
+    ///
+    /// # Errors
+    /// Where it cannot be put in place: then this one stays in use.
+    pub fn succeed(&mut self) -> Result<(), JournalError> {
+        let succeeded = self.take_over();
+        succeeded.map_err(|error| JournalError::new("replace", &self.path, error))
+    }
+
+    fn take_over(&mut self) -> io::Result<()> {
+        let Some(mut successor) = self.successor.take() else { return Ok(()) };
+        // What is still missing: no entry is to fail for want of room.
+        successor.allocate(u64::MAX)?;
+        std::fs::rename(self.fresh(), &self.path)?;
+        self.slots = successor.slots;
+        Ok(())
+    }
+
+    /// For how many more entries there is room; beyond, [`Self::begin`] comes first.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.slots.room.saturating_sub(self.slots.used)
+    }
+
+    /// Adds entries; afterwards they survive the process.
+    ///
+    /// # Errors
+    /// Where they cannot be written: then nothing must be granted on their
+    /// account, and [`Self::begin`] comes before the next.
+    pub fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        let written = self.slots.append(records);
+        written.map_err(|error| JournalError::new("write", &self.path, error))?;
+        let followed = self.successor.as_mut().map(|successor| successor.slots.append(records));
+        if followed.is_some_and(|followed| followed.is_err()) {
+            self.successor = None;
+        }
+        Ok(())
+    }
+}
+
+/// A file, entries written, and entries that fit, the header included.
+#[derive(Debug)]
+struct Slots {
+    file: File,
+    used: u64,
+    room: u64,
+}
+
+impl Slots {
+    fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let bytes: Vec<u8> = records.iter().flat_map(Record::encode).collect();
+        self.write(&bytes)
+    }
+
+    /// In one write: what is torn, is torn behind whole entries.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let added = count(bytes.len() / RECORD_LEN);
+        if self.used.saturating_add(added) > self.room {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.file.write_all_at(bytes, self.used.saturating_mul(RECORD_LEN as u64))?;
+        self.used += added;
+        Ok(())
+    }
+}
+
+/// A journal that is being filled.
+#[derive(Debug)]
+struct Successor {
+    slots: Slots,
+    /// Bytes that it has, gets with each copy, and will have: to get them all at once
+    /// would take a while.
+    allocated: u64,
+    piece: u64,
+    len: u64,
+}
+
+impl Successor {
+    fn allocate(&mut self, more: u64) -> io::Result<()> {
+        let more = more.min(self.len.saturating_sub(self.allocated));
+        if more > 0 {
+            fallocate(&self.slots.file, FallocateFlags::empty(), self.allocated, more)?;
+            self.allocated += more;
+        }
+        Ok(())
+    }
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn options() -> std::fs::OpenOptions {
@@ -168,18 +286,24 @@ fn header(identity: Identity, inode: u64, room: u64, floor: Floor) -> Raw {
 }
 
 fn entries(snapshot: &Snapshot<'_>) -> Vec<Record> {
-    let of_client = |(kid, history): (&spa_proto::Kid, &History)| {
-        let kid = *kid;
-        let begin =
-            Record::History { kid, floor: history.floor(), complete: history.is_complete() };
-        let used: Vec<_> = history
-            .used()
-            .iter()
-            .map(|(time, nonce)| Record::Used { kid, time: *time, nonce: *nonce })
-            .collect();
-        std::iter::once(begin).chain(used)
-    };
-    snapshot.replay.histories().flat_map(of_client).chain(snapshot.grants.iter().cloned()).collect()
+    let histories = snapshot.replay.histories();
+    let of_clients = histories.flat_map(|(kid, history)| past(kid, history));
+    of_clients.chain(snapshot.grants.iter().cloned()).collect()
+}
+
+/// How many entries [`past`] gives.
+#[must_use]
+pub fn past_len(history: &History) -> usize {
+    1 + history.used().len().div_ceil(PAST)
+}
+
+/// The entries that say all of a client's history: at most 5.
+#[must_use]
+pub fn past(kid: &Kid, history: &History) -> Vec<Record> {
+    let kid = *kid;
+    let begin = Record::History { kid, floor: history.floor(), complete: history.is_complete() };
+    let used = history.used().chunks(PAST).map(|used| Record::Past { kid, used: used.to_vec() });
+    std::iter::once(begin).chain(used).collect()
 }
 
 /// Reads a journal; `None` unless it is whole, and this daemon's and boot's.
@@ -220,6 +344,9 @@ fn replay(floor: Floor, records: Vec<Record>) -> Found {
     for record in records {
         match record {
             Record::Used { kid, time, nonce } => found.replay.record(kid, time, nonce),
+            Record::Past { kid, used } => {
+                used.into_iter().for_each(|(time, nonce)| found.replay.record(kid, time, nonce));
+            }
             Record::History { kid, floor, complete } => {
                 found.replay.restore(kid, History::restored(floor, complete));
             }
@@ -243,7 +370,7 @@ fn replay(floor: Floor, records: Vec<Record>) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spa_proto::{Kid, Nonce, Reason};
+    use spa_proto::{Nonce, Reason};
 
     const SERVER: ServerPublic = ServerPublic::from_bytes([1; 32]);
     const BOOT: BootId = BootId([2; 16]);
@@ -281,7 +408,7 @@ mod tests {
     fn what_was_written_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = started(dir.path());
-        (1..=40).for_each(|n| journal.append(&used(n)).unwrap());
+        (1..=40).for_each(|n| journal.append(&[used(n)]).unwrap());
         drop(journal);
         let found = reopened(dir.path()).unwrap();
         for n in 1..=40 {
@@ -303,8 +430,8 @@ mod tests {
     fn a_torn_last_entry_is_let_go() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = started(dir.path());
-        journal.append(&used(1)).unwrap();
-        journal.file.write_all_at(&used(2).encode()[..77], 2 * RECORD_LEN as u64).unwrap();
+        journal.append(&[used(1)]).unwrap();
+        journal.slots.file.write_all_at(&used(2).encode()[..77], 2 * RECORD_LEN as u64).unwrap();
         drop(journal);
         let found = reopened(dir.path()).unwrap();
         assert_eq!(found.replay.history(&KID).unwrap().used().len(), 1);
@@ -339,7 +466,7 @@ mod tests {
         for (name, harm) in harms {
             let dir = tempfile::tempdir().unwrap();
             let mut journal = started(dir.path());
-            (1..=2).for_each(|n| journal.append(&used(n)).unwrap());
+            (1..=2).for_each(|n| journal.append(&[used(n)]).unwrap());
             drop(journal);
             assert!(reopened(dir.path()).is_some(), "{name}: sound before");
             harm(&path(dir.path()));
@@ -379,8 +506,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = started(dir.path());
         let fits =
-            (0..).take_while(|_| !journal.is_full() && journal.append(&used(1)).is_ok()).count();
+            (0..).take_while(|_| journal.left() > 0 && journal.append(&[used(1)]).is_ok()).count();
         assert_eq!(fits as u64, SMALLEST - 1);
+        assert!(journal.append(&[used(1)]).is_err());
         drop(journal);
         assert!(reopened(dir.path()).is_some());
     }

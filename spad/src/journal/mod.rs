@@ -11,7 +11,7 @@ mod file;
 mod lease;
 mod record;
 
-pub use file::{Found, Journal, Snapshot};
+pub use file::{Found, Journal, Snapshot, past, past_len};
 pub use lease::LeaseFile;
 pub use record::Record;
 

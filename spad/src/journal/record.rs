@@ -14,6 +14,9 @@ use crate::sessions::Ends;
 pub(super) const RECORD_LEN: usize = 128;
 const CHECKED: usize = RECORD_LEN - 8;
 
+/// How many knocks of a client's past fit in an entry.
+pub(super) const PAST: usize = 4;
+
 /// An entry as it is on the file system.
 pub(super) type Raw = [u8; RECORD_LEN];
 
@@ -28,6 +31,13 @@ pub enum Record {
         time: Timestamp,
         /// The knock's nonce.
         nonce: Nonce,
+    },
+    /// A client used these, when a journal was begun.
+    Past {
+        /// The client's key-id.
+        kid: Kid,
+        /// At most [`PAST`] knocks' times and nonces.
+        used: Vec<(Timestamp, Nonce)>,
     },
     /// A client's history begins here.
     History {
@@ -104,6 +114,14 @@ impl Record {
                 .ends(ends)
                 .number(began.as_millis()),
             Self::Closed { ends } => out.put(&[6]).ends(ends),
+            Self::Past { kid, used } => {
+                let used = &used[..used.len().min(PAST)];
+                let count = u8::try_from(used.len()).unwrap_or(u8::MAX);
+                let head = out.put(&[7]).put(kid.as_bytes()).put(&[count]);
+                used.iter().fold(head, |out, (time, nonce)| {
+                    out.number(time.as_millis()).put(nonce.as_bytes())
+                })
+            }
         };
         seal(out.bytes)
     }
@@ -138,6 +156,7 @@ impl Record {
                 began: Timestamp::from_millis(fields.number()?),
             },
             6 => Self::Closed { ends: ends(&mut fields)? },
+            7 => Self::Past { kid: Kid::from_bytes(fields.take()?), used: past(&mut fields)? },
             _ => return None,
         };
         (record.encode() == *raw).then_some(record)
@@ -158,8 +177,8 @@ pub(super) fn unseal(raw: &Raw) -> Option<&[u8]> {
     (Sha256::digest(fields)[..8] == *checksum).then_some(fields)
 }
 
-/// Fields one after the other, the rest zero. The longest entry, a grant, has
-/// 96 bytes.
+/// Fields one after the other, the rest zero. The longest entry, of a client's
+/// past, has 114 bytes.
 pub(super) struct Fields {
     pub(super) bytes: [u8; CHECKED],
     at: usize,
@@ -232,6 +251,15 @@ impl Fields {
     }
 }
 
+fn past(fields: &mut Reader<'_>) -> Option<Vec<(Timestamp, Nonce)>> {
+    let count = usize::from(fields.take::<1>()?[0]);
+    let one = |_| {
+        let time = Timestamp::from_millis(fields.number()?);
+        Some((time, Nonce::from_bytes(fields.take()?)))
+    };
+    (count <= PAST).then(|| (0..count).map(one).collect())?
+}
+
 fn element(fields: &mut Reader<'_>) -> Option<Element> {
     let service = service(fields)?;
     let source = address(fields)??;
@@ -302,6 +330,7 @@ mod tests {
         vec![
             Record::Used { kid, time, nonce: Nonce::from_bytes([2; 16]) },
             Record::History { kid, floor: time, complete: true },
+            Record::Past { kid, used: vec![(time, Nonce::from_bytes([3; 16])); PAST] },
             grant("192.0.2.1", 32, None, Terms::Window),
             grant("192.0.2.0", 24, Some("198.51.100.1"), Terms::Once),
             grant("2001:db8::1", 128, Some("2001:db8::2"), Terms::Bound(65535)),

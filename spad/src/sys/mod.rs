@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod memory;
 pub(crate) mod nft;
 pub mod packet;
 pub mod ready;

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd};
 
-use libc::{c_void, sock_filter, sock_fprog, sockaddr_ll, socklen_t};
+use libc::{c_void, sock_filter, sock_fprog, sockaddr_ll, socklen_t, tpacket_stats};
 
 use crate::capture::filter::Instruction;
 
@@ -42,6 +42,24 @@ fn set<T>(socket: impl AsFd, option: libc::c_int, value: &T) -> io::Result<()> {
         libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const *value).cast::<c_void>(), len)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many packets that the filter let through found no room since this was
+/// last asked.
+///
+/// # Errors
+/// None that a packet socket gives.
+pub fn lost(socket: impl AsFd) -> io::Result<u32> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut counts = tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut len = socklen(size_of::<tpacket_stats>())?;
+    // SAFETY: the kernel writes at most `len` bytes, which is how long `counts`
+    // is, and any bytes are valid in its two integers.
+    let done = unsafe {
+        let counts = (&raw mut counts).cast::<c_void>();
+        libc::getsockopt(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, counts, &raw mut len)
+    };
+    if done == 0 { Ok(counts.tp_drops) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Starts to receive packets of this ethertype from all interfaces.

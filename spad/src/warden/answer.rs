@@ -1,8 +1,9 @@
 //! What an administrator asks of the running daemon.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use spa_proto::{Monotonic, ServiceName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -11,10 +12,11 @@ use super::{Warden, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
+use crate::control::server::Reply;
 use crate::control::{Answer, Request, report};
 use crate::fields::millis;
 use crate::firewall::ruleset::{Chain, Rule, Statement};
-use crate::firewall::{Counted, Element, Terms};
+use crate::firewall::{Counted, Terms};
 use crate::grants::Grant;
 use crate::kept;
 use crate::sessions::Session;
@@ -25,12 +27,13 @@ const BY_HAND: &str = "revoked by the administrator";
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Warden {
-    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
+    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let answer = match request {
             Request::Status => return self.ask_gatekeeper(reply),
-            Request::Grants => Answer::Grants(self.grants()),
+            // Whoever has hung up does not want it any more; here and below.
+            Request::Grants => return drop(reply.send(self.grants())),
+            Request::Sessions => return drop(reply.send(self.sessions())),
             Request::Rules => self.rules().map_or_else(Answer::Failed, Answer::Rules),
-            Request::Sessions => Answer::Sessions(self.sessions()),
             Request::Revoke { client } => self.revoke(&client),
             Request::RevokeGrant { grant } => self.revoke_grant(grant),
             Request::Ban { network, seconds, why, by } => {
@@ -44,12 +47,11 @@ impl Warden {
             Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
         };
-        // Whoever has hung up does not want it any more.
-        let _ = reply.send(answer);
+        let _ = reply.send(answer.into());
     }
 
     /// The counters of junk are the gatekeeper's; the answer waits for them.
-    fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Answer>) {
+    fn ask_gatekeeper(&mut self, reply: oneshot::Sender<Reply>) {
         self.waiting.push(reply);
         if self.ask_counters() {
             self.answer_by.get_or_insert_with(|| Instant::now() + PATIENCE);
@@ -63,7 +65,7 @@ impl Warden {
     pub(super) fn answer_waiting(&mut self, alive: bool) {
         self.answer_by = None;
         for reply in std::mem::take(&mut self.waiting) {
-            let _ = reply.send(Answer::Status(Box::new(self.status(alive))));
+            let _ = reply.send(Answer::Status(Box::new(self.status(alive))).into());
         }
     }
 
@@ -107,11 +109,14 @@ impl Warden {
         Ok(self.ruleset.chains.iter().map(chain).collect())
     }
 
-    fn sessions(&mut self) -> Vec<report::Session> {
+    fn sessions(&mut self) -> Reply {
         self.hear_flows();
-        let mut sessions: Vec<_> = self.ledger.sessions.iter().map(session).collect();
-        sessions.sort_by_key(|session| (session.since_unix_ms, session.grant));
-        sessions
+        let open: Vec<_> = self.ledger.sessions.iter().cloned().collect();
+        Reply::Rest(Box::new(move || {
+            let mut sessions: Vec<_> = open.iter().map(session).collect();
+            sessions.sort_by_key(|session| (session.since_unix_ms, session.grant));
+            Answer::Sessions(sessions)
+        }))
     }
 
     /// Reads the configuration again. What is broken, or needs a restart,
@@ -141,46 +146,30 @@ impl Warden {
         attached.map_err(|error| check::not_attachable(&self.config_path, &error))
     }
 
-    /// The grants in force: those that the kernel has, with the names that the
-    /// ledger has.
-    fn grants(&mut self) -> Vec<report::Grant> {
+    /// The grants in force, as the ledger has them: what others do to the
+    /// kernel's elements is put right within milliseconds, and asking the kernel
+    /// for all of them would hold up knocks.
+    fn grants(&mut self) -> Reply {
         let now = clock::monotonic();
         self.expire(now);
-        let elements: HashMap<Element, Duration> =
-            self.firewall.elements().unwrap_or_default().into_iter().collect();
-        let held =
-            self.ledger.iter().filter_map(|grant| Some((grant, elements.get(&grant.element)?)));
-        held.map(|(grant, left)| self.describe(grant, grant.ends.since(now).min(*left))).collect()
-    }
-
-    fn describe(&self, grant: &Grant, left: Duration) -> report::Grant {
-        let element = &grant.element;
-        let source_port = match element.terms {
-            Terms::Bound(port) => Some(port),
-            Terms::Window | Terms::Once => None,
-        };
-        report::Grant {
-            id: grant.id,
-            client: grant.client.to_string(),
-            service: element.service.to_string(),
-            source: element.source_text(),
-            destination: element.destination.map(|address| address.to_string()),
-            ports: self.config.ports(&element.service),
-            mode: element.terms.mode().name().into(),
-            source_port,
-            expires_in_ms: millis(left),
-        }
+        let held: Vec<_> = self.ledger.iter().cloned().collect();
+        let ports = |(name, _): (&ServiceName, _)| (*name, self.config.ports(name));
+        let ports: BTreeMap<_, _> = self.config.services.iter().map(ports).collect();
+        Reply::Rest(Box::new(move || {
+            Answer::Grants(held.iter().map(|grant| describe(grant, &ports, now)).collect())
+        }))
     }
 
     fn status(&mut self, alive: bool) -> report::Status {
         let now = Reading::now();
+        self.expire(now.clock);
         report::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             mode: self.config.firewall.mode.name().into(),
             capture: self.capture(alive),
             ruleset: self.ruleset_report(),
             foreign: self.foreign(),
-            grants: self.grants(),
+            grants: self.ledger.len(),
             clients: self.clients.len(),
             broken_records: self.clients.broken(),
             counters: self
@@ -232,6 +221,29 @@ impl Warden {
             restarts: self.restarts.count,
         });
         std::iter::once(warden).chain(keeper).collect()
+    }
+}
+
+fn describe(
+    grant: &Grant,
+    ports: &BTreeMap<ServiceName, Vec<String>>,
+    now: Monotonic,
+) -> report::Grant {
+    let element = &grant.element;
+    let source_port = match element.terms {
+        Terms::Bound(port) => Some(port),
+        Terms::Window | Terms::Once => None,
+    };
+    report::Grant {
+        id: grant.id,
+        client: grant.client.to_string(),
+        service: element.service.to_string(),
+        source: element.source_text(),
+        destination: element.destination.map(|address| address.to_string()),
+        ports: ports.get(&element.service).cloned().unwrap_or_default(),
+        mode: element.terms.mode().name().into(),
+        source_port,
+        expires_in_ms: millis(grant.ends.since(now)),
     }
 }
 

@@ -1,29 +1,29 @@
 //! The clients' records, as they are on disk, within a second of any change.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+mod held;
+mod watch;
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use spa_keys::{ClientName, ClientRecord, Listing, Store, StoreError};
-use spa_proto::{Kid, VerifyingKey};
-use std::mem::MaybeUninit;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+
+use spa_keys::{ClientName, ClientRecord, Store, StoreError};
+use spa_proto::{ClientKeys, Kid, ServerPublic, VerifyingKey};
 use tracing::warn;
 
-use crate::sys::ready;
 use crate::wipe;
+use held::{Held, Place};
+pub(super) use watch::{Touched, Watch};
 
 /// All records that can be used.
 pub(super) struct Clients {
     store: Store,
-    by_kid: HashMap<Kid, ClientRecord>,
-    kids: BTreeMap<ClientName, Kid>,
-    /// What is wrong with the others.
-    broken: BTreeSet<String>,
+    held: Held,
+    /// What is wrong with the others, by their files.
+    broken: BTreeMap<OsString, String>,
 }
+
+/// Under which what is wrong with the directory itself is put among the broken.
+const DIRECTORY: &str = ".";
 
 /// What a look at the disk has changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,27 +37,32 @@ pub(super) enum Difference {
 impl Clients {
     /// None yet: [`Self::reload`] reads them.
     pub(super) fn new(store: Store) -> Self {
-        Self { store, by_kid: HashMap::new(), kids: BTreeMap::new(), broken: BTreeSet::new() }
+        Self { store, held: Held::default(), broken: BTreeMap::new() }
     }
 
-    pub(super) fn get(&self, kid: &Kid) -> Option<&ClientRecord> {
-        self.by_kid.get(kid)
+    pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
+        self.held.get(kid)
     }
 
     pub(super) fn kid_of(&self, name: &ClientName) -> Option<Kid> {
-        self.kids.get(name).copied()
+        self.held.kid_of(name)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &ClientRecord> {
-        self.by_kid.values()
+    pub(super) fn kids(&self) -> impl Iterator<Item = Kid> {
+        self.held.kids()
+    }
+
+    /// What the gatekeeper is to know of a client.
+    pub(super) fn keys(&self, kid: &Kid, server: &ServerPublic) -> Option<ClientKeys> {
+        Some(ClientKeys::derive(self.held.psk(kid)?, server, kid))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_kid.len()
+        self.held.len()
     }
 
     pub(super) fn broken(&self) -> Vec<String> {
-        self.broken.iter().cloned().collect()
+        self.broken.values().cloned().collect()
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -74,160 +79,161 @@ impl Clients {
         record: &ClientRecord,
         binds: Option<VerifyingKey>,
     ) -> Result<(), StoreError> {
-        let note = || self.store.note_first_knock(&record.name, &record.kid, binds);
-        let written = wipe::stack_after(note)?;
-        self.put(written);
-        Ok(())
+        wipe::stack_after(|| {
+            let written = self.store.note_first_knock(&record.name, &record.kid, binds)?;
+            self.held.put(written);
+            Ok(())
+        })
     }
 
     /// Looks at all records again. A directory that cannot be read has no
     /// clients.
     pub(super) fn reload(&mut self) -> Vec<Difference> {
-        let listing = wipe::stack_after(|| self.store.clients())
-            .unwrap_or_else(|error| Listing { records: Vec::new(), broken: vec![error] });
-        let told = std::mem::take(&mut self.broken);
-        for error in listing.broken {
-            let error = error.to_string();
-            if !told.contains(&error) {
-                warn!(error, "client record not used");
-            }
-            self.broken.insert(error);
+        let mut look = Look::begin(self);
+        let store = look.clients.store.clone();
+        let mut seen = vec![false; look.clients.held.places()];
+        let read = wipe::stack_after(|| {
+            store.each_client(|file, found| {
+                if let Some(place) = look.take_up(&file, found) {
+                    let place = usize::try_from(place).unwrap_or(usize::MAX);
+                    seen.resize(seen.len().max(place.saturating_add(1)), false);
+                    seen[place] = true;
+                }
+            })
+        });
+        if let Err(error) = read {
+            look.clients.broken.insert(DIRECTORY.into(), error.to_string());
         }
-        let kept: BTreeSet<_> = listing.records.iter().map(|record| record.name.clone()).collect();
-        let gone: Vec<_> = self.kids.keys().filter(|name| !kept.contains(*name)).cloned().collect();
-        let mut differences: Vec<_> = gone.iter().flat_map(|name| self.take(name)).collect();
-        differences.extend(listing.records.into_iter().flat_map(|record| self.put(record)));
-        differences
+        let unseen = |place| seen.get(place) != Some(&true);
+        look.clients.held.names_at(unseen).iter().for_each(|name| look.forget(name));
+        look.end()
     }
 
-    /// Looks at these records again; at all of them where some could not be
-    /// used, since one may stand in the way of another.
-    pub(super) fn look(&mut self, names: &BTreeSet<ClientName>) -> Vec<Difference> {
-        let mut differences = Vec::new();
-        let mut unclear = !self.broken.is_empty();
-        for name in names {
-            match self.look_at(name) {
-                Some(seen) => differences.extend(seen),
-                None => unclear = true,
-            }
+    /// Looks at these files again, and at those of records that could not be
+    /// used: what stood in their way may be gone.
+    pub(super) fn look(&mut self, files: &BTreeSet<OsString>) -> Vec<Difference> {
+        if self.broken.contains_key(OsStr::new(DIRECTORY)) {
+            return self.reload();
         }
-        if unclear {
-            differences.extend(self.reload());
-        }
-        differences
+        let mut look = Look::begin(self);
+        look.at(files);
+        look.end()
     }
 
     /// Looks again at records that could not be used: the reason may have passed.
     pub(super) fn look_at_broken(&mut self) -> Vec<Difference> {
-        if self.broken.is_empty() { Vec::new() } else { self.reload() }
+        if self.broken.is_empty() { Vec::new() } else { self.look(&BTreeSet::new()) }
+    }
+}
+
+/// A look at the disk. Whatever the order in which files are looked at, the same
+/// comes of them.
+struct Look<'a> {
+    clients: &'a mut Clients,
+    /// What was broken before, and was told.
+    before: BTreeMap<OsString, String>,
+    differences: Vec<Difference>,
+}
+
+impl<'a> Look<'a> {
+    fn begin(clients: &'a mut Clients) -> Self {
+        let before = std::mem::take(&mut clients.broken);
+        Self { clients, before, differences: Vec::new() }
     }
 
-    /// `None` where one record alone does not say what has changed.
-    fn look_at(&mut self, name: &ClientName) -> Option<Vec<Difference>> {
-        match wipe::stack_after(|| self.store.client(name)) {
-            Ok(record) if self.is_twin(&record) => None,
-            Ok(record) => Some(self.put(record)),
-            Err(StoreError::Unknown(_) | StoreError::Revoked(_)) => {
-                Some(self.take(name).into_iter().collect())
+    /// Looks at files, and at those that were broken before.
+    fn at(&mut self, files: &BTreeSet<OsString>) {
+        let again: BTreeSet<_> = self.before.keys().chain(files).cloned().collect();
+        again.iter().for_each(|file| wipe::stack_after(|| self.at_one(file)));
+    }
+
+    fn at_one(&mut self, file: &OsStr) {
+        match self.clients.store.client_in(file) {
+            Some(found) => {
+                self.take_up(file, found);
             }
-            Err(_) => None,
+            None => {
+                self.clients.broken.remove(file);
+                name_in(file).iter().for_each(|name| self.forget(name));
+            }
+        }
+    }
+
+    /// What was found in a file takes the place of what was known of it. Where the
+    /// record now lies, if it is used.
+    fn take_up(&mut self, file: &OsStr, found: Result<ClientRecord, StoreError>) -> Option<Place> {
+        let usable = found.and_then(|record| self.unless_twin(record));
+        match usable {
+            Ok(record) => {
+                self.clients.broken.remove(file);
+                Some(self.put(record))
+            }
+            Err(error) => {
+                self.clients.broken.insert(file.to_owned(), error.to_string());
+                name_in(file).iter().for_each(|name| self.forget(name));
+                None
+            }
+        }
+    }
+
+    /// Of two records with one key-id, the one whose name comes first is a client.
+    fn unless_twin(&mut self, record: ClientRecord) -> Result<ClientRecord, StoreError> {
+        let holder = self.clients.held.name_of(&record.kid).cloned();
+        match holder.filter(|holder| *holder != record.name) {
+            Some(holder) if holder < record.name => Err(self.clients.store.twin(&record.name)),
+            Some(holder) => {
+                let error = self.clients.store.twin(&holder).to_string();
+                self.clients.broken.insert(Store::file_of(&holder), error);
+                self.forget(&holder);
+                Ok(record)
+            }
+            None => Ok(record),
         }
     }
 
     /// A record of the same name with another key-id is another client. One
     /// with the same keys is no difference to the gatekeeper.
-    fn put(&mut self, record: ClientRecord) -> Vec<Difference> {
+    fn put(&mut self, record: ClientRecord) -> Place {
+        let held = &mut self.clients.held;
         let (name, kid) = (record.name.clone(), record.kid);
-        let before = self.kids.insert(name.clone(), kid).filter(|before| *before != kid);
-        let went = before.map(|before| {
-            self.by_kid.remove(&before);
-            Difference::Went(name, before)
-        });
-        let known = self.by_kid.get(&kid);
-        let same = known.is_some_and(|known| known.psk.expose() == record.psk.expose());
-        self.by_kid.insert(kid, record);
-        went.into_iter().chain((!same).then_some(Difference::Came(kid))).collect()
+        let before = held.kid_of(&name).filter(|before| *before != kid);
+        let same = held.psk(&kid).is_some_and(|psk| psk.expose() == record.psk.expose());
+        let place = held.put(record);
+        self.differences.extend(before.map(|before| Difference::Went(name, before)));
+        self.differences.extend((!same).then_some(Difference::Came(kid)));
+        place
     }
 
-    /// Whether a client of another name has this key-id already.
-    fn is_twin(&self, record: &ClientRecord) -> bool {
-        self.by_kid.get(&record.kid).is_some_and(|known| known.name != record.name)
+    fn forget(&mut self, name: &ClientName) {
+        let kid = self.clients.held.take(name);
+        self.differences.extend(kid.map(|kid| Difference::Went(name.clone(), kid)));
     }
 
-    fn take(&mut self, name: &ClientName) -> Option<Difference> {
-        let kid = self.kids.remove(name)?;
-        self.by_kid.remove(&kid);
-        Some(Difference::Went(name.clone(), kid))
-    }
-}
-
-/// Says when files of the records' directory change.
-pub(super) struct Watch {
-    inotify: AsyncFd<OwnedFd>,
-    /// Which directory that was.
-    watched: (u64, u64),
-}
-
-/// What has changed.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    pub(super) names: BTreeSet<ClientName>,
-    /// More than can be told: look at everything.
-    pub(super) all: bool,
-}
-
-impl Watch {
-    pub(super) fn new(store: &Store) -> io::Result<Self> {
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let changes = WatchFlags::CREATE
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF;
-        inotify::add_watch(&fd, store.clients_dir(), changes | WatchFlags::ONLYDIR)?;
-        Ok(Self { inotify: ready::register(fd, Interest::READABLE)?, watched: identity(store)? })
-    }
-
-    /// Whether another directory is in the place of the one that is watched.
-    pub(super) fn is_stale(&self, store: &Store) -> bool {
-        identity(store).ok() != Some(self.watched)
-    }
-
-    /// Waits for the next changes; where there is no watch, for ever.
-    pub(super) async fn changed(watch: Option<&Self>) -> io::Result<Touched> {
-        match watch {
-            Some(watch) => watch.inotify.async_io(Interest::READABLE, read).await,
-            None => std::future::pending().await,
+    /// Where a client went, it may have stood in the way of another. Then says
+    /// what is broken that was not before.
+    fn end(mut self) -> Vec<Difference> {
+        let went = |differences: &[_]| {
+            differences.iter().filter(|one| matches!(one, Difference::Went(..))).count()
+        };
+        let (told, mut gone) = (std::mem::take(&mut self.before), 0);
+        let is_readable = |broken: &BTreeMap<_, _>| !broken.contains_key(OsStr::new(DIRECTORY));
+        while went(&self.differences) > gone && is_readable(&self.clients.broken) {
+            gone = went(&self.differences);
+            self.before = std::mem::take(&mut self.clients.broken);
+            self.at(&BTreeSet::new());
         }
-    }
-}
-
-/// Device and number of the directory.
-fn identity(store: &Store) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(store.clients_dir())?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-fn read(fd: &OwnedFd) -> io::Result<Touched> {
-    let mut space = [MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(fd, &mut space);
-    let mut touched = Touched::default();
-    loop {
-        let event = reader.next()?;
-        match event.file_name().and_then(|name| name.to_str().ok()) {
-            Some(file) => {
-                touched.names.extend(file.strip_suffix(".toml").and_then(|name| name.parse().ok()))
+        for (file, error) in &self.clients.broken {
+            if told.get(file) != Some(error) {
+                warn!(error, "client record not used");
             }
-            None => touched.all = true,
         }
-        touched.all |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-        if reader.is_buffer_empty() {
-            return Ok(touched);
-        }
+        self.differences
     }
+}
+
+/// Whose record a file is for.
+fn name_in(file: &OsStr) -> Option<ClientName> {
+    file.to_str()?.strip_suffix(".toml")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -272,8 +278,8 @@ mod tests {
         }
 
         fn look(&mut self, names: &[&str]) -> (usize, usize) {
-            let names = names.iter().map(|name| name.parse().unwrap()).collect();
-            let differences = self.clients.look(&names);
+            let files = names.iter().map(|name| format!("{name}.toml").into()).collect();
+            let differences = self.clients.look(&files);
             let came = differences.iter().filter(|one| matches!(one, Difference::Came(_)));
             (
                 came.count(),
@@ -326,5 +332,121 @@ mod tests {
         std::fs::write(keys.dir.path().join("clients"), "").unwrap();
         keys.clients.reload();
         assert_eq!(keys.clients.len(), 0);
+    }
+
+    #[test]
+    fn what_stood_in_the_way_of_another_gives_way() {
+        let mut keys = Keys::with(&["bob"]);
+        let copy = |keys: &Keys, name: &str| {
+            let text = std::fs::read_to_string(keys.file("bob")).unwrap().replace("bob", name);
+            spa_keys::files::create_new(&keys.file(name), &text).unwrap();
+        };
+        copy(&keys, "zoe");
+        assert_eq!(keys.look(&["zoe"]), (0, 0));
+        copy(&keys, "alice");
+        assert_eq!(keys.look(&["alice"]), (1, 1), "the first name, as after a restart");
+        assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 2));
+        std::fs::remove_file(keys.file("alice")).unwrap();
+        assert_eq!(keys.look(&["alice"]), (1, 1), "bob again");
+        assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 1));
+        std::fs::remove_file(keys.file("bob")).unwrap();
+        assert_eq!(keys.look(&["bob"]), (1, 1), "nobody has said that zoe's file changed");
+        assert_eq!(keys.clients.broken(), Vec::<String>::new());
+    }
+
+    /// Who is known under which key-id, and what is broken.
+    fn known(clients: &Clients) -> (BTreeSet<(String, Kid)>, Vec<String>) {
+        let name = |kid| clients.get(&kid).unwrap().name.to_string();
+        (clients.kids().map(|kid| (name(kid), kid)).collect(), clients.broken())
+    }
+
+    /// Records come, go, break, are renamed and copied over each other: what a
+    /// look at the changed files makes of it is what reading all of them does.
+    #[test]
+    fn a_look_at_what_changed_sees_what_a_look_at_all_does() {
+        let names = ["ann", "bob", "cat", "dan", "eve", "fay"];
+        let mut keys = Keys::with(&names);
+        let texts = names.map(|name| std::fs::read_to_string(keys.file(name)).unwrap());
+        let mut random = 1_u64;
+        let mut draw = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(random >> 40).unwrap() % below
+        };
+        let (mut crowded, mut broken) = (0, 0);
+        for _ in 0..400 {
+            let mut touched = Vec::new();
+            for _ in 0..=draw(3) {
+                let (name, from) = (names[draw(6)], draw(6));
+                touched.push(name);
+                let _ = std::fs::remove_file(keys.file(name));
+                let text = match draw(6) {
+                    0 | 1 => continue,
+                    2 => "garbage".to_owned(),
+                    _ => texts[from].replace(names[from], name),
+                };
+                spa_keys::files::create_new(&keys.file(name), &text).unwrap();
+            }
+            keys.look(&touched);
+            let mut anew = Clients::new(keys.clients.store.clone());
+            anew.reload();
+            assert_eq!(known(&keys.clients), known(&anew), "after {touched:?}");
+            assert_eq!(keys.clients.reload(), [], "nothing else is to be seen");
+            crowded = crowded.max(keys.clients.len());
+            broken = broken.max(keys.clients.broken().len());
+        }
+        assert!(crowded > 4 && broken > 3, "{crowded} {broken}");
+    }
+
+    #[test]
+    fn a_crowd_is_read_by_many_and_each_is_there_once() {
+        let mut keys = Keys::with(&["alice"]);
+        let text = std::fs::read_to_string(keys.file("alice")).unwrap();
+        let kid = keys.clients.kids().next().unwrap().to_string();
+        for number in 0..600 {
+            let name = format!("c{number}");
+            let text = text.replace("alice", &name).replace(&kid, &format!("{number:032x}"));
+            std::fs::write(keys.file(&name), text).unwrap();
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(keys.file(&name), private).unwrap();
+        }
+        std::fs::remove_file(keys.file("alice")).unwrap();
+        let differences = keys.clients.reload();
+        let (came, went): (Vec<_>, Vec<_>) =
+            differences.into_iter().partition(|one| matches!(one, Difference::Came(_)));
+        assert_eq!((came.len(), went.len(), keys.clients.len()), (600, 1, 600));
+        let record = |number| keys.clients.get(&Kid::from_bytes(u128::to_be_bytes(number)));
+        assert!(
+            (0..600).all(|number| record(number).unwrap().name.to_string() == format!("c{number}"))
+        );
+        assert_eq!(keys.clients.reload(), [], "and once more");
+    }
+
+    /// Whatever is changed in a record is taken up.
+    #[test]
+    fn every_line_of_a_record_counts() {
+        let mut keys = Keys::with(&["alice"]);
+        let mut text = std::fs::read_to_string(keys.file("alice")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("enrolment-expires"));
+        let expires = line.unwrap().to_owned();
+        let later = expires.replace("20", "21");
+        for (old, new) in [
+            ("[\"ssh\"]", "[\"ssh\", \"web\"]"),
+            ("sources = []", "sources = [\"192.0.2.0/24\"]"),
+            ("\"both\"", "\"seen\"\nmodes = [\"once\"]\nwidest-ipv4 = 24\nwidest-ipv6 = 64"),
+            ("\"seen\"", "\"this\"\nttl = \"1m\""),
+            ("\"1m\"", "\"2m\"\nmax-ttl = \"3m\"\nexpires = \"2040-01-01T00:00:00Z\""),
+            (&expires, &later),
+        ] {
+            assert!(text.contains(old), "{old} in {text}");
+            text = text.replacen(old, new, 1);
+            std::fs::write(keys.file("alice"), &text).unwrap();
+            assert_eq!(keys.look(&["alice"]), (0, 0), "the same client");
+            let (kept, read) = (keys.clients.kids().next().unwrap(), "alice".parse().unwrap());
+            let (kept, read) = (keys.clients.get(&kept).unwrap(), keys.clients.store.client(&read));
+            let plain =
+                |record: ClientRecord| format!("{:?}", record.without_secrets(Timestamp::ZERO));
+            assert_eq!(kept.verifier, read.as_ref().ok().unwrap().verifier);
+            assert_eq!(plain(kept), plain(read.ok().unwrap()), "{new}");
+        }
     }
 }

@@ -4,13 +4,15 @@
 use std::io;
 use std::time::Duration;
 
-use spa_proto::{ClientKeys, GateSettings, Kid, Reason};
+use spa_proto::{GateSettings, History, Kid, Reason};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{Warden, keeper};
+use super::Warden;
+use super::keeper::{Keeper, Room};
 use crate::capture::{Family, socket};
-use crate::ipc::{ToGate, ToWarden};
+use crate::ipc::{INSERT_LEN, ToGate, ToWarden};
+use crate::sys::memory;
 use crate::wipe;
 
 /// How long a dead gatekeeper's successor waits. The pause doubles with each
@@ -19,6 +21,10 @@ use crate::wipe;
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(60);
+/// How many knocks are opened at once at most, and for how long they are gathered:
+/// a revocation waits for no more than that.
+const BATCH: usize = 32;
+const TURN: Duration = Duration::from_millis(5);
 /// How long a gatekeeper may take to answer, and how much longer for each
 /// client that it may just have been told of.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +59,7 @@ impl Restarts {
 impl Warden {
     pub(super) fn start_keeper(&mut self) {
         self.restarts.begin();
-        match keeper::Keeper::start(&self.post) {
+        match Keeper::start(&self.post) {
             Ok(keeper) => {
                 self.keeper = Some(keeper);
                 self.provision();
@@ -70,21 +76,37 @@ impl Warden {
         let settings = GateSettings { tolerance: self.config.tolerance, ..GateSettings::default() };
         let (secret, cloak) = (self.server.secret.clone(), self.server.cloak.clone());
         self.tell(&ToGate::Serve { secret, cloak, settings });
-        let kids: Vec<_> = self.clients.iter().map(|record| record.kid).collect();
-        kids.iter().for_each(|kid| self.introduce(kid));
+        if let Some(keeper) = &mut self.keeper {
+            keeper.is_to_know_all(self.clients.kids());
+        }
         self.listen();
+        self.introduce();
     }
 
-    /// Tells the gatekeeper of one client, and what it has used already.
-    pub(super) fn introduce(&self, kid: &Kid) {
-        let Some(record) = self.clients.get(kid) else { return };
+    /// Tells the gatekeeper of clients that it is to know, as far as there is room;
+    /// [`Keeper::has_room`] says when there is more.
+    pub(super) fn introduce(&mut self) {
+        let room = |keeper: &Keeper| if keeper.knows_all() { None } else { keeper.room() };
+        while let Some(room) = self.keeper.as_ref().and_then(room) {
+            self.introduce_some(room);
+        }
+    }
+
+    /// One round of it. After the last the gatekeeper listens, if it is to.
+    pub(super) fn introduce_some(&mut self, room: Room) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let kids = keeper.round();
         wipe::stack_after(|| {
-            let keys = ClientKeys::derive(&record.psk, &self.public, kid);
-            self.tell(&ToGate::Insert { kid: *kid, keys });
+            let keys = |kid: &Kid| Some((*kid, self.clients.keys(kid, &self.public)?));
+            let some = |kids: &[Kid]| ToGate::Insert(kids.iter().filter_map(keys).collect());
+            let used =
+                kids.iter().filter_map(|kid| Some(used(*kid, self.memory.replay().history(kid)?)));
+            let messages: Vec<_> = kids.chunks(INSERT_LEN).map(some).chain(used).collect();
+            keeper.tell_round(&messages, room);
         });
-        if let Some(history) = self.memory.replay().history(kid) {
-            let (floor, used) = (history.floor(), history.used().to_vec());
-            self.tell(&ToGate::Recall { kid: *kid, floor, used });
+        if keeper.is_to_listen && keeper.knows_all() {
+            memory::give_back();
+            self.listen();
         }
     }
 
@@ -97,6 +119,12 @@ impl Warden {
     /// Gives the gatekeeper new sockets, and keeps none.
     pub(super) fn listen(&mut self) {
         self.listening = false;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.is_to_listen = !keeper.knows_all();
+            if keeper.is_to_listen {
+                return;
+            }
+        }
         let port = self.config.listen_port;
         let indices = self.present.indices.as_deref();
         let sockets: io::Result<Vec<_>> =
@@ -126,28 +154,42 @@ impl Warden {
     /// Every now and then: one that does not hear is told again, and one that
     /// does not answer has stopped.
     pub(super) fn look_after_keeper(&mut self) {
-        if self.keeper.is_some() && !self.listening {
+        let is_told = self.keeper.as_ref().is_some_and(Keeper::knows_all);
+        if is_told && !self.listening {
             self.provision();
         }
         self.ask_counters();
     }
 
-    pub(super) fn heard(&mut self, message: io::Result<ToWarden>) {
-        let patience = self.patience();
-        let Some(keeper) = &mut self.keeper else { return };
-        let expected = message.and_then(|message| {
-            keeper.expect(&message, patience)?;
-            Ok(message)
-        });
-        match expected {
-            Ok(ToWarden::Request(request)) => self.knock(&request),
-            Ok(ToWarden::Listening) => self.listening = true,
-            Ok(ToWarden::Counters(counters)) => {
-                self.counters.gate = counters;
-                self.answer_waiting(true);
+    /// Takes what the gatekeeper has said, in order, and some of what it has said
+    /// meanwhile.
+    pub(super) fn heard(&mut self, first: io::Result<ToWarden>) {
+        let begun = Instant::now();
+        let mut accepted = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match self.expected(message) {
+                Ok(ToWarden::Request(request)) => accepted.extend(self.accept(&request)),
+                Ok(ToWarden::Listening) => self.listening = true,
+                Ok(ToWarden::Counters(counters)) => {
+                    self.counters.gate = counters;
+                    self.answer_waiting(true);
+                }
+                Err(error) => self.replace_keeper(&error),
             }
-            Err(error) => self.replace_keeper(&error),
+            if accepted.len() < BATCH && begun.elapsed() < TURN {
+                next = self.keeper.as_ref().and_then(Keeper::at_once);
+            }
         }
+        self.open(&accepted);
+    }
+
+    fn expected(&mut self, message: io::Result<ToWarden>) -> io::Result<ToWarden> {
+        let (message, patience) = (message?, self.patience());
+        if let Some(keeper) = &mut self.keeper {
+            keeper.expect(&message, patience)?;
+        }
+        Ok(message)
     }
 
     pub(super) fn keeper_is_silent(&mut self) {
@@ -175,4 +217,9 @@ impl Warden {
         };
         Reason::ALL.into_iter().map(move |reason| (reason, sum(reason)))
     }
+}
+
+/// What a client has used already.
+fn used(kid: Kid, history: &History) -> ToGate {
+    ToGate::Recall { kid, floor: history.floor(), used: history.used().to_vec() }
 }

@@ -1,20 +1,22 @@
 //! The gatekeeper, from the warden's side: started, fed, listened to, held to
 //! what it was asked, and ended.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use spa_proto::Kid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::error;
 
 use super::post::Post;
-use crate::ipc::{Channel, Frame, ToGate, ToWarden};
+use crate::ipc::{Channel, Frame, INSERT_LEN, ToGate, ToWarden};
 use crate::privileges::{Identity, warden::as_real_user};
 use crate::sys::ready;
 
@@ -41,9 +43,25 @@ pub(super) struct Keeper {
     child: Child,
     identity: Option<Identity>,
     end: Arc<End>,
-    outgoing: mpsc::UnboundedSender<(Frame, Vec<OwnedFd>)>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    rounds: Arc<Semaphore>,
+    /// Clients that it is still to be told of.
+    untold: VecDeque<Kid>,
+    /// Whether it is to listen when it knows them all.
+    pub(super) is_to_listen: bool,
     owed: Owed,
 }
+
+/// A message on its way, with sockets, and the room that is free once it is sent.
+type Outgoing = (Frame, Vec<OwnedFd>, Option<Room>);
+
+/// The right to introduce so many clients as [`ROUND`] says.
+pub(super) type Room = OwnedSemaphorePermit;
+
+/// A crowd is introduced in rounds, of which few wait to be sent: a queue of all
+/// would be as large as they are, and everything else would wait for its end.
+const ROUND: usize = 32 * INSERT_LEN;
+const ROUNDS: usize = 4;
 
 /// Answers that were asked for and have not come.
 #[derive(Default)]
@@ -92,8 +110,16 @@ impl Keeper {
         let ours = Arc::new(End::new(ours)?);
         let (outgoing, messages) = mpsc::unbounded_channel();
         tokio::spawn(send(Arc::clone(&ours), messages));
-        let (identity, owed) = (post.identity, Owed::default());
-        Ok(Self { child, identity, end: ours, outgoing, owed })
+        Ok(Self {
+            child,
+            identity: post.identity,
+            end: ours,
+            outgoing,
+            rounds: Arc::new(Semaphore::new(ROUNDS)),
+            untold: VecDeque::new(),
+            is_to_listen: false,
+            owed: Owed::default(),
+        })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -103,19 +129,66 @@ impl Keeper {
     /// Says something, in order, without waiting. What a dead gatekeeper does
     /// not hear, its successor is told anyway.
     pub(super) fn tell(&self, message: &ToGate) {
-        self.put(message, Vec::new());
+        self.put(message, Vec::new(), None);
+    }
+
+    /// Begins anew: it is to be told of these when there is room.
+    pub(super) fn is_to_know_all(&mut self, kids: impl Iterator<Item = Kid>) {
+        self.untold = kids.collect();
+    }
+
+    /// And of one more.
+    pub(super) fn is_to_know(&mut self, kid: Kid) {
+        self.untold.push_back(kid);
+    }
+
+    /// Whether it has been told of all clients.
+    pub(super) fn knows_all(&self) -> bool {
+        self.untold.is_empty()
+    }
+
+    /// Room for a round, if there is any now.
+    pub(super) fn room(&self) -> Option<Room> {
+        Arc::clone(&self.rounds).try_acquire_owned().ok()
+    }
+
+    /// Waits until there is somebody to introduce, and room.
+    pub(super) async fn has_room(&self) -> Room {
+        if self.knows_all() {
+            return std::future::pending().await;
+        }
+        let room = Arc::clone(&self.rounds).acquire_owned().await;
+        // A semaphore that nobody closes.
+        if let Ok(room) = room { room } else { std::future::pending().await }
+    }
+
+    /// The next that it is to be told of.
+    pub(super) fn round(&mut self) -> Vec<Kid> {
+        let round = self.untold.drain(..self.untold.len().min(ROUND)).collect();
+        if self.untold.is_empty() {
+            self.untold.shrink_to_fit();
+        }
+        round
+    }
+
+    /// Tells what a round has to say; then its room is free again.
+    pub(super) fn tell_round(&self, messages: &[ToGate], room: Room) {
+        let mut room = Some(room);
+        for (left, message) in (0..messages.len()).rev().zip(messages) {
+            self.put(message, Vec::new(), room.take_if(|_| left == 0));
+        }
     }
 
     /// Gives it sockets, and keeps none.
     pub(super) fn listen(&mut self, port: u16, sockets: Vec<OwnedFd>, patience: Duration) {
-        self.put(&ToGate::Listen { port }, sockets);
+        self.put(&ToGate::Listen { port }, sockets, None);
         self.owed.listening += 1;
         self.owed.wait(patience);
     }
 
     /// Asks for its counters.
     pub(super) fn report(&mut self, patience: Duration) {
-        self.put(&ToGate::Report, Vec::new());
+        self.put(&ToGate::Report, Vec::new(), None);
         self.owed.counters += 1;
         self.owed.wait(patience);
     }
@@ -125,8 +198,8 @@ impl Keeper {
         self.owed.by
     }
 
-    fn put(&self, message: &ToGate, sockets: Vec<OwnedFd>) {
-        let _ = self.outgoing.send((message.encode(), sockets));
+    fn put(&self, message: &ToGate, sockets: Vec<OwnedFd>, room: Option<Room>) {
+        let _ = self.outgoing.send((message.encode(), sockets, room));
     }
 
     /// Waits for its next message.
@@ -135,9 +208,15 @@ impl Keeper {
     /// Where it has ended, or what came is no message.
     pub(super) async fn next(&self) -> io::Result<ToWarden> {
         let End { ready, channel } = &*self.end;
-        let received = ready.async_io(Interest::READABLE, |_| channel.receive()).await?;
-        let frame = received.ok_or(io::ErrorKind::UnexpectedEof)?;
-        ToWarden::decode(&frame).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        message(ready.async_io(Interest::READABLE, |_| channel.receive()).await)
+    }
+
+    /// Its next message, if it has said it already.
+    pub(super) fn at_once(&self) -> Option<io::Result<ToWarden>> {
+        match self.end.channel.receive() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            received => Some(message(received)),
+        }
     }
 
     /// Takes note of a message that came; an answer must have been asked for.
@@ -178,9 +257,14 @@ impl Drop for Keeper {
     }
 }
 
-async fn send(end: Arc<End>, mut messages: mpsc::UnboundedReceiver<(Frame, Vec<OwnedFd>)>) {
+fn message(received: io::Result<Option<Frame>>) -> io::Result<ToWarden> {
+    let frame = received?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    ToWarden::decode(&frame).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+async fn send(end: Arc<End>, mut messages: mpsc::UnboundedReceiver<Outgoing>) {
     let End { ready, channel } = &*end;
-    while let Some((frame, sockets)) = messages.recv().await {
+    while let Some((frame, sockets, _room)) = messages.recv().await {
         let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         let sent = ready.async_io(Interest::WRITABLE, |_| channel.send(&frame, &fds)).await;
         if sent.is_err() {

@@ -1,60 +1,66 @@
-//! The way of one request through the warden (protocol §6, steps 8 to 12).
+//! The way of requests through the warden (protocol §6, steps 8 to 12): each is
+//! decided on alone; what those that have come together open is one transaction.
 
-use spa_keys::{ClientRecord, StoreError};
-use spa_proto::{Reason, SignedRequest, VerifiedKnock};
+use std::collections::HashSet;
+
+use spa_keys::{ClientName, ClientRecord, StoreError};
+use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
 use tracing::warn;
 
 use super::Warden;
 use crate::clock::{self, Reading};
 use crate::firewall::FirewallError;
+use crate::grants::Grant;
 use crate::policy::{self, Approved, Judgement};
 
+/// A knock that has been used up, and what it opens.
+pub(super) struct Accepted {
+    client: ClientName,
+    kid: Kid,
+    arrival: Arrival,
+    judgement: Judgement,
+    at: Reading,
+    enrolled: bool,
+}
+
+/// One of the things that an accepted knock opens.
+type Wanted<'a> = (&'a Accepted, &'a Approved);
+
+impl Accepted {
+    fn wants(&self) -> impl Iterator<Item = Wanted<'_>> {
+        self.judgement.grants().iter().map(move |approved| (self, approved))
+    }
+}
+
 impl Warden {
-    /// Decides on a request, and opens what it deserves.
-    pub(super) fn knock(&mut self, request: &SignedRequest) {
-        let now = Reading::now();
-        let Some(record) = self.clients.get(&request.kid()).cloned() else {
-            return self.count(Reason::NoRecord);
-        };
-        match self.decide(request, &record, now) {
-            Ok(()) => self.count(Reason::Granted),
-            Err(reason) => {
-                self.count(reason);
-                if is_told(reason) {
-                    let (kid, arrival) = (request.kid(), request.arrival());
-                    self.audit.refused(&record.name, kid, reason, arrival, now.clock);
-                }
-            }
-        }
+    /// Decides on a request. What it deserves is to be opened, with others.
+    pub(super) fn accept(&mut self, request: &SignedRequest) -> Option<Accepted> {
+        let at = Reading::now();
+        let decided = self.decide(request, at);
+        decided.map_err(|why| self.refuse(request.kid(), request.arrival(), why, at)).ok()
     }
 
-    fn decide(
-        &mut self,
-        request: &SignedRequest,
-        record: &ClientRecord,
-        now: Reading,
-    ) -> Result<(), Reason> {
-        let tolerance = self.config.tolerance;
-        let knock = request.verify(&self.public, &record.verifier, now.wall, tolerance)?;
-        let judged =
-            policy::judge(&knock, record, &self.config, now.wall, |ip| self.host.is_own(ip));
-        let judged = match self.config.firewall.absolute_bans {
-            true => judged.and_then(|judgement| self.bans.admit(judgement, &self.config.trusted)),
+    /// Steps 8 to 11.
+    fn decide(&mut self, request: &SignedRequest, at: Reading) -> Result<Accepted, Reason> {
+        let (config, kid) = (&self.config, request.kid());
+        let record = self.clients.get(&kid).ok_or(Reason::NoRecord)?;
+        let knock = request.verify(&self.public, &record.verifier, at.wall, config.tolerance)?;
+        let judged = policy::judge(&knock, &record, config, at.wall, |ip| self.host.is_own(ip));
+        let judged = match config.firewall.absolute_bans {
+            true => judged.and_then(|judgement| self.bans.admit(judgement, &config.trusted)),
             false => judged,
         };
         // Refused by policy counts as used: it must not become valid later.
-        self.memory.use_up(&knock, record, &self.ledger, now)?;
+        self.memory.use_up(&knock, &record, &self.ledger, at)?;
         let judgement = judged?;
-        let enrolled = self.note_first(&knock, record)?;
-        self.open(&knock, record, &judgement, now, enrolled)
+        let enrolled = !record.knocked && self.note_first(&knock, &record)?;
+        let client = record.name;
+        Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
     }
 
     /// The first accepted knock of a client is written to its record before
     /// anything is granted; it binds the client's key if it enrols.
     fn note_first(&mut self, knock: &VerifiedKnock, record: &ClientRecord) -> Result<bool, Reason> {
-        if record.knocked {
-            return Ok(false);
-        }
         self.clients.note_first_knock(record, knock.binds()).map_err(|error| {
             warn!(client = %record.name, %error, "first knock not granted: it could not be written down");
             match error {
@@ -66,51 +72,65 @@ impl Warden {
         Ok(knock.binds().is_some())
     }
 
-    fn open(
-        &mut self,
-        knock: &VerifiedKnock,
-        record: &ClientRecord,
-        judgement: &Judgement,
-        now: Reading,
-        enrolled: bool,
-    ) -> Result<(), Reason> {
-        self.expire(now.clock);
-        for approved in judgement.grants() {
-            self.grant(knock, record, approved, now, enrolled)?;
+    /// Step 12.
+    pub(super) fn open(&mut self, accepted: &[Accepted]) {
+        if !accepted.is_empty() {
+            self.expire(clock::monotonic());
+            apart(accepted).into_iter().for_each(|knocks| self.open_together(knocks));
+        }
+    }
+
+    /// All at once; where the kernel refuses that, each alone, so that one does
+    /// not stand in the way of another.
+    fn open_together(&mut self, knocks: &[Accepted]) {
+        let all: Vec<_> = knocks.iter().flat_map(Accepted::wants).collect();
+        if all.len() > 1 && self.grant(&all).is_ok() {
+            return knocks.iter().for_each(|_| self.count(Reason::Granted));
+        }
+        for knock in knocks {
+            match knock.wants().try_for_each(|wanted| self.grant(&[wanted])) {
+                Ok(()) => self.count(Reason::Granted),
+                Err(refused) => {
+                    let reason = refused.reason();
+                    refused.tell(&knock.client);
+                    self.refuse(knock.kid, knock.arrival, reason, knock.at);
+                }
+            }
+        }
+    }
+
+    /// Writes down that these are in force, puts them in force, and says so.
+    fn grant(&mut self, wanted: &[Wanted<'_>]) -> Result<(), Refused> {
+        let prepare = |&(knock, &Approved { element, lasts }): &Wanted<'_>| {
+            let (now, ends) = (knock.at.clock, knock.at.clock.plus(lasts));
+            self.ledger.prepare(&knock.client, knock.kid, element, now, ends)
+        };
+        let grants: Vec<Grant> = wanted.iter().map(prepare).collect();
+        self.memory.note_grants(&grants, &self.ledger).map_err(Refused::Journal)?;
+        // Counted from this moment, not from the packet's arrival: verifying and
+        // remembering took time, and the kernel is to end it when the ledger does.
+        let present = clock::monotonic();
+        let lasts = |grant: &Grant| {
+            grant.ends.since(present).max(self.ledger.remaining(&grant.element, present))
+        };
+        let timed: Vec<_> = grants.iter().map(|grant| (grant.element, lasts(grant))).collect();
+        if let Err(error) = self.firewall.grant_all(&timed) {
+            self.memory.note_refused(&grants, &self.ledger);
+            return Err(Refused::Firewall(error));
+        }
+        for (grant, (knock, _)) in grants.into_iter().zip(wanted) {
+            let ports = self.config.ports(&grant.element.service);
+            self.audit.granted(&grant, &ports, knock.arrival, knock.at.clock, knock.enrolled);
+            self.welcome(&grant);
+            self.ledger.put(grant);
         }
         Ok(())
     }
 
-    fn grant(
-        &mut self,
-        knock: &VerifiedKnock,
-        record: &ClientRecord,
-        approved: &Approved,
-        now: Reading,
-        enrolled: bool,
-    ) -> Result<(), Reason> {
-        let &Approved { element, lasts } = approved;
-        let ends = now.clock.plus(lasts);
-        let grant = self.ledger.prepare(&record.name, record.kid, element, now.clock, ends);
-        self.memory.note_grant(&grant, &self.ledger)?;
-        // Counted from this moment, not from the packet's arrival: verifying and
-        // remembering took time, and the kernel is to end it when the ledger does.
-        let present = clock::monotonic();
-        let lasts = grant.ends.since(present).max(self.ledger.remaining(&element, present));
-        if let Err(error) = self.firewall.grant(&element, lasts) {
-            self.memory.note_ended(std::slice::from_ref(&grant), &self.ledger);
-            let reason = refusal(&error);
-            // A full set is told by the audit, which does not repeat itself.
-            if reason != Reason::Full {
-                warn!(%error, client = %record.name, "the firewall did not take a grant");
-            }
-            return Err(reason);
-        }
-        let ports = self.config.ports(&element.service);
-        self.audit.granted(&grant, &ports, knock.arrival(), now.clock, enrolled);
-        self.welcome(&grant);
-        self.ledger.put(grant);
-        Ok(())
+    fn refuse(&mut self, kid: Kid, arrival: Arrival, reason: Reason, at: Reading) {
+        self.count(reason);
+        let Some(record) = self.clients.get(&kid).filter(|_| is_told(reason)) else { return };
+        self.audit.refused(&record.name, kid, reason, arrival, at.clock);
     }
 
     fn count(&mut self, reason: Reason) {
@@ -120,15 +140,52 @@ impl Warden {
     }
 }
 
+/// Why a grant did not come in force.
+enum Refused {
+    Journal(Reason),
+    Firewall(FirewallError),
+}
+
+impl Refused {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Journal(reason) => *reason,
+            Self::Firewall(FirewallError::SetFull { .. }) => Reason::Full,
+            Self::Firewall(_) => Reason::Firewall,
+        }
+    }
+
+    /// The journal has told already; a full set is told by the audit, which does
+    /// not repeat itself.
+    fn tell(&self, client: &ClientName) {
+        if let Self::Firewall(error) = self
+            && self.reason() == Reason::Firewall
+        {
+            warn!(%error, %client, "the firewall did not take a grant");
+        }
+    }
+}
+
+/// In order, and cut where an element would come twice: one transaction puts
+/// each in force once, and the second grant looks at the first.
+fn apart(knocks: &[Accepted]) -> Vec<&[Accepted]> {
+    let mut runs = Vec::new();
+    let (mut begin, mut seen) = (0, HashSet::new());
+    for (at, knock) in knocks.iter().enumerate() {
+        let elements: HashSet<_> = knock.wants().map(|(_, approved)| approved.element).collect();
+        if !seen.is_disjoint(&elements) {
+            runs.extend(knocks.get(begin..at));
+            begin = at;
+            seen.clear();
+        }
+        seen.extend(elements);
+    }
+    runs.extend(knocks.get(begin..));
+    runs
+}
+
 /// Only the first verdict for a nonce may make a line; what an eavesdropper can
 /// cause with copies, or a wrong clock all day, is counted.
 fn is_told(reason: Reason) -> bool {
     !matches!(reason, Reason::Replayed | Reason::Stale)
-}
-
-fn refusal(error: &FirewallError) -> Reason {
-    match error {
-        FirewallError::SetFull { .. } => Reason::Full,
-        _ => Reason::Firewall,
-    }
 }

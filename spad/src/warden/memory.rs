@@ -1,20 +1,20 @@
 //! What must not be forgotten, put together: the replay rules, the journal
 //! behind them and the lease behind that (protocol §7).
 
-use std::path::Path;
-
 use spa_keys::ClientRecord;
 use spa_proto::{
-    Floor, History, Lease, Monotonic, Reason, Replay, ServerPublic, Timestamp, Tolerance,
-    VerifiedKnock,
+    Floor, History, Kid, Lease, Monotonic, Nonce, Reason, Replay, ServerPublic, Timestamp,
+    Tolerance, VerifiedKnock,
 };
 use tracing::{info, warn};
 
+use super::copying::Copying;
+use super::renewal::{Renewals, Written};
 use crate::clock::Reading;
 use crate::config::Config;
 use crate::control::report;
 use crate::grants::{Grant, Ledger};
-use crate::journal::{BootId, Found, Journal, JournalError, LeaseFile, Record, Snapshot};
+use crate::journal::{self, BootId, Found, Journal, JournalError, LeaseFile, Record, Snapshot};
 use crate::sessions::Session;
 
 /// The memory of a running daemon.
@@ -22,14 +22,18 @@ pub(super) struct Memory {
     replay: Replay,
     journal: Journal,
     lease: Lease,
-    /// `None` while a renewal is on its way to the disk.
-    file: Option<LeaseFile>,
+    renewals: Renewals,
     /// Why the lease could not be written last time.
     fault: Option<String>,
     tolerance: Tolerance,
     last: Reading,
-    /// Whether a floor was raised that the journal does not know yet.
+    /// Whether the journal does not know all: a raised floor, or an entry that
+    /// could not be written.
     outdated: bool,
+    /// What is to be copied to the journal's successor, if there is one.
+    copying: Option<Copying>,
+    /// A copy that was given up is not tried again before the journal is full.
+    uncopied: bool,
 }
 
 impl Memory {
@@ -57,11 +61,13 @@ impl Memory {
             replay,
             journal,
             lease,
-            file: Some(file),
+            renewals: Renewals::of(file),
             fault: None,
             tolerance,
             last: now,
             outdated: false,
+            copying: None,
+            uncopied: false,
         };
         Ok((memory, grants))
     }
@@ -83,7 +89,7 @@ impl Memory {
         &self.replay
     }
 
-    /// Steps 11: test and set. Whether the knock may be used, and from now on
+    /// Step 11: test and set. Whether the knock may be used, and from now on
     /// it is used, whatever becomes of it.
     pub(super) fn use_up(
         &mut self,
@@ -92,90 +98,158 @@ impl Memory {
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
+        let used = Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() };
+        self.test_and_set(used, !record.knocked, ledger, now)
+    }
+
+    /// `first` says that the client has never knocked before.
+    fn test_and_set(
+        &mut self,
+        used: Used,
+        first: bool,
+        ledger: &Ledger,
+        now: Reading,
+    ) -> Result<(), Reason> {
         self.look_at_clocks(now);
-        let (kid, time, nonce) = (knock.kid(), knock.time(), knock.nonce());
-        let first = !record.knocked;
+        let Used { kid, time, nonce } = used;
         self.replay.judge(&kid, time, nonce, first, now.clock)?;
         self.cover(time, now)?;
         if first && self.replay.history(&kid).is_none() {
-            self.append(&Record::History { kid, floor: Timestamp::ZERO, complete: true }, ledger)?;
+            let record = Record::History { kid, floor: Timestamp::ZERO, complete: true };
+            self.append(&[record], ledger)?;
             self.replay.restore(kid, History::complete());
         }
-        self.append(&Record::Used { kid, time, nonce }, ledger)?;
+        self.append(&[Record::Used { kid, time, nonce }], ledger)?;
         self.replay.record(kid, time, nonce);
         Ok(())
     }
 
-    /// Writes down that a grant is in force until its end.
-    pub(super) fn note_grant(&mut self, grant: &Grant, ledger: &Ledger) -> Result<(), Reason> {
-        self.append(&entry(grant), ledger)
+    /// Writes down that grants are in force until their ends.
+    pub(super) fn note_grants(&mut self, grants: &[Grant], ledger: &Ledger) -> Result<(), Reason> {
+        self.append(&grants.iter().map(entry).collect::<Vec<_>>(), ledger)
+    }
+
+    /// Writes down that it did not come to that: what was in force before still is.
+    pub(super) fn note_refused(&mut self, grants: &[Grant], ledger: &Ledger) {
+        let now = |&Grant { id, .. }: &Grant| ledger.get(id).map_or(Record::Ended { id }, entry);
+        let _ = self.append(&grants.iter().map(now).collect::<Vec<_>>(), ledger);
     }
 
     /// Writes down that grants were ended early. A failure only means that a
     /// restart looks for elements which are not there any more.
     pub(super) fn note_ended(&mut self, grants: &[Grant], ledger: &Ledger) {
-        for grant in grants {
-            let _ = self.append(&Record::Ended { id: grant.id }, ledger);
-        }
+        let ended = |grant: &Grant| Record::Ended { id: grant.id };
+        let _ = self.append(&grants.iter().map(ended).collect::<Vec<_>>(), ledger);
     }
 
     /// Writes down that a connection was made through a grant, or has ended.
     /// Without it a restart does not know whose the connection is.
     pub(super) fn note_session(&mut self, session: &Session, open: bool, ledger: &Ledger) {
         let record = if open { opened(session) } else { Record::Closed { ends: session.ends } };
-        let _ = self.append(&record, ledger);
+        let _ = self.append(&[record], ledger);
     }
 
-    /// Adds an entry to the journal. One that is full, or does not know of a
-    /// raised floor, is written anew first: where that fails, nothing is granted.
-    fn append(&mut self, record: &Record, ledger: &Ledger) -> Result<(), Reason> {
-        let anew = self.outdated || self.journal.is_full();
-        let ready = if anew { self.rewrite(ledger) } else { Ok(()) };
-        ready.and_then(|()| self.journal.append(record)).map_err(|error| {
+    /// Adds entries to the journal. One that is full, or does not know all, is
+    /// written anew first: where that fails, nothing is granted. Whatever was
+    /// added before is in `replay` and `ledger` by now, from which is copied.
+    fn append(&mut self, records: &[Record], ledger: &Ledger) -> Result<(), Reason> {
+        let full = usize::try_from(self.journal.left()).is_ok_and(|left| left < records.len());
+        let ready = if self.outdated || full {
+            self.rewrite(ledger)
+        } else {
+            self.copy_some(records.len(), ledger);
+            Ok(())
+        };
+        ready.and_then(|()| self.journal.append(records)).map_err(|error| {
+            self.outdated = true;
             warn!(%error, "the journal cannot be written: no knock is granted");
             Reason::NotDurable
         })
     }
 
     fn rewrite(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
+        self.copying = None;
         let grants = ledger.iter().map(entry).chain(ledger.sessions.iter().map(opened)).collect();
         self.journal.begin(&Snapshot { replay: &self.replay, grants })?;
-        self.outdated = false;
+        (self.outdated, self.uncopied) = (false, false);
         Ok(())
     }
 
+    /// Before the journal is full, a successor is filled beside it, a little with
+    /// each entry. Where that fails, this one is written anew when it is full.
+    fn copy_some(&mut self, added: usize, ledger: &Ledger) {
+        let Some(mut copying) = self.copying.take() else { return self.begin_copying(ledger) };
+        let records = copying.next(added, &self.replay, ledger);
+        let copied = self.journal.copy(&records);
+        let copied = match copying.is_done() {
+            true => copied.and_then(|()| self.journal.succeed()),
+            false => copied.map(|()| self.copying = Some(copying)),
+        };
+        self.give_up_on(copied);
+    }
+
+    fn give_up_on(&mut self, copied: Result<(), JournalError>) {
+        if let Err(error) = copied {
+            warn!(%error, "the journal's successor cannot be written");
+            self.uncopied = true;
+        }
+    }
+
+    fn begin_copying(&mut self, ledger: &Ledger) {
+        let others = ledger.len() + ledger.sessions.len();
+        let calls = Copying::takes(self.replay.clients() + others);
+        if self.uncopied || self.journal.left() > calls {
+            return;
+        }
+        let of_clients = self.replay.histories().map(|(_, history)| journal::past_len(history));
+        let entries = u64::try_from(of_clients.sum::<usize>() + others).unwrap_or(u64::MAX);
+        let begun = self.journal.begin_successor(entries, calls, self.replay.floor());
+        self.copying = begun.is_ok().then(|| Copying::all(&self.replay, ledger));
+        self.give_up_on(begun);
+    }
+
     /// Sees to it that the lease on disk reaches to `time`. Beyond it, the
-    /// knock waits for the disk once.
+    /// knock waits for the disk: for the renewal that is on its way, and where
+    /// that is not enough for another.
     fn cover(&mut self, time: Timestamp, now: Reading) -> Result<(), Reason> {
-        if self.fault.is_some() || !self.lease.covers(time) {
+        if !self.covers(time)
+            && let Some(written) = self.renewals.wait()
+        {
+            self.lease_written(written, now.clock);
+        }
+        if !self.covers(time) {
             self.write_lease(self.lease.stretched(time, self.tolerance), now.clock);
         }
-        let covered = self.fault.is_none() && self.lease.covers(time);
-        if covered { Ok(()) } else { Err(Reason::NotDurable) }
+        if self.covers(time) { Ok(()) } else { Err(Reason::NotDurable) }
+    }
+
+    fn covers(&self, time: Timestamp) -> bool {
+        self.fault.is_none() && self.lease.covers(time)
     }
 
     fn write_lease(&mut self, horizon: Timestamp, clock: Monotonic) {
-        let Some(mut file) = self.file.take() else { return };
-        let written = file.write(horizon);
-        self.lease_written(file, horizon, written, clock);
+        if let Some(written) = self.renewals.write(horizon) {
+            self.lease_written(written, clock);
+        }
     }
 
-    /// A renewal to be written off the path of knocks: afterwards
-    /// [`Self::lease_written`] must be called. `None` while one is on its way.
-    pub(super) fn renewal(&mut self, now: Reading) -> Option<(LeaseFile, Timestamp)> {
+    /// Begins to renew the lease, off the path of knocks: [`Self::renewed`] says
+    /// what becomes of it.
+    pub(super) fn renew(&mut self, now: Reading) {
         let horizon = self.lease.next(now.wall, now.clock, self.tolerance);
-        Some((self.file.take()?, horizon))
+        if let Some(written) = self.renewals.begin(horizon) {
+            self.lease_written(written, now.clock);
+        }
     }
 
-    /// Takes the lease file back, with what became of the write.
-    pub(super) fn lease_written(
-        &mut self,
-        file: LeaseFile,
-        horizon: Timestamp,
-        written: Result<(), JournalError>,
-        clock: Monotonic,
-    ) {
-        self.file = Some(file);
+    /// Sleeps until a renewal that was begun has ended: then
+    /// [`Self::lease_written`] must be called.
+    pub(super) async fn renewed(&mut self) -> Written {
+        self.renewals.written().await
+    }
+
+    /// Takes note of what became of a write.
+    pub(super) fn lease_written(&mut self, (horizon, written): Written, clock: Monotonic) {
         match written {
             Ok(()) => {
                 self.lease.renewed(horizon, clock);
@@ -220,14 +294,6 @@ impl Memory {
         }
     }
 
-    /// Opens the lease anew after its renewal was lost.
-    pub(super) fn lease_lost(&mut self, state_dir: &Path, server: ServerPublic) {
-        match LeaseFile::open(state_dir, server) {
-            Ok((file, _)) => self.file = Some(file),
-            Err(error) => self.fault = Some(error.to_string()),
-        }
-    }
-
     pub(super) fn report(&self, now: Reading) -> report::Journal {
         let ahead = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         report::Journal {
@@ -239,16 +305,187 @@ impl Memory {
     }
 }
 
+/// The identity of a knock.
+#[derive(Clone, Copy)]
+struct Used {
+    kid: Kid,
+    time: Timestamp,
+    nonce: Nonce,
+}
+
 fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor {
     Floor::at_start(lease, now.wall, now.clock, tolerance)
 }
 
-fn entry(grant: &Grant) -> Record {
+pub(super) fn entry(grant: &Grant) -> Record {
     let &Grant { id, kid, element, since, ends, .. } = grant;
     Record::Grant { id, kid, element, since, ends }
 }
 
-fn opened(session: &Session) -> Record {
+pub(super) fn opened(session: &Session) -> Record {
     let &Session { grant, kid, service, ends, began, .. } = session;
     Record::Session { grant, kid, service, ends, began }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firewall::{Element, Terms};
+    use crate::sessions::Ends;
+    use spa_proto::{Prefix, Protocol};
+    use std::collections::{BTreeMap, HashMap};
+    use std::net::Ipv4Addr;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    const SERVER: ServerPublic = ServerPublic::from_bytes([1; 32]);
+    const CLIENTS: u32 = 300;
+
+    fn opened_in(dir: &Path) -> (Memory, Vec<Record>) {
+        let text = format!(
+            "run-dir = \"{0}\"\nstate-dir = \"{0}\"\n[service.ssh]\nport = 22\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("spad.toml"), text).unwrap();
+        let config = Config::load(&dir.join("spad.toml")).unwrap();
+        Memory::open(&config, SERVER, Reading::now()).unwrap()
+    }
+
+    fn used(client: u32, number: u32, now: Reading) -> Used {
+        let mut kid = [0; 16];
+        kid[..4].copy_from_slice(&client.to_be_bytes());
+        let mut nonce = [0; 16];
+        nonce[..4].copy_from_slice(&number.to_be_bytes());
+        let time = now.wall.plus(Duration::from_millis(number.into()));
+        Used { kid: Kid::from_bytes(kid), time, nonce: Nonce::from_bytes(nonce) }
+    }
+
+    #[test]
+    fn a_knock_beyond_the_lease_waits_for_the_renewal_that_is_on_its_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let (ledger, now) = (Ledger::default(), Reading::now());
+        memory.begin(&ledger, now).unwrap();
+        for hours in 1..20 {
+            let mut used = used(1, hours, now);
+            used.time = now.wall.plus(Duration::from_secs(u64::from(hours) * 3600));
+            // The clock was set, and nobody has told the lease yet.
+            memory.renew(now);
+            assert_eq!(memory.test_and_set(used, true, &ledger, now), Ok(()));
+            let on_disk = LeaseFile::open(dir.path(), SERVER).unwrap().1;
+            assert!(on_disk >= used.time, "{hours}");
+        }
+    }
+
+    /// Everything that a daemon does to its memory, again and again.
+    struct Life {
+        ledger: Ledger,
+        number: u32,
+        now: Reading,
+    }
+
+    impl Life {
+        fn knock(&mut self, memory: &mut Memory) {
+            self.number += 1;
+            let client = self.number.wrapping_mul(2_654_435_761) % CLIENTS;
+            let used = used(client, self.number, self.now);
+            memory.test_and_set(used, true, &self.ledger, self.now).unwrap();
+            let grants = [client, client + CLIENTS].map(|source| self.grant(used.kid, source));
+            memory.note_grants(&grants, &self.ledger).unwrap();
+            match self.number % 7 {
+                0 => memory.note_refused(&grants, &self.ledger),
+                _ => grants.into_iter().for_each(|grant| self.ledger.put(grant)),
+            }
+            if self.number.is_multiple_of(5) {
+                let (ended, _) = self.ledger.end(self.now.clock, |grant| grant.kid == used.kid);
+                memory.note_ended(&ended, &self.ledger);
+            }
+            self.connect(memory, client);
+        }
+
+        fn grant(&mut self, kid: Kid, source: u32) -> Grant {
+            let element = Element {
+                service: "ssh".parse().unwrap(),
+                source: Prefix::of(Ipv4Addr::from(source).into(), 32),
+                destination: None,
+                terms: Terms::Window,
+            };
+            let ends = self.now.clock.plus(Duration::from_secs(u64::from(self.number)));
+            self.ledger.prepare(&"alice".parse().unwrap(), kid, element, self.now.clock, ends)
+        }
+
+        fn connect(&mut self, memory: &mut Memory, client: u32) {
+            let from = |port| (Ipv4Addr::from(client), port).into();
+            let ends = Ends { protocol: Protocol::Tcp, source: from(9), destination: from(22) };
+            if let Some(session) = self.ledger.sessions.close(&ends) {
+                memory.note_session(&session, false, &self.ledger);
+            } else {
+                let Some(grant) = self.ledger.iter().next() else { return };
+                let session = Session::through(grant, ends, self.now.wall);
+                memory.note_session(&session, true, &self.ledger);
+                self.ledger.sessions.open(session);
+            }
+        }
+
+        fn records(&self) -> BTreeMap<String, Record> {
+            let grants = self.ledger.iter().map(entry);
+            keyed(grants.chain(self.ledger.sessions.iter().map(opened)))
+        }
+    }
+
+    fn keyed(records: impl Iterator<Item = Record>) -> BTreeMap<String, Record> {
+        let key = |record: &Record| match record {
+            Record::Session { ends, .. } => format!("{ends:?}"),
+            Record::Grant { id, .. } => id.to_string(),
+            other => panic!("{other:?}"),
+        };
+        records.map(|record| (key(&record), record)).collect()
+    }
+
+    #[test]
+    fn nothing_is_lost_while_the_journal_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let mut now = Reading::now();
+        // As exact as it is written down.
+        now.clock = Monotonic::new(Duration::from_secs(now.clock.as_duration().as_secs()));
+        let mut life = Life { ledger: Ledger::default(), number: 0, now };
+        memory.begin(&life.ledger, life.now).unwrap();
+        let (mut copies, mut torn) = (0, 0);
+        // Ends of the process at all kinds of moments, also in the middle of a copy.
+        for knocks in (1..1500).step_by(97).chain([3000]) {
+            for _ in 0..knocks {
+                let before = journal_in(dir.path());
+                life.knock(&mut memory);
+                copies += u32::from(journal_in(dir.path()) != before);
+            }
+            torn += u32::from(memory.copying.is_some());
+            let (histories, floor) = (histories(&memory), memory.replay.floor().hard);
+            drop(memory);
+            let remembered;
+            (memory, remembered) = opened_in(dir.path());
+            assert!(self::histories(&memory) == histories, "after {knocks} more");
+            assert_eq!(memory.replay.floor().hard, floor);
+            assert!(keyed(remembered.into_iter()) == life.records(), "after {knocks} more");
+            memory.begin(&life.ledger, life.now).unwrap();
+        }
+        assert!(copies > 10 && torn > 0, "{copies} {torn}");
+    }
+
+    fn histories(memory: &Memory) -> HashMap<Kid, History> {
+        // In the order of the time: the order within a ring means nothing.
+        let sorted = |(kid, history): (&Kid, &History)| {
+            let mut same = History::restored(history.floor(), history.is_complete());
+            let mut used = history.used().to_vec();
+            used.sort_by_key(|(time, _)| *time);
+            used.into_iter().for_each(|(time, nonce)| same.record(time, nonce));
+            (*kid, same)
+        };
+        memory.replay.histories().map(sorted).collect()
+    }
+
+    fn journal_in(dir: &Path) -> u64 {
+        std::fs::metadata(dir.join(format!("journal-{}", &SERVER.to_string()[..16]))).unwrap().ino()
+    }
 }

@@ -8,6 +8,7 @@ mod answer;
 mod attach;
 mod bans;
 mod clients;
+mod copying;
 mod gatehouse;
 mod host;
 mod keeper;
@@ -16,34 +17,31 @@ mod machine;
 mod memory;
 mod post;
 mod rates;
+mod renewal;
 mod sessions;
 mod start;
 mod stop;
 mod upkeep;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use spa_keys::ServerIdentity;
 use spa_proto::{Reason, ServerPublic};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::audit::Audit;
 use crate::clock;
 use crate::config::Config;
-use crate::control::Answer;
-use crate::control::server::Call;
+use crate::control::server::{Call, Reply};
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
+use crate::ipc::ToWarden;
 
 pub use start::StartError;
 use stop::Course;
-
-/// How often the lease is renewed (protocol §7, rule R3).
-const RENEWAL: Duration = Duration::from_secs(20);
 
 /// Runs the daemon until it is told to end.
 ///
@@ -54,10 +52,11 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::system("listen for signals"))?;
     let (mut warden, mut calls) = Warden::start(config_path)?;
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
-    let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
-    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ticks = upkeep::Ticks::new().map_err(StartError::system("make a timer"))?;
     while warden.course == Course::Running {
-        warden.turn(&mut signals, &mut calls, &mut renewal).await;
+        warden.turn(&mut signals, &mut calls, &ticks).await;
+        // However many knocks come: what else has happened is seen before the next.
+        tokio::task::yield_now().await;
     }
     warden.end(calls).await;
     Ok(())
@@ -77,7 +76,6 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
-    renewing: Option<upkeep::Renewing>,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,
@@ -96,7 +94,7 @@ struct Warden {
     /// When a repair of the firewall that has failed is tried again.
     repair_at: Option<Instant>,
     counters: Counters,
-    waiting: Vec<oneshot::Sender<Answer>>,
+    waiting: Vec<oneshot::Sender<Reply>>,
     answer_by: Option<Instant>,
     /// Listens for callers.
     serving: tokio::task::JoinHandle<()>,
@@ -142,7 +140,7 @@ impl Warden {
         &mut self,
         signals: &mut Signals,
         calls: &mut mpsc::Receiver<Call>,
-        renewal: &mut tokio::time::Interval,
+        ticks: &upkeep::Ticks,
     ) {
         let expiry = self.next_expiry();
         tokio::select! {
@@ -154,14 +152,15 @@ impl Warden {
             () = at(expiry) => self.expire(clock::monotonic()),
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
-            written = upkeep::renewed(&mut self.renewing) => self.lease_written(written),
-            _ = renewal.tick() => self.tick(),
+            written = self.memory.renewed() => self.lease_written(written),
+            _ = ticks.next() => self.tick(),
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             Some((request, reply)) = calls.recv() => self.answer(request, reply),
+            room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Last, since these are fed from outside: however much comes, a revocation
             // does not wait for it.
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
@@ -177,9 +176,16 @@ impl Warden {
     }
 }
 
-async fn keeper_next(keeper: Option<&keeper::Keeper>) -> std::io::Result<crate::ipc::ToWarden> {
+async fn keeper_next(keeper: Option<&keeper::Keeper>) -> std::io::Result<ToWarden> {
     match keeper {
         Some(keeper) => keeper.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn keeper_has_room(keeper: Option<&keeper::Keeper>) -> keeper::Room {
+    match keeper {
+        Some(keeper) => keeper.has_room().await,
         None => std::future::pending().await,
     }
 }

@@ -154,7 +154,6 @@ impl Warden {
             host,
             machine: machine.ok(),
             memory,
-            renewing: None,
             ledger: Ledger::default(),
             connections: Connections::new(&config),
             firewall,

@@ -6,38 +6,50 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spa_proto::{Monotonic, Timestamp};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use spa_proto::Monotonic;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Warden;
 use super::clients::{Difference, Touched};
+use super::renewal::Written;
 use crate::clock::{self, Reading};
 use crate::firewall::{Attachment, Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
 use crate::ipc::ToGate;
-use crate::journal::{JournalError, LeaseFile};
 use crate::sys::ready;
 
+/// How often the lease is renewed (protocol §7, rule R3).
+const RENEWAL: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 /// How long after a failed repair the next is tried.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// By how much an element may outlast its grants before it is set right.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// A renewal of the lease on its way to the disk.
-pub(super) type Renewing = JoinHandle<Renewed>;
-/// And what became of it.
-pub(super) type Renewed = (LeaseFile, Timestamp, Result<(), JournalError>);
+/// Says each time that [`RENEWAL`] is over, also while the machine was suspended.
+/// The kernel's timer, since the runtime's own wakes three times on the way.
+pub(super) struct Ticks(AsyncFd<OwnedFd>);
 
-/// Waits for the renewal that is on its way, if there is one.
-pub(super) async fn renewed(renewing: &mut Option<Renewing>) -> Option<Renewed> {
-    let Some(task) = renewing else { return std::future::pending().await };
-    let renewed = task.await.ok();
-    *renewing = None;
-    renewed
+impl Ticks {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
+        let every = Itimerspec { it_interval: RENEWAL, it_value: RENEWAL };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
+        Ok(Self(ready::register(timer, Interest::READABLE)?))
+    }
+
+    /// Several that were missed are one.
+    pub(super) async fn next(&self) -> io::Result<()> {
+        let read = |timer: &OwnedFd| rustix::io::read(timer, &mut [0_u8; 8]).map_err(Into::into);
+        self.0.async_io(Interest::READABLE, read).await.map(drop)
+    }
 }
 
 /// Says when somebody else touches our table.
@@ -74,8 +86,8 @@ impl Tables {
 impl Warden {
     pub(super) fn records_changed(&mut self, touched: io::Result<Touched>) {
         match touched {
-            Ok(Touched { names, all: false }) => {
-                let differences = self.clients.look(&names);
+            Ok(Touched { files, all: false }) => {
+                let differences = self.clients.look(&files);
                 self.follow(differences);
             }
             // Events were lost, or the directory itself was moved or removed.
@@ -97,7 +109,9 @@ impl Warden {
     fn follow(&mut self, differences: Vec<Difference>) {
         for difference in differences {
             match difference {
-                Difference::Came(kid) => self.introduce(&kid),
+                Difference::Came(kid) => {
+                    self.keeper.iter_mut().for_each(|keeper| keeper.is_to_know(kid));
+                }
                 Difference::Went(name, kid) => {
                     info!(client = %name, %kid, "client gone");
                     self.tell(&ToGate::Remove(kid));
@@ -106,6 +120,7 @@ impl Warden {
                 }
             }
         }
+        self.introduce();
     }
 
     /// Ends grants before their time; how many.
@@ -229,20 +244,10 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_after_keeper();
-        if let Some((mut file, horizon)) = self.memory.renewal(now) {
-            self.renewing = Some(tokio::task::spawn_blocking(move || {
-                let written = file.write(horizon);
-                (file, horizon, written)
-            }));
-        }
+        self.memory.renew(now);
     }
 
-    pub(super) fn lease_written(&mut self, written: Option<Renewed>) {
-        match written {
-            Some((file, horizon, written)) => {
-                self.memory.lease_written(file, horizon, written, clock::monotonic());
-            }
-            None => self.memory.lease_lost(&self.config.state_dir, self.public),
-        }
+    pub(super) fn lease_written(&mut self, written: Written) {
+        self.memory.lease_written(written, clock::monotonic());
     }
 }

@@ -136,6 +136,17 @@ impl Host {
         files::set_name(&self.dir.join("etc"), name, addresses)
     }
 
+    /// Gives this host another boot id, as each start of a machine does.
+    pub fn new_boot_id(&self) -> Result {
+        let (new, place) = (self.dir.join("boot_id"), "/proc/sys/kernel/random");
+        let new = new.display();
+        // The second time it is changed in place, where it is bound already.
+        let bound = "grep -q random/boot_id /proc/self/mountinfo";
+        let bind = format!("{bound} || mount --bind {new} {place}/boot_id");
+        self.sh(&format!("cat {place}/uuid > {new} && {{ {bind}; }}"))?.ok()?;
+        Ok(())
+    }
+
     /// Adds an account to this host. Without root nobody can become it.
     pub fn add_user(&self, name: &str, id: u32) -> Result {
         files::add_user(&self.dir.join("etc"), name, id)

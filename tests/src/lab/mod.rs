@@ -15,6 +15,8 @@
 //! It works for root and, in user namespaces, for anybody else. Labs share nothing, so tests run
 //! in parallel; all of a lab goes with its value, and with the test process if that is killed.
 
+mod clock;
+mod disk;
 mod error;
 mod files;
 mod host;
@@ -32,11 +34,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
+pub use clock::{Clock, unix_time};
+pub use disk::Disk;
 pub use error::{Doing, LabError, Result, fail};
 pub use host::Host;
 pub use link::{Addressing, Interface, Lan, Tunnel};
 pub use namespace::Privilege;
-pub use packet::{Capture, Datagram, Direction, Seen};
+pub use packet::{Capture, Datagram, Direction, Seen, Sender};
 pub use probe::{Hold, Prober, Reach, Storm, Stormed};
 pub use process::{Output, Running};
 pub use programs::program;
@@ -96,6 +100,11 @@ impl Lab {
     /// Directory that lives as long as the lab, the same on all hosts.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A wall clock that programs can be started with, see [`Clock::words`].
+    pub fn clock(&self) -> Result<Clock> {
+        Clock::new(self.dir(), self.next_port())
     }
 
     fn next_lan(&self) -> usize {

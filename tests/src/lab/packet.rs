@@ -112,6 +112,12 @@ impl Datagram {
         Ok(Self { from: from.parse()?, to: to.parse()?, payload: Self::unhex(payload)? })
     }
 
+    /// `DST HEX`, as the helper program reads it.
+    fn without_source(&self) -> String {
+        let line = self.to_string();
+        line.split_once(' ').map_or(String::new(), |(_, rest)| rest.to_owned())
+    }
+
     /// The bytes of a hexadecimal text.
     pub fn unhex(text: &str) -> Result<Vec<u8>> {
         let pair = |start| text.get(start..start + 2).unwrap_or("odd");
@@ -210,7 +216,24 @@ impl Capture {
     }
 }
 
+/// Sends datagrams from an ordinary socket, the moment it is told to.
+pub struct Sender(Running);
+
+impl Sender {
+    /// Their `from` plays no part.
+    pub fn send(&mut self, datagrams: &[Datagram]) -> Result {
+        let lines: Vec<_> = datagrams.iter().map(Datagram::without_source).collect();
+        if lines.is_empty() { Ok(()) } else { self.0.write_line(&lines.join("\n")) }
+    }
+}
+
 impl Host {
+    /// Starts a [`Sender`] on this host.
+    pub fn sender(&self) -> Result<Sender> {
+        let path = program(HELPER)?;
+        Ok(Sender(self.spawn([&*path.to_string_lossy(), "send"])?))
+    }
+
     /// Runs the lab's helper program.
     pub(crate) fn helper(&self, words: &[&str], input: &str) -> Result<super::Output> {
         let path = program(HELPER)?;
@@ -233,10 +256,7 @@ impl Host {
 
     /// Sends datagrams from an ordinary socket; their `from` plays no part.
     pub fn send_udp(&self, datagrams: &[Datagram]) -> Result {
-        let lines = datagrams.iter().map(|datagram| {
-            let line = datagram.to_string();
-            line.split_once(' ').map_or(String::new(), |(_, rest)| format!("{rest}\n"))
-        });
+        let lines = datagrams.iter().map(|datagram| datagram.without_source() + "\n");
         self.helper(&["send"], &lines.collect::<String>())?;
         Ok(())
     }

@@ -7,14 +7,16 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 18] = [
+pub const TOOLS: [(&str, &str); 20] = [
     ("conntrack", "conntrack"),
     ("dhclient", "isc-dhcp-client"),
     ("dnsmasq", "dnsmasq-base"),
     ("faketime", "faketime"),
+    ("gcc", "gcc"),
     ("git", "git"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("nft", "nftables"),
     ("nmap", "nmap"),
     ("nsenter", "util-linux"),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::lab::{Host, Output, Result, program, shifted_clock};
+use crate::lab::{Clock, Host, Output, Result, program, shifted_clock};
 
 /// One client's configuration directory and the name of the server it knocks at.
 #[derive(Clone)]
@@ -25,6 +25,12 @@ impl<'host> Client<'host> {
     #[must_use]
     pub fn with_clock(&self, offset: &str) -> Self {
         Self { clock: shifted_clock(offset), ..self.clone() }
+    }
+
+    /// The same client with this clock.
+    #[must_use]
+    pub fn by(&self, clock: &Clock) -> Self {
+        Self { clock: clock.words(), ..self.clone() }
     }
 
     /// The same client at another place, with a copy of its files as they are.

@@ -5,12 +5,16 @@
 
 pub mod attacks;
 mod client;
+pub mod health;
+pub mod knocker;
 mod server;
 mod settings;
 mod site;
 mod traces;
 
 pub use client::Client;
+pub use health::{Health, Served};
+pub use knocker::Knocker;
 pub use server::{Grant, Server};
 pub use settings::{Service, Settings};
 pub use site::{SERVER_NAME, Site};

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::settings::Settings;
-use crate::lab::{Doing, Host, LabError, Output, Result, Running, fail, program};
+use crate::lab::{Clock, Doing, Host, LabError, Output, Result, Running, fail, program};
 use crate::wait;
 
 /// How long the daemon may take to be ready, or to end.
@@ -123,6 +123,12 @@ impl<'host> Server<'host> {
         self.expect_ready()
     }
 
+    /// As [`Server::start`], going by this clock.
+    pub fn start_by(&mut self, clock: &Clock) -> Result {
+        let words = clock.words();
+        self.start_as(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// As [`Server::start`], with a gatekeeper that does this; see `src/bin/spa-lab-hostile`.
     pub fn start_hostile(&mut self, attack: &str) -> Result {
         self.launch_hostile(attack)?;
@@ -191,13 +197,13 @@ impl<'host> Server<'host> {
         self.wait()
     }
 
-    /// As after a reboot of its host: no daemon, no table, an empty run directory.
+    /// As after a reboot of its host: no daemon, no table, an empty run directory, another boot id.
     pub fn reboot(&mut self) -> Result {
         if self.running.is_some() {
             self.kill9()?;
         }
         self.host.sh("nft flush ruleset && rm -rf /run/spad")?.ok()?;
-        Ok(())
+        self.host.new_boot_id()
     }
 
     /// Kills the daemon with SIGKILL.

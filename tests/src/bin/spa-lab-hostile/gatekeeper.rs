@@ -83,10 +83,10 @@ impl Hostile {
             Some(ToGate::Serve { secret, cloak, settings }) => {
                 self.gate = Some(Gate::new(secret, cloak, settings, clock::monotonic()));
             }
-            Some(ToGate::Insert { kid, keys }) => {
-                self.kids.push(kid);
-                if let Some(gate) = &mut self.gate {
-                    gate.insert(kid, keys, clock::monotonic());
+            Some(ToGate::Insert(clients)) => {
+                for (kid, keys) in clients {
+                    self.kids.push(kid);
+                    self.gate.iter_mut().for_each(|gate| gate.insert(kid, keys.clone()));
                 }
             }
             Some(ToGate::Listen { port }) => {

@@ -6,7 +6,7 @@ const DEPTH: usize = 64 * 1024;
 
 /// Does something that handles keys, and wipes the stack that it used. The
 /// result must have no key in itself, outside of a box.
-pub(crate) fn stack_after<T>(act: impl FnOnce() -> T) -> T {
+pub fn stack_after<T>(act: impl FnOnce() -> T) -> T {
     let done = apart(act);
     overwrite();
     done

@@ -1,0 +1,78 @@
+//! From a knock on the wire to a connection that is let in: ours and fwknop's, in turn.
+
+use spa_tests::Result;
+use spa_tests::lab::Host;
+
+use super::{fresh, probe, quiet_probe};
+use crate::Options;
+use crate::ours::{Choice, Ours};
+use crate::peer::{Fwknop, Mode};
+use crate::results::Row;
+use crate::site::{Family, Site};
+
+/// Tries of each server, unless told.
+const TRIES: usize = 60;
+/// They take turns this often, so that a busy moment of the machine meets all of them.
+const TURNS: usize = 6;
+
+/// Servers of a run, in the order of their hosts.
+pub(crate) struct Servers<'site> {
+    pub(crate) ours: Ours<'site>,
+    pub(crate) peers: Vec<(&'static str, Fwknop<'site>)>,
+}
+
+/// The names of hosts.
+pub(crate) const HOSTS: [&str; 3] = ["spa", "fwknop-pcap", "fwknop-udp"];
+
+/// Those that are measured.
+pub(crate) fn hosts(options: &Options) -> &'static [&'static str] {
+    if options.ours_only { &HOSTS[..1] } else { &HOSTS }
+}
+
+impl<'site> Servers<'site> {
+    /// All of them, running.
+    pub(crate) fn start(site: &'site Site) -> Result<Self> {
+        let ours = Ours::start(&site.servers[0], &Choice::default())?;
+        let modes = [("fwknop as shipped", Mode::Pcap), ("fwknop, UDP mode", Mode::Udp)];
+        let hosts = site.servers.iter().enumerate().skip(1).zip(modes);
+        let start = |((at, host), (name, mode)): ((usize, &'site Host), _)| {
+            Ok((name, Fwknop::start(host, site.address(at, Family::V4)?, mode)?))
+        };
+        Ok(Self { ours, peers: hosts.map(start).collect::<Result<_>>()? })
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
+    let site = Site::new(hosts(options))?;
+    let mut servers = Servers::start(&site)?;
+    let tries = options.tries.unwrap_or(TRIES);
+    let names = ["spa"].into_iter().chain(servers.peers.iter().map(|(name, _)| *name));
+    let mut rows: Vec<_> = names.map(|name| (Row::new(name), Vec::new())).collect();
+    for turn in 0..TURNS {
+        let now = tries * (turn + 1) / TURNS - tries * turn / TURNS;
+        for (server, (_, samples)) in rows.iter_mut().enumerate() {
+            samples.extend(turn_of(&site, &mut servers, server, now)?);
+        }
+    }
+    Ok(rows.into_iter().map(|(row, samples)| finish(row, &samples)).collect())
+}
+
+fn turn_of(
+    site: &Site,
+    servers: &mut Servers<'_>,
+    server: usize,
+    tries: usize,
+) -> Result<Vec<Option<f64>>> {
+    let sources = fresh(site, Family::V4, tries);
+    let tries = match server.checked_sub(1).and_then(|peer| servers.peers.get(peer)) {
+        Some((_, fwknop)) => fwknop.tries(&sources)?,
+        None => servers.ours.tries(&sources, 0..20)?,
+    };
+    Ok(probe(site, &quiet_probe(site, server, tries)?)?.opened_us)
+}
+
+fn finish(row: Row, tries: &[Option<f64>]) -> Row {
+    let opened: Vec<_> = tries.iter().copied().flatten().collect();
+    let lost = tries.len() - opened.len();
+    row.number("tries", tries.len() as f64).number("lost", lost as f64).samples("µs", opened)
+}

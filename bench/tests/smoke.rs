@@ -1,0 +1,44 @@
+//! A measurement brings figures. What they are decides nothing here.
+
+use std::process::Command;
+
+use serde_json::Value;
+use spa_tests::Result;
+use spa_tests::lab::fail;
+
+fn measured(name: &str, options: &[&str]) -> Result<Value> {
+    let results = tempfile::tempdir()?;
+    let done = Command::new(env!("CARGO_BIN_EXE_spa-bench"))
+        .args([name, "--ours-only", "--results"])
+        .arg(results.path())
+        .args(options)
+        .output()?;
+    if !done.status.success() {
+        return fail(String::from_utf8_lossy(&done.stderr));
+    }
+    let text = std::fs::read_to_string(results.path().join(format!("{name}.json")))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+#[test]
+fn knocks_are_timed_until_they_open() -> Result {
+    let latency = measured("latency", &["--tries", "2"])?;
+    let row = &latency["rows"][0];
+    assert_eq!((&row["name"], &row["numbers"]["tries"]), (&"spa".into(), &2.0.into()), "{row}");
+    let samples = row["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2, "{row}");
+    assert!(samples.iter().all(|us| us.as_f64().is_some_and(|us| us > 0.0)), "{row}");
+    assert!(latency["machine"]["cpus"].as_u64().is_some_and(|cpus| cpus > 0));
+    Ok(())
+}
+
+#[test]
+fn knocks_are_honoured_while_a_flood_is_sent() -> Result {
+    let options = ["--tries", "3", "--only", "junk of a knock's length, IPv6"];
+    let flood = measured("flood", &options)?;
+    let numbers = &flood["rows"][0]["numbers"];
+    assert_eq!(numbers["tries"], 3.0, "{flood}");
+    assert!(numbers["honoured"].as_f64().is_some(), "{flood}");
+    assert!(numbers["flood per second"].as_f64().is_some_and(|sent| sent > 0.0), "{flood}");
+    Ok(())
+}

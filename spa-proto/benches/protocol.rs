@@ -1,0 +1,170 @@
+//! What each step of a knock costs, from sealing to the verified request:
+//! `cargo bench -p spa-proto`.
+
+#![expect(clippy::unwrap_used, reason = "as in a test")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use divan::Bencher;
+use spa_proto::{
+    Address, Arrival, ClientKeys, Cloak, Credentials, Datagram, Entropy, Gate, GateSettings, Kid,
+    Kind, Mode, Monotonic, Psk, Rate, Reason, Request, ServerSecret, Services, SigningKey,
+    Timestamp, Tolerance, Verifier, seal,
+};
+
+fn main() {
+    divan::main();
+}
+
+/// The server's time, and that of all knocks.
+const NOW: Timestamp = Timestamp::from_millis(1_803_567_600_000);
+const CLOCK: Monotonic = Monotonic::new(Duration::from_secs(1000));
+/// Clients of the gates, the smallest and the largest that are meant.
+const CLIENTS: [u32; 2] = [1, 100_000];
+
+fn secret() -> ServerSecret {
+    ServerSecret::from_bytes([3; 32])
+}
+
+fn credentials(number: u32) -> Credentials {
+    let mut seed = [7; 32];
+    seed[..4].copy_from_slice(&number.to_be_bytes());
+    let mut kid = [5; 16];
+    kid[..4].copy_from_slice(&number.to_be_bytes());
+    let (server, kid) = (secret().public(), Kid::from_bytes(kid));
+    let keys = ClientKeys::derive(&Psk::from_bytes(seed), &server, &kid);
+    let signing = SigningKey::from_seed(&seed);
+    Credentials { server, kid, cloak: Cloak::from_bytes([4; 16]), keys, signing }
+}
+
+fn request() -> Request {
+    Request {
+        kind: Kind::Knock,
+        mode: Mode::Default,
+        address: Address::Explicit([192, 0, 2, 7].into()),
+        width: None,
+        seconds: None,
+        services: Services::new(["ssh".parse().unwrap()]).unwrap(),
+    }
+}
+
+fn knock(client: &Credentials, number: u32) -> Datagram {
+    let mut entropy = [9; 32];
+    entropy[..4].copy_from_slice(&number.to_be_bytes());
+    seal(client, &request(), NOW, &Entropy::from_bytes(entropy)).unwrap()
+}
+
+/// A gate that puts up with any number of knocks.
+fn gate(clients: u32) -> Gate {
+    let plenty = Rate { burst: u32::MAX, per_second: u32::MAX };
+    let settings =
+        GateSettings { client_rate: plenty, global_rate: plenty, ..GateSettings::default() };
+    // The list of a client's attempts is as long as its budget allows: short, as it would be.
+    let settings = GateSettings { tolerance: Tolerance::new(Duration::from_secs(30)), ..settings };
+    let mut gate = Gate::new(secret(), Cloak::from_bytes([4; 16]), settings, CLOCK);
+    for number in 0..clients {
+        let client = credentials(number);
+        gate.insert(client.kid, client.keys);
+    }
+    gate
+}
+
+fn arrival() -> Arrival {
+    Arrival { source: [198, 51, 100, 7].into(), destination: [203, 0, 113, 1].into() }
+}
+
+/// The client's part.
+#[divan::bench]
+fn seal_a_knock(bencher: Bencher) {
+    let client = credentials(0);
+    let mut numbers = 0..;
+    bencher.bench_local(|| knock(&client, numbers.next().unwrap_or(0)));
+}
+
+fn refuse(bencher: Bencher, clients: u32, why: Reason, make: impl Fn(&mut Gate) -> Datagram) {
+    let mut gate = gate(clients);
+    let mut datagram = make(&mut gate);
+    let mut number = 0_u64;
+    bencher.bench_local(|| {
+        if why == Reason::UnknownClient {
+            number += 1;
+            datagram[..8].copy_from_slice(&number.to_be_bytes());
+        }
+        let verdict = gate.admit(black_box(&datagram), arrival(), NOW, CLOCK);
+        assert!(verdict.is_err_and(|reason| reason == why));
+    });
+}
+
+/// Junk of the right length.
+#[divan::bench(args = CLIENTS)]
+fn refuse_unknown_pseudonym(bencher: Bencher, clients: u32) {
+    refuse(bencher, clients, Reason::UnknownClient, |_| [0x5a; 336]);
+}
+
+/// A captured knock with another tag.
+#[divan::bench(args = CLIENTS)]
+fn refuse_wrong_tag(bencher: Bencher, clients: u32) {
+    refuse(bencher, clients, Reason::BadTag, |_| {
+        let mut datagram = knock(&credentials(0), 0);
+        datagram[335] ^= 1;
+        datagram
+    });
+}
+
+/// A captured knock.
+#[divan::bench(args = CLIENTS)]
+fn refuse_copy(bencher: Bencher, clients: u32) {
+    refuse(bencher, clients, Reason::Duplicate, |gate| {
+        let datagram = knock(&credentials(0), 0);
+        gate.admit(&datagram, arrival(), NOW, CLOCK).map(|_| ()).unwrap();
+        datagram
+    });
+}
+
+/// X25519 and decryption included.
+#[divan::bench(args = CLIENTS)]
+fn admit_a_knock(bencher: Bencher, clients: u32) {
+    let mut gate = gate(clients);
+    // Each of many knocks once or twice, as it is in life; the list of attempts stays short.
+    let some: Vec<_> = (0..clients.min(500)).map(credentials).collect();
+    let mut numbers = 0..u32::MAX;
+    bencher
+        .with_inputs(|| {
+            let number = numbers.next().unwrap_or(0);
+            knock(&some[number as usize % some.len()], number)
+        })
+        .bench_local_values(|datagram| {
+            gate.admit(&datagram, arrival(), NOW, CLOCK).map(|_| ()).unwrap();
+        });
+}
+
+/// The warden's part: the signature.
+#[divan::bench]
+fn verify_a_request(bencher: Bencher) {
+    let client = credentials(0);
+    let verifier = Verifier::Bound(client.signing.verifying_key());
+    let signed = gate(1).admit(&knock(&client, 0), arrival(), NOW, CLOCK);
+    let signed = signed.unwrap_or_else(|reason| unreachable!("{reason:?}"));
+    let public = secret().public();
+    bencher.bench_local(|| {
+        let verified = signed.verify(&public, &verifier, NOW, Tolerance::DEFAULT);
+        assert!(verified.is_ok());
+    });
+}
+
+/// The one part of that which no cheaper code does away with.
+#[divan::bench]
+fn x25519_alone(bencher: Bencher) {
+    let secret = x25519_dalek::StaticSecret::from([3; 32]);
+    let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from([4; 32]));
+    bencher.bench_local(|| secret.diffie_hellman(black_box(&public)));
+}
+
+/// When the daemon starts, and every six hours: each client's keys and pseudonyms.
+#[divan::bench]
+fn derive_keys_of_a_client(bencher: Bencher) {
+    let public = secret().public();
+    let (psk, kid) = (Psk::from_bytes([1; 32]), Kid::from_bytes([2; 16]));
+    bencher.bench_local(|| ClientKeys::derive(black_box(&psk), &public, &kid));
+}

@@ -1,0 +1,217 @@
+//! Records as they are kept: some 200 bytes for each of 100 000.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use spa_keys::{AddressRule, ClientName, ClientRecord, Modes, Widest};
+use spa_proto::{Kid, Prefix, Psk, ServiceName, Timestamp, Verifier};
+
+/// Records, each with a name and a key-id of its own.
+#[derive(Default)]
+pub(super) struct Held {
+    records: Vec<Option<Packed>>,
+    vacant: Vec<Place>,
+    by_kid: HashTable<Place>,
+    by_name: HashTable<Place>,
+    hasher: RandomState,
+    /// Many clients may do the same.
+    policies: HashSet<Arc<Policy>>,
+}
+
+/// Where a record lies.
+pub(super) type Place = u32;
+
+/// A [`ClientRecord`].
+struct Packed {
+    name: ClientName,
+    kid: Kid,
+    psk: Psk,
+    verifier: Verifier,
+    knocked: bool,
+    created: Timestamp,
+    expires: Option<Timestamp>,
+    policy: Arc<Policy>,
+}
+
+/// What its client may do.
+#[derive(PartialEq, Eq, Hash)]
+struct Policy {
+    services: Box<[ServiceName]>,
+    ttl: Option<Duration>,
+    max_ttl: Option<Duration>,
+    sources: Box<[Prefix]>,
+    address: AddressRule,
+    modes: Modes,
+    widest: Widest,
+}
+
+impl Held {
+    pub(super) fn len(&self) -> usize {
+        self.by_kid.len()
+    }
+
+    /// All places are below this.
+    pub(super) fn places(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
+        self.of_kid(kid).map(Packed::unpack)
+    }
+
+    pub(super) fn psk(&self, kid: &Kid) -> Option<&Psk> {
+        self.of_kid(kid).map(|record| &record.psk)
+    }
+
+    pub(super) fn name_of(&self, kid: &Kid) -> Option<&ClientName> {
+        self.of_kid(kid).map(|record| &record.name)
+    }
+
+    pub(super) fn kid_of(&self, name: &ClientName) -> Option<Kid> {
+        Some(self.at(self.place_of(name)?)?.kid)
+    }
+
+    pub(super) fn kids(&self) -> impl Iterator<Item = Kid> {
+        self.records.iter().flatten().map(|record| record.kid)
+    }
+
+    /// Names of the records at the places of which this is true.
+    pub(super) fn names_at(&self, which: impl Fn(usize) -> bool) -> Vec<ClientName> {
+        let records = self.records.iter().enumerate().filter(|(place, _)| which(*place));
+        records.filter_map(|(_, record)| Some(record.as_ref()?.name.clone())).collect()
+    }
+
+    /// Puts a record in place of that of its name; where. No other may have its
+    /// key-id. One that says nothing new stays as it is, and where.
+    pub(super) fn put(&mut self, record: ClientRecord) -> Place {
+        let known = self.place_of(&record.name);
+        let same = |place: &Place| self.at(*place).is_some_and(|known| known.says(&record));
+        if let Some(place) = known.filter(same) {
+            return place;
+        }
+        self.take(&record.name);
+        let record = self.pack(record);
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.records.push(None);
+            Place::try_from(self.records.len() - 1).unwrap_or(Place::MAX)
+        });
+        let Self { records, by_kid, by_name, hasher, .. } = self;
+        let (kid, name) = (hasher.hash_one(record.kid), hasher.hash_one(&record.name));
+        if let Some(slot) = slot(records, place) {
+            *slot = Some(record);
+        }
+        let at = |place: &Place| records.get(index(*place))?.as_ref();
+        by_kid.insert_unique(kid, place, |it| at(it).map_or(0, |it| hasher.hash_one(it.kid)));
+        by_name.insert_unique(name, place, |it| at(it).map_or(0, |it| hasher.hash_one(&it.name)));
+        place
+    }
+
+    /// Drops a record; which key-id it had.
+    pub(super) fn take(&mut self, name: &ClientName) -> Option<Kid> {
+        let place = self.place_of(name)?;
+        let Packed { kid, policy, .. } = slot(&mut self.records, place)?.take()?;
+        let is_it = |other: &Place| *other == place;
+        let hashes = [self.hasher.hash_one(name), self.hasher.hash_one(kid)];
+        for (table, hash) in [&mut self.by_name, &mut self.by_kid].into_iter().zip(hashes) {
+            if let Ok(entry) = table.find_entry(hash, is_it) {
+                entry.remove();
+            }
+        }
+        self.vacant.push(place);
+        // Its own, and that of the list.
+        if Arc::strong_count(&policy) == 2 {
+            self.policies.remove(&policy);
+        }
+        Some(kid)
+    }
+
+    fn of_kid(&self, kid: &Kid) -> Option<&Packed> {
+        let own = |place: &Place| self.at(*place).is_some_and(|it| it.kid == *kid);
+        self.at(*self.by_kid.find(self.hasher.hash_one(kid), own)?)
+    }
+
+    fn place_of(&self, name: &ClientName) -> Option<Place> {
+        let own = |place: &Place| self.at(*place).is_some_and(|it| it.name == *name);
+        self.by_name.find(self.hasher.hash_one(name), own).copied()
+    }
+
+    fn at(&self, place: Place) -> Option<&Packed> {
+        self.records.get(index(place))?.as_ref()
+    }
+
+    fn pack(&mut self, record: ClientRecord) -> Packed {
+        let policy = Policy {
+            services: record.services.into(),
+            ttl: record.ttl,
+            max_ttl: record.max_ttl,
+            sources: record.sources.into(),
+            address: record.address,
+            modes: record.modes,
+            widest: record.widest,
+        };
+        let policy = self.policies.get(&policy).cloned().unwrap_or_else(|| {
+            let policy = Arc::new(policy);
+            self.policies.insert(Arc::clone(&policy));
+            policy
+        });
+        // Copied, so that what stays does not lie between what its readers have freed.
+        Packed {
+            name: record.name.clone(),
+            kid: record.kid,
+            psk: record.psk.clone(),
+            verifier: record.verifier,
+            knocked: record.knocked,
+            created: record.created,
+            expires: record.expires,
+            policy,
+        }
+    }
+}
+
+impl Packed {
+    /// Whether it is this record, of the same name.
+    fn says(&self, record: &ClientRecord) -> bool {
+        let policy = &*self.policy;
+        let keys = self.kid == record.kid
+            && self.psk.expose() == record.psk.expose()
+            && self.verifier == record.verifier;
+        let dates = self.knocked == record.knocked
+            && (self.created, self.expires) == (record.created, record.expires);
+        let may = *policy.services == *record.services
+            && *policy.sources == *record.sources
+            && (policy.ttl, policy.max_ttl) == (record.ttl, record.max_ttl)
+            && (policy.address, policy.modes) == (record.address, record.modes)
+            && policy.widest == record.widest;
+        keys && dates && may
+    }
+
+    fn unpack(&self) -> ClientRecord {
+        ClientRecord {
+            name: self.name.clone(),
+            kid: self.kid,
+            psk: self.psk.clone(),
+            verifier: self.verifier.clone(),
+            knocked: self.knocked,
+            created: self.created,
+            expires: self.expires,
+            services: self.policy.services.to_vec(),
+            ttl: self.policy.ttl,
+            max_ttl: self.policy.max_ttl,
+            sources: self.policy.sources.to_vec(),
+            address: self.policy.address,
+            modes: self.policy.modes,
+            widest: self.policy.widest,
+        }
+    }
+}
+
+fn index(place: Place) -> usize {
+    usize::try_from(place).unwrap_or(usize::MAX)
+}
+
+fn slot(records: &mut [Option<Packed>], place: Place) -> Option<&mut Option<Packed>> {
+    records.get_mut(index(place))
+}

@@ -1,0 +1,60 @@
+//! What has to get into a new journal while the old one is still in use: a few
+//! clients, grants and sessions with each entry that is added, so that no knock
+//! waits for all of them.
+
+use spa_proto::{Kid, Replay};
+
+use super::memory::{entry, opened};
+use crate::grants::Ledger;
+use crate::journal::{self, Record};
+use crate::sessions::Ends;
+
+/// How many things are copied for each entry that is added.
+const STEP: usize = 4;
+/// Entries that may be added in one go, and some.
+const MARGIN: u64 = 64;
+
+/// What is not in the new journal yet, of what was there when it was begun.
+pub(super) struct Copying {
+    clients: Vec<Kid>,
+    grants: Vec<u64>,
+    sessions: Vec<Ends>,
+}
+
+impl Copying {
+    pub(super) fn all(replay: &Replay, ledger: &Ledger) -> Self {
+        Self {
+            clients: replay.histories().map(|(kid, _)| *kid).collect(),
+            grants: ledger.iter().map(|grant| grant.id).collect(),
+            sessions: ledger.sessions.iter().map(|session| session.ends).collect(),
+        }
+    }
+
+    /// How many entries are added, at most, until all of so many things are copied.
+    pub(super) fn takes(things: usize) -> u64 {
+        u64::try_from(things / STEP).unwrap_or(u64::MAX).saturating_add(MARGIN)
+    }
+
+    /// The next things to copy where so many entries are going to be added, as
+    /// they are now; what is gone by now is not copied.
+    pub(super) fn next(&mut self, added: usize, replay: &Replay, ledger: &Ledger) -> Vec<Record> {
+        let mut left = added.saturating_mul(STEP);
+        let mut some = |all: usize| {
+            let taken = all.min(left);
+            left -= taken;
+            all - taken
+        };
+        let clients = self.clients.split_off(some(self.clients.len()));
+        let grants = self.grants.split_off(some(self.grants.len()));
+        let sessions = self.sessions.split_off(some(self.sessions.len()));
+        let past = |kid: &Kid| Some(journal::past(kid, replay.history(kid)?));
+        let mut records: Vec<_> = clients.iter().filter_map(past).flatten().collect();
+        records.extend(grants.iter().filter_map(|id| ledger.get(*id)).map(entry));
+        records.extend(sessions.iter().filter_map(|ends| ledger.sessions.get(ends)).map(opened));
+        records
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.clients.is_empty() && self.grants.is_empty() && self.sessions.is_empty()
+    }
+}

@@ -1,0 +1,71 @@
+//! A client without a program: knocks by the thousand, and of any time.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+
+use spa_keys::{AddressRule, Modes, NewClient, Store, Token, Widest};
+use spa_proto::{
+    Address, ClientKeys, Credentials, Entropy, Kind, Mode, Request, Services, SigningKey,
+    Timestamp, seal,
+};
+
+use super::Server;
+use crate::lab::{Datagram, LabError, Result, unix_time};
+
+/// A client that knocks for whatever address it is told.
+pub struct Knocker(Credentials);
+
+impl Knocker {
+    /// Adds a client named `c` and this number, whose key the server knows already.
+    pub fn new(server: &Server, number: u32) -> Result<Self> {
+        let mut seed = [7; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        let signing = SigningKey::from_seed(&seed);
+        let new = NewClient {
+            name: format!("c{number}").parse()?,
+            services: vec!["ssh".parse()?],
+            ttl: None,
+            max_ttl: None,
+            expires: None,
+            sources: vec![],
+            address: AddressRule::This,
+            modes: Modes::ALL,
+            widest: Widest::ADDRESS,
+            key: Some(signing.verifying_key()),
+        };
+        let token = Store::open(&server.dir().join("keys")).add(new, now()?)?;
+        let Token { server, cloak, kid, psk, .. } = token;
+        let keys = ClientKeys::derive(&psk, &server, &kid);
+        Ok(Self(Credentials { server, kid, cloak, keys, signing }))
+    }
+
+    /// A knock of this time for `source`, for an hour; `number` makes it another one than those
+    /// before.
+    pub fn knock(
+        &self,
+        source: impl Into<IpAddr>,
+        to: SocketAddr,
+        time: Timestamp,
+        number: u32,
+    ) -> Result<Datagram> {
+        let request = Request {
+            kind: Kind::Knock,
+            mode: Mode::Default,
+            address: Address::Explicit(source.into()),
+            width: None,
+            seconds: NonZeroU32::new(3600),
+            services: Services::new(["ssh".parse()?])
+                .ok_or_else(|| LabError::new("no services"))?,
+        };
+        let mut entropy = [9; 32];
+        entropy[..4].copy_from_slice(&number.to_be_bytes());
+        let sealed = seal(&self.0, &request, time, &Entropy::from_bytes(entropy))
+            .map_err(|error| LabError::new(format!("sealing: {error:?}")))?;
+        Ok(Datagram { from: to, to, payload: sealed.to_vec() })
+    }
+}
+
+/// What the machine's clock says.
+pub fn now() -> Result<Timestamp> {
+    Ok(Timestamp::from_millis(u64::try_from(unix_time()?.as_millis())?))
+}

@@ -1,0 +1,202 @@
+//! The kernel refuses, or drops what it had to tell: others commit to the packet filter at the same
+//! time, our table goes away under a grant, notifications overflow. What the kernel refuses is not
+//! granted; what was lost is looked at anew.
+//!
+//! Overflowing notifications of the packet filter are in `never_open.rs`, those of connection
+//! tracking in `spad/tests/firewall_flows.rs`, full sets in `scale.rs`. What this kernel cannot be
+//! brought to do, such as to run out of memory for an element, is among the units of
+//! `spad/src/firewall/netlink.rs`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use spa_tests::Result;
+use spa_tests::lab::{LabError, Output, Privilege, fail};
+use spa_tests::product::{
+    Health, KNOCK_PORT, Knocker, SERVER_NAME, Server, Settings, Site, knocker,
+};
+use spa_tests::wait::{SOON, until};
+
+/// What somebody else may do to our table where it has no owner: take it, empty it, add to it what
+/// keeps parts of it in use (which the kernel calls busy), let somebody in.
+const FOREIGN: [&str; 6] = [
+    "delete table inet spad",
+    "flush table inet spad",
+    "add chain inet spad mine\n\
+     add map inet spad sends { type ipv4_addr : verdict; }\n\
+     add element inet spad sends { 192.0.2.1 : jump mine }\n\
+     add rule inet spad guard_input ip saddr vmap @sends",
+    "add chain inet spad mine\n\
+     add rule inet spad mine ip saddr . ip daddr @window4_ssh counter\n\
+     add rule inet spad guard_input jump mine",
+    "add element inet spad window4_ssh { STRANGER . SERVER timeout 1h }",
+    "flush ruleset",
+];
+
+/// How often all of [`FOREIGN`] is done.
+const TIMES: usize = 5;
+
+fn unowned() -> Settings {
+    let more = "[firewall]\nown-table = false\n".to_owned();
+    Settings { more, ..Settings::default() }
+}
+
+#[test]
+fn others_who_commit_at_the_same_time_open_nothing_and_keep_nobody_out() -> Result {
+    let site = Site::new()?;
+    let server = site.spad_with(&unowned())?;
+    let alice = site.client(&server, "alice")?;
+    let health = Health::watch(&site)?;
+    health.served_at_once(&server, &alice, "alice")?;
+    let open = server.descriptors()?;
+    let repairs = || Ok::<_, LabError>(server.status()?["ruleset"]["repairs"].clone());
+    let before = repairs()?;
+    for commands in FOREIGN.iter().cycle().take(TIMES * FOREIGN.len()) {
+        let commands = commands
+            .replace("STRANGER", &site.stranger.v4()?.to_string())
+            .replace("SERVER", &site.server.v4()?.to_string());
+        // At the same moment as a knock; the kernel refuses some.
+        std::thread::scope(|scope| {
+            let commits = scope.spawn(|| site.server.nft(&format!("{commands}\n")));
+            let knocks = alice.knock(&[]).and_then(Output::ok);
+            commits.join().unwrap_or_else(|_| fail("nft panicked"))?;
+            knocks
+        })?;
+    }
+    println!("repairs: {before} before, {} after", repairs()?);
+    assert_ne!(repairs()?, before, "there was something to repair");
+    until("all is well", SOON, || Ok(server.spad(&["status"])?.success()))?;
+    until("the last knocks are dealt with", SOON, || {
+        let refused = server.counter("firewall")?;
+        sleep(Duration::from_millis(100));
+        Ok(server.counter("firewall")? == refused)
+    })?;
+    println!("refused by the kernel: {}", server.counter("firewall")?);
+    health.nothing_opens(&server, "after all of it")?;
+    server.spad(&["revoke", "alice"])?.ok()?;
+    health.served_within(Duration::from_secs(1), &server, &alice, "alice")?;
+    health.nothing_opens(&server, "and served again")?;
+    health.is_quiet(&server, "afterwards")?;
+    assert_eq!(server.descriptors()?, open);
+    Ok(())
+}
+
+/// However many knocks are waiting to be judged: the table is put back before the next.
+#[test]
+fn a_queue_of_knocks_does_not_hold_up_a_repair() -> Result {
+    const CLIENTS: u32 = 10;
+    const BURST: u32 = 20;
+    let site = Site::new()?;
+    let mut server = site.spad_with(&unowned())?;
+    let knockers = (0..CLIENTS).map(|n| Knocker::new(&server, n)).collect::<Result<Vec<_>>>()?;
+    until("they are known", SOON, || Ok(server.status()?["clients"] == CLIENTS))?;
+    let (to, now) = (SocketAddr::new(site.address(), KNOCK_PORT), knocker::now()?);
+    let each = |number: u32| {
+        let source = Ipv4Addr::from(0x0b00_0001 + number);
+        knockers[(number % CLIENTS) as usize].knock(source, to, now, number)
+    };
+    let knocks = (0..CLIENTS * BURST).map(each).collect::<Result<Vec<_>>>()?;
+    while_it_stands_still(&mut server, || {
+        site.client.send_udp(&knocks)?;
+        sleep(Duration::from_millis(500));
+        Ok(())
+    })?;
+    // While it works them off.
+    site.server.nft("delete table inet spad\n")?.ok()?;
+    until("the table is back", SOON * 10, || Ok(server.status()?["ruleset"]["repairs"] == 1))?;
+    let judged = || Ok::<_, LabError>(server.counter("granted")? + server.counter("firewall")?);
+    let before = judged()?;
+    until("control: knocks were waiting", SOON * 10, || Ok(judged()? > before + 5))?;
+    let refused = server.counter("firewall")?;
+    println!("{refused} refused before the table was back");
+    assert!(refused <= 5, "{refused} knocks came before the repair");
+    assert!(!site.reaches(&site.stranger, 22)?);
+    Ok(())
+}
+
+/// An element in one of our sets that spad has not put there is a door that somebody else has
+/// opened.
+#[test]
+fn a_grant_that_somebody_else_makes_is_taken_out() -> Result {
+    let site = Site::new()?;
+    let server = site.spad_with(&unowned())?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &["--ttl", "1m"])?;
+    let (stranger, own) = (site.stranger.v4()?, site.server.v4()?);
+    let add = format!("add element inet spad window4_ssh {{ {stranger} . {own} timeout 1h }}\n");
+    site.server.nft(&add)?.ok()?;
+    until("it is taken out", SOON, || Ok(!site.reaches(&site.stranger, 22)?))?;
+    assert!(server.log().contains("grants that spad did not make"), "{}", server.log());
+    assert!(site.reaches(&site.client, 22)?, "what spad has made stays");
+    Health::watch(&site)?.nothing_opens(&server, "afterwards")
+}
+
+/// Holds the daemon up while this happens, so that the kernel cannot tell it everything.
+fn while_it_stands_still(server: &mut Server, happens: impl FnOnce() -> Result) -> Result {
+    server.process()?.signal(Signal::SIGSTOP)?;
+    let happened = happens();
+    server.process()?.resume()?;
+    happened
+}
+
+#[test]
+fn addresses_that_came_while_notifications_were_lost_are_known() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let health = Health::watch(&site)?;
+    health.served_at_once(&server, &alice, "alice")?;
+    let open = server.descriptors()?;
+    let new = IpAddr::from([10, 0, 0, 77]);
+    while_it_stands_still(&mut server, || {
+        let passing = (0..3000).map(|n| {
+            let address = format!("10.9.{}.{}/32 dev eth0", n / 250, n % 250 + 1);
+            format!("address add {address}\naddress del {address}\n")
+        });
+        site.server.ip(&passing.collect::<String>())?;
+        let drops = site.server.sh("awk '$2 == 0 && $9 > 0' /proc/net/netlink")?.text().to_owned();
+        assert!(!drops.is_empty(), "control: the kernel has dropped notifications");
+        site.server.ip(&format!("address add {new}/24 dev eth0\n"))
+    })?;
+    site.refused(&server, &alice, &["--source", &new.to_string()], "not-grantable")?;
+    health.served_at_once(&server, &alice, "alice")?;
+    health.nothing_opens(&server, "afterwards")?;
+    health.is_quiet(&server, "afterwards")?;
+    assert_eq!(server.descriptors()?, open);
+    Ok(())
+}
+
+/// Devices that come and go may hide the one event that says "this machine was restored": where
+/// events are lost, it is taken for said, and the stated wait begins.
+#[test]
+fn lost_news_of_the_machine_is_treated_as_bad_news() -> Result {
+    let site = Site::new()?;
+    let clock = site.lab.clock()?;
+    let settings = Settings { tolerance: "10s", ..Settings::default() };
+    let mut server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    server.start_by(&clock)?;
+    let alice = site.client(&server, "alice")?.by(&clock);
+    let health = Health::watch(&site)?;
+    health.served_at_once(&server, &alice, "alice")?;
+    let events = "for i in $(seq 5000); do echo change > /sys/class/net/lo/uevent; done";
+    let mut told = true;
+    while_it_stands_still(&mut server, || {
+        // In a user namespace, or where /sys is masked, there are no such events.
+        told = site.server.sh(events)?.success() && site.lab.privilege() == Privilege::Root;
+        Ok(())
+    })?;
+    if told {
+        let why = "the machine was restored from a snapshot";
+        until("it fears the worst", SOON, || Ok(server.log().contains(why)))?;
+        site.refused(&server, &alice, &[], "before-start")?;
+        clock.set(120)?;
+    } else {
+        eprintln!("not shown: this user gets no news of devices");
+    }
+    health.nothing_opens(&server, "afterwards")?;
+    health.served_at_once(&server, &alice, "alice")?;
+    health.is_quiet(&server, "afterwards")
+}
