@@ -2,13 +2,13 @@
 //! machine.
 //!
 //! ```text
-//! cli → knock → door (config → resolve → send (address) → wait (bound))     spa knock
-//! cli → proxy → door … → relay                                             spa proxy
-//! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)             spa ssh, spa ssh-config
-//! cli → unlock (lock, os/keyring); door asks it for keys                     spa passphrase, unlock, lock
-//! cli → doctor → door …                                                    spa doctor
-//! cli → knock → door → save; cli → save → resolve → send                    spa knock --save, spa send
-//! cli → config → enroll, request, hosts                                    everything else
+//! cli → knock → door (config → unlock → resolve → send (address) → wait (bound))   spa knock
+//! cli → proxy → door … → relay                                                     spa proxy
+//! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)                    spa ssh, ssh-config
+//! cli → doctor → door …                                                            spa doctor
+//! cli → knock → door → save; cli → save → resolve → send                           spa send
+//! cli → unlock (lock, os/keyring)                                                  spa passphrase …
+//! cli → config → enroll, request, hosts                                            everything else
 //! ```
 //!
 //! What depends on the operating system is in `os`, and in `spa_keys`, which

@@ -2,10 +2,7 @@
 //! of a web server, and only if the user has named one (`address-url`).
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-use ureq::Agent;
-use ureq::config::IpFamily;
+use std::process::{Command, Stdio};
 
 use crate::address::{Source, is_global};
 use crate::field::AddressUrl;
@@ -14,10 +11,10 @@ use crate::resolve::Family;
 use crate::send::local_towards;
 use crate::settings::Settings;
 
-/// For all of it. Who waits for a door does not want to wait for this.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Far more than an address.
-const MAX_ANSWER: u64 = 256;
+/// Seconds for all of it. Who waits for a door does not want to wait for this.
+const PATIENCE: &str = "3";
+/// Far more than an address, in bytes.
+const MAX_ANSWER: &str = "256";
 
 /// What others see, as far as it is needed and known.
 #[derive(Clone, Copy, Default)]
@@ -57,18 +54,21 @@ fn complain(url: &AddressUrl, family: Family, why: &str) {
     ));
 }
 
+/// Through curl, which knows whom this system trusts: a TLS of our own would be more code than all
+/// the rest of this program. Not through a proxy, which would tell its own address.
 fn ask(url: &AddressUrl, family: Family) -> Result<IpAddr, String> {
-    let ip_family = if family == Family::V4 { IpFamily::Ipv4Only } else { IpFamily::Ipv6Only };
-    // A proxy would tell its own address.
-    let config = Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .ip_family(ip_family)
-        .max_redirects(0)
-        .proxy(None);
-    let agent: Agent = config.build().into();
-    let mut answer = agent.get(url.as_str()).call().map_err(|error| error.to_string())?;
-    let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
-    read(&text.map_err(|error| error.to_string())?, family)
+    let family_option = if family == Family::V4 { "--ipv4" } else { "--ipv6" };
+    let mut curl = Command::new("curl");
+    // The first one has it read no settings of its own.
+    curl.args(["--disable", "--silent", "--show-error", "--fail", "--noproxy", "*", family_option]);
+    curl.args(["--proto", "=https,http", "--max-time", PATIENCE, "--max-filesize", MAX_ANSWER]);
+    let answer = curl.arg("--url").arg(url.as_str()).stdin(Stdio::null()).output();
+    let answer = answer.map_err(|error| format!("curl cannot be run: {error}"))?;
+    if !answer.status.success() {
+        let why = String::from_utf8_lossy(&answer.stderr);
+        return Err(why.trim().chars().filter(|c| !c.is_control()).collect());
+    }
+    read(&String::from_utf8_lossy(&answer.stdout), family)
 }
 
 /// A global address of the family asked for, and nothing else.

@@ -7,7 +7,7 @@ Files, in the directory of servers and keys:
   requests/          keys that wait for their token
   config.toml        may hold, for all servers:
     address-url = \"https://...\"    where to ask for this machine's address if its own is not
-                                   global; the answer is the address, as plain text
+                                   global; the answer is the address, as plain text; needs curl
     time-server = \"NAME\"         whom spa doctor asks for the time
     keep-unlocked = \"15m\"        for how long keys stay unlocked once their passphrase was
                                  given; 0s for not at all";
