@@ -25,9 +25,15 @@ pub(crate) fn run(config: &ConfigDir, options: &SshOptions) -> Result<Exit, Fail
     };
     let mut ssh = Command::new("ssh");
     if let Some(name) = name {
-        ssh.arg("-o").arg(format!("HostName={name}"));
+        ssh.arg("-o").arg(host_name(&name));
     }
     Err(no_ssh(&os::become_program(ssh.args(&options.arguments))))
+}
+
+/// The option that gives ssh this name, and no other: in it `%` begins a token of ssh's
+/// (ssh_config(5)), in a scoped IPv6 address the interface.
+fn host_name(name: &str) -> String {
+    format!("HostName={}", name.replace('%', "%%"))
 }
 
 /// Where ssh would connect to, given these words: what its configuration makes of them only
@@ -123,4 +129,15 @@ fn services(
     chosen
         .map(|service| vec![service])
         .ok_or_else(|| Failure::usage("the token names no service: say which with --service"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scoped_address_is_no_token_of_sshs() {
+        assert_eq!(host_name("fe80::1%eth0"), "HostName=fe80::1%%eth0");
+        assert_eq!(host_name("fw.example"), "HostName=fw.example");
+    }
 }
