@@ -19,7 +19,7 @@ Examples:
 
 It is asked for on the terminal; where there is none, by the program that SSH_ASKPASS names
 (with SSH_ASKPASS_REQUIRE=force in any case). Whoever copies the file then has to guess it, at
-64 MiB and a tenth of a second or so for each guess (Argon2id). The old file is overwritten, but
+64 MiB of memory for each guess (Argon2id). The old file is overwritten, but
 copies that disks and backups have made of it stay: where it was in clear for long, a new token
 is better.";
 
