@@ -32,6 +32,8 @@ test: build ## Run every test
 lint: setup ## Format and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@packaging/setup g++ libpcap-dev
+	cargo clippy --package spa-fuzz --features libfuzzer --package spa-bench --features captures --all-targets -- -D warnings
 
 deny: setup ## Licences, sources, versions and build scripts of all dependencies
 	tool=$$(packaging/tool cargo-deny 0.20.2 --debug --no-default-features) && "$$tool" check licenses bans sources
