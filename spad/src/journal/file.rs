@@ -127,15 +127,18 @@ impl Journal {
     }
 
     fn prepare(&mut self, entries: u64, calls: u64, floor: Floor) -> io::Result<()> {
+        // Goes first: it has the same name.
+        self.successor = None;
         let room = entries.saturating_add(calls).saturating_mul(2).saturating_add(2).max(SMALLEST);
         let file = options().truncate(true).open(self.fresh())?;
+        let place = Place(Some(self.fresh()));
         let len = room.saturating_mul(RECORD_LEN as u64);
         file.set_len(len)?;
         let piece = len.div_ceil(calls.max(1));
         let mut slots = Slots { file, used: 0, room };
         let header = header(self.identity, slots.file.metadata()?.ino(), room, floor);
         slots.write(&header)?;
-        self.successor = Some(Successor { slots, allocated: 0, piece, len });
+        self.successor = Some(Successor { slots, allocated: 0, piece, len, place });
         Ok(())
     }
 
@@ -176,6 +179,7 @@ impl Journal {
         // What is still missing: no entry is to fail for want of room.
         successor.allocate(u64::MAX)?;
         std::fs::rename(self.fresh(), &self.path)?;
+        successor.place.0 = None;
         self.slots = successor.slots;
         Ok(())
     }
@@ -237,6 +241,19 @@ struct Successor {
     allocated: u64,
     piece: u64,
     len: u64,
+    place: Place,
+}
+
+/// Where a file lies that is to go unless it gets another place: what was given
+/// up is not to keep its room.
+#[derive(Debug)]
+struct Place(Option<PathBuf>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // That it could not be used is told already, and the next begins with it.
+        let _ = self.0.take().map(std::fs::remove_file);
+    }
 }
 
 impl Successor {
@@ -499,6 +516,55 @@ mod tests {
         let found = reopened(dir.path()).unwrap();
         assert_eq!(found.replay.floor(), replay.floor());
         assert_eq!(found.replay.history(&KID), replay.history(&KID));
+    }
+
+    /// The names that are there beside the journal's and its lock's.
+    fn others(dir: &Path) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some()).collect()
+    }
+
+    #[test]
+    fn a_successor_that_is_given_up_keeps_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = || {
+            let mut journal = started(dir.path());
+            journal.begin_successor(10, 10, Floor::default()).unwrap();
+            assert_eq!(others(dir.path()).len(), 1);
+            journal
+        };
+        let full = |slots: &mut Slots| slots.room = slots.used;
+        let successor =
+            |journal: &mut Journal| full(&mut journal.successor.as_mut().unwrap().slots);
+
+        let mut journal = begun();
+        successor(&mut journal);
+        assert!(journal.copy(&[used(1)]).is_err());
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "a copy failed");
+        drop(journal);
+
+        let mut journal = begun();
+        successor(&mut journal);
+        journal.append(&[used(1)]).unwrap();
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "an entry could not be added");
+        drop(journal);
+
+        let mut journal = begun();
+        journal.path = dir.path().join("gone").join("journal");
+        assert!(journal.succeed().is_err());
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "it could not take over");
+        drop(journal);
+
+        // Left by a daemon that was killed.
+        std::mem::forget(begun().successor.take());
+        assert_eq!(others(dir.path()).len(), 1);
+        let mut journal = begun();
+        let anew = Snapshot { replay: &Replay::default(), grants: Vec::new() };
+        journal.begin(&anew).unwrap();
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "another took over");
+        journal.append(&[used(1)]).unwrap();
+        drop(journal);
+        assert!(reopened(dir.path()).is_some());
     }
 
     #[test]
