@@ -8,7 +8,7 @@ use spa_proto::{
 };
 use tracing::{info, warn};
 
-use super::copying::Copying;
+use super::copying::{Copying, MARGIN};
 use super::renewal::{Renewals, Written};
 use crate::clock::Reading;
 use crate::config::Config;
@@ -182,7 +182,7 @@ impl Memory {
     fn copy_some(&mut self, added: usize, ledger: &Ledger) {
         let Some(mut copying) = self.copying.take() else { return self.begin_copying(ledger) };
         let records = copying.next(added, &self.replay, ledger);
-        let copied = self.journal.copy(&records);
+        let copied = self.journal.copy(&records, added);
         let copied = match copying.is_done() {
             true => copied.and_then(|()| self.journal.succeed()),
             false => copied.map(|()| self.copying = Some(copying)),
@@ -199,13 +199,14 @@ impl Memory {
 
     fn begin_copying(&mut self, ledger: &Ledger) {
         let others = ledger.len() + ledger.sessions.len();
-        let calls = Copying::takes(self.replay.clients() + others);
-        if self.uncopied || self.journal.left() > calls {
+        let added = Copying::takes(self.replay.clients() + others);
+        if self.uncopied || self.journal.left() > added.saturating_add(MARGIN) {
             return;
         }
         let of_clients = self.replay.histories().map(|(_, history)| journal::past_len(history));
         let entries = u64::try_from(of_clients.sum::<usize>() + others).unwrap_or(u64::MAX);
-        let begun = self.journal.begin_successor(entries, calls, self.replay.floor());
+        let entries = entries.saturating_add(MARGIN);
+        let begun = self.journal.begin_successor(entries, added, self.replay.floor());
         self.copying = begun.is_ok().then(|| Copying::all(&self.replay, ledger));
         self.give_up_on(begun);
     }
@@ -342,7 +343,7 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
     use std::net::Ipv4Addr;
     use std::os::unix::fs::MetadataExt;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
     const SERVER: ServerPublic = ServerPublic::from_bytes([1; 32]);
@@ -524,6 +525,29 @@ mod tests {
         assert!(copies > 10 && torn > 0, "{copies} {torn}");
     }
 
+    #[test]
+    fn a_successor_gets_its_room_with_what_is_added_however_much_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let mut life = Life { ledger: Ledger::default(), number: 1000, now: Reading::now() };
+        for source in 0..4000 {
+            let grant = life.grant(used(1, 1, life.now).kid, source);
+            life.ledger.put(grant);
+        }
+        memory.begin(&life.ledger, life.now).unwrap();
+        let (first, mut left) = (journal_in(dir.path()), None);
+        let some: Vec<_> = life.ledger.iter().take(32).cloned().collect();
+        while journal_in(dir.path()) == first {
+            memory.note_grants(&some, &life.ledger).unwrap();
+            let fresh = std::fs::metadata(journal(dir.path()).with_extension("new"));
+            left = fresh
+                .map(|it| it.len().saturating_sub(it.blocks() * 512) * 10 / it.len())
+                .ok()
+                .or(left);
+        }
+        assert_eq!(left, Some(0), "tenths, before it takes over");
+    }
+
     fn histories(memory: &Memory) -> HashMap<Kid, History> {
         // In the order of the time: the order within a ring means nothing.
         let sorted = |(kid, history): (&Kid, &History)| {
@@ -536,7 +560,11 @@ mod tests {
         memory.replay.histories().map(sorted).collect()
     }
 
+    fn journal(dir: &Path) -> PathBuf {
+        dir.join(format!("journal-{}", &SERVER.to_string()[..16]))
+    }
+
     fn journal_in(dir: &Path) -> u64 {
-        std::fs::metadata(dir.join(format!("journal-{}", &SERVER.to_string()[..16]))).unwrap().ino()
+        std::fs::metadata(journal(dir)).unwrap().ino()
     }
 }
