@@ -21,8 +21,10 @@ use crate::wipe;
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(60);
-/// How many knocks are opened at once at most, and for how long they are gathered:
-/// a revocation waits for no more than that.
+/// How many knocks are opened at once at most, and for how long they are gathered. A
+/// revocation waits until they are open; where the kernel refuses that, also for some
+/// ten milliseconds for each set that is full, and for each knock that it refuses for
+/// another reason.
 const BATCH: usize = 32;
 const TURN: Duration = Duration::from_millis(5);
 /// How long a gatekeeper may take to answer: clients are introduced in rounds, so
