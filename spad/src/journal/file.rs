@@ -292,14 +292,16 @@ fn lock(path: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-/// Header: magic, boot, server, inode, room, floor.
+/// Header: magic, boot, server, inode, room, floor. Nobody's records are of 1970.
 fn header(identity: Identity, inode: u64, room: u64, floor: Floor) -> Raw {
     let (soft, lapses) = floor
         .soft
         .map_or((0, 0), |(time, lapses)| (time.as_millis(), millis(lapses.as_duration())));
+    let known = floor.known.map_or(0, Timestamp::as_millis);
     let mut out = Fields::default();
     out.put(MAGIC).put(&identity.boot.0).put(identity.server.as_bytes());
     out.number(inode).number(room).number(floor.hard.as_millis()).number(soft).number(lapses);
+    out.number(known);
     seal(out.bytes)
 }
 
@@ -353,7 +355,8 @@ fn floor(head: &Raw) -> Option<Floor> {
     let soft = Timestamp::from_millis(fields.number()?);
     let lapses = Monotonic::new(Duration::from_millis(fields.number()?));
     let soft = (lapses.as_duration() > Duration::ZERO).then_some((soft, lapses));
-    Some(Floor { hard, soft })
+    let known = Some(Timestamp::from_millis(fields.number()?)).filter(|at| *at > Timestamp::ZERO);
+    Some(Floor { hard, soft, known })
 }
 
 fn replay(floor: Floor, records: Vec<Record>) -> Found {
@@ -507,8 +510,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(dir.path(), SERVER, BOOT).unwrap();
         let now = Timestamp::from_millis(1_800_000_000_000);
-        let mut replay =
-            Replay::new(Floor::at_start(now, now, clock(), spa_proto::Tolerance::DEFAULT));
+        let floor = Floor::at_start(now, now, clock(), spa_proto::Tolerance::DEFAULT);
+        let mut replay = Replay::new(Floor { known: Some(now), ..floor });
         replay.restore(KID, History::complete());
         (0..20).for_each(|n| replay.record(KID, now, Nonce::from_bytes([n; 16])));
         let grant = Record::Ended { id: 3 };

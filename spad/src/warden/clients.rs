@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
 use spa_keys::{ClientName, ClientRecord, Store, StoreError};
-use spa_proto::{ClientKeys, Kid, ServerPublic, VerifyingKey};
+use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp, VerifyingKey};
 use tracing::warn;
 
 use crate::wipe;
@@ -64,6 +64,11 @@ impl Clients {
 
     pub(super) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    /// When the newest was made of all records that were ever held.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.held.newest()
     }
 
     pub(super) fn broken(&self) -> Vec<String> {
@@ -256,7 +261,6 @@ fn name_in(file: &OsStr) -> Option<ClientName> {
 mod tests {
     use super::*;
     use spa_keys::{AddressRule, NewClient, ServerIdentity};
-    use spa_proto::Timestamp;
 
     struct Keys {
         dir: tempfile::TempDir,
@@ -310,6 +314,7 @@ mod tests {
         keys.add("bob");
         assert_eq!(keys.look(&["bob"]), (1, 0));
         assert_eq!(keys.look(&["bob", "alice"]), (0, 0), "nothing has changed");
+        assert_eq!(keys.clients.newest(), Timestamp::from_millis(1_800_000_000_000));
         std::fs::remove_file(keys.file("alice")).unwrap();
         assert_eq!(keys.look(&["alice"]), (0, 1));
         assert_eq!(keys.clients.len(), 1);

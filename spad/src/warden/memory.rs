@@ -26,6 +26,8 @@ pub(super) struct Memory {
     /// Why the lease could not be written last time.
     fault: Option<String>,
     tolerance: Tolerance,
+    /// When the newest of all records was made that this process has heard of.
+    newest: Timestamp,
     last: Reading,
     /// Whether the journal does not know all: a raised floor, or an entry that
     /// could not be written.
@@ -64,6 +66,7 @@ impl Memory {
             renewals: Renewals::of(file),
             fault: None,
             tolerance,
+            newest: Timestamp::ZERO,
             last: now,
             outdated: false,
             copying: None,
@@ -86,6 +89,11 @@ impl Memory {
         self.tolerance = tolerance;
     }
 
+    /// There are clients whose records were made at or before this time.
+    pub(super) fn knows(&mut self, newest: Timestamp) {
+        self.newest = self.newest.max(newest);
+    }
+
     /// The histories, for a gatekeeper that has just started.
     pub(super) fn replay(&self) -> &Replay {
         &self.replay
@@ -101,19 +109,20 @@ impl Memory {
         now: Reading,
     ) -> Result<(), Reason> {
         let used = Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() };
-        self.test_and_set(used, !record.knocked, ledger, now)
+        self.test_and_set(used, (!record.knocked).then_some(record.created), ledger, now)
     }
 
-    /// `first` says that the client has never knocked before.
+    /// `fresh` says when the record was made of a client that has never knocked before.
     fn test_and_set(
         &mut self,
         used: Used,
-        first: bool,
+        fresh: Option<Timestamp>,
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
         self.look_at_clocks(now);
         let Used { kid, time, nonce } = used;
+        let first = fresh.is_some_and(|created| self.replay.floor().exempts(created));
         self.replay.judge(&kid, time, nonce, first, now.clock)?;
         self.cover(time, now)?;
         if first && self.replay.history(&kid).is_none() {
@@ -285,7 +294,10 @@ impl Memory {
     /// only what cannot be a replay is granted.
     pub(super) fn start_over(&mut self, why: &str, now: Reading) {
         warn!(why, "treated as a start without journal: knocks are refused for a minute");
-        self.replay.set_floor(another_start(self.lease.horizon(), self.tolerance, now));
+        let floor = another_start(self.lease.horizon(), self.tolerance, now);
+        // The clock may have been ahead when a record was made.
+        let known = Some(self.newest.max(now.wall));
+        self.replay.set_floor(Floor { known, ..floor });
         // The journal must know before anything more is granted: the next
         // entry sees to it.
         self.outdated = true;
@@ -346,8 +358,11 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
+    const HOUR: Duration = Duration::from_secs(3600);
     const SERVER: ServerPublic = ServerPublic::from_bytes([1; 32]);
     const CLIENTS: u32 = 300;
+    /// Of a client that has never knocked.
+    const NEW: Option<Timestamp> = Some(Timestamp::ZERO);
 
     fn opened_in(dir: &Path) -> (Memory, Vec<Record>) {
         let text = format!(
@@ -381,7 +396,7 @@ mod tests {
             used.time = now.wall.plus(Duration::from_secs(u64::from(hours) * 3600));
             // The clock was set, and nobody has told the lease yet.
             memory.renew(now);
-            assert_eq!(memory.test_and_set(used, true, &ledger, now), Ok(()));
+            assert_eq!(memory.test_and_set(used, NEW, &ledger, now), Ok(()));
             let on_disk = LeaseFile::open(dir.path(), SERVER).unwrap().1;
             assert!(on_disk >= used.time, "{hours}");
         }
@@ -393,7 +408,7 @@ mod tests {
         let (mut memory, _) = opened_in(dir.path());
         let (ledger, now) = (Ledger::default(), Reading::now());
         memory.begin(&ledger, now).unwrap();
-        memory.test_and_set(used(1, 0, now), true, &ledger, now).unwrap();
+        memory.test_and_set(used(1, 0, now), NEW, &ledger, now).unwrap();
         memory.renewals.patience = Duration::from_millis(10);
         let lease = dir.path().join(format!("lease-{}", &SERVER.to_string()[..16]));
         let held = lease.with_extension("held");
@@ -413,21 +428,53 @@ mod tests {
         });
         memory.renew(now);
         for number in 1..4 {
-            let refused = memory.test_and_set(beyond, true, &ledger, now);
+            let refused = memory.test_and_set(beyond, NEW, &ledger, now);
             assert_eq!(refused, Err(Reason::NotDurable));
             assert!(!memory.report(now).durable);
             let within = used(2, number, now);
-            assert_eq!(memory.test_and_set(within, true, &ledger, now), Ok(()), "{number}");
+            assert_eq!(memory.test_and_set(within, NEW, &ledger, now), Ok(()), "{number}");
         }
         is_over.send(()).unwrap();
         let (waited, _reader) = rescue.join().unwrap();
         assert!(!waited);
         std::fs::rename(&held, &lease).unwrap();
         let until = std::time::Instant::now() + Duration::from_secs(20);
-        while memory.test_and_set(beyond, true, &ledger, now).is_err() {
+        while memory.test_and_set(beyond, NEW, &ledger, now).is_err() {
             assert!(std::time::Instant::now() < until, "served again once the disk answers");
         }
         assert!(memory.report(now).durable);
+    }
+
+    #[test]
+    fn a_client_that_had_not_knocked_may_have_when_the_machine_was_rolled_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let (ledger, now) = (Ledger::default(), Reading::now());
+        // As if it had been made under a clock that was an hour ahead.
+        let (known, later) = (now.wall.plus(HOUR), now.wall.plus(HOUR * 2));
+        memory.knows(known);
+        memory.begin(&ledger, now).unwrap();
+        memory.start_over("rolled back", now);
+        let ask = |memory: &mut Memory, client, fresh, time| {
+            memory.test_and_set(Used { time, ..used(client, client, now) }, fresh, &ledger, now)
+        };
+        for fresh in [NEW, Some(now.wall), Some(known)] {
+            assert_eq!(ask(&mut memory, 1, fresh, now.wall), Err(Reason::BeforeStart));
+        }
+        assert_eq!(ask(&mut memory, 2, Some(later), now.wall), Ok(()), "made since");
+        memory.catch_up(&ledger);
+        drop(memory);
+
+        let (mut memory, _) = opened_in(dir.path());
+        assert_eq!(ask(&mut memory, 1, Some(known), now.wall), Err(Reason::BeforeStart), "still");
+        assert_eq!(ask(&mut memory, 3, Some(later), now.wall), Ok(()), "made since");
+        // Above G it is served, and what is not above stays refused.
+        let above = memory.replay.floor().hard.max(now.wall.plus(HOUR));
+        memory.begin(&ledger, now).unwrap();
+        assert_eq!(ask(&mut memory, 1, Some(known), above.plus(HOUR)), Ok(()));
+        assert_eq!(ask(&mut memory, 4, Some(known), now.wall), Err(Reason::BeforeStart));
+        let again = Used { time: now.wall, ..used(1, 9, now) };
+        assert_eq!(memory.test_and_set(again, None, &ledger, now), Err(Reason::BeforeStart));
     }
 
     /// Everything that a daemon does to its memory, again and again.
@@ -442,7 +489,7 @@ mod tests {
             self.number += 1;
             let client = self.number.wrapping_mul(2_654_435_761) % CLIENTS;
             let used = used(client, self.number, self.now);
-            memory.test_and_set(used, true, &self.ledger, self.now).unwrap();
+            memory.test_and_set(used, NEW, &self.ledger, self.now).unwrap();
             let grants = [client, client + CLIENTS].map(|source| self.grant(used.kid, source));
             memory.note_grants(&grants, &self.ledger).unwrap();
             match self.number % 7 {
