@@ -44,16 +44,16 @@ const UDP: &str = "fwknop, UDP mode";
 
 fn latency(figures: &Figures) -> Vec<Line> {
     let quantile = |name, p| figures.row("latency", name).and_then(|row| row.percentile(p));
-    let (Some(p50), Some(p99)) = (quantile("spa", 0.5), quantile("spa", 0.99)) else {
-        return vec![];
-    };
+    let Some(p50) = quantile("spa", 0.5) else { return vec![] };
     let lost = figures.number("latency", "spa", "lost").unwrap_or(0.0);
     let what = "knock on the wire → connection accepted";
-    let mut lines = vec![
-        line(&format!("{what}, p50"), "< 400 µs", time(p50), String::new(), p50 < 400.0),
-        line(&format!("{what}, p99"), "< 1.5 ms", time(p99), String::new(), p99 < 1_500.0),
-        line("… and never lost", "0", short(lost), String::new(), lost == 0.0),
-    ];
+    let p99 = quantile("spa", 0.99);
+    let late =
+        |us| line(&format!("{what}, p99"), "< 1.5 ms", time(us), String::new(), us < 1_500.0);
+    let mut lines =
+        vec![line(&format!("{what}, p50"), "< 400 µs", time(p50), String::new(), p50 < 400.0)];
+    lines.extend(p99.map(late));
+    lines.push(line("… and never lost", "0", short(lost), String::new(), lost == 0.0));
     for (name, times, reach) in [(SHIPPED, 100.0, "100 times"), (UDP, 20.0, "20 times")] {
         if let Some(theirs) = quantile(name, 0.5) {
             let ratio = theirs / p50;
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_slow_knock_is_not_what_was_to_be_reached() {
-        let row = |name: &str, us| Row::new(name).samples("µs", vec![us; 30]).number("lost", 0.0);
+        let row = |name: &str, us| Row::new(name).samples("µs", vec![us; 200]).number("lost", 0.0);
         let met = |ours, theirs| -> Vec<bool> {
             let figures = figures("latency", vec![row("spa", ours), row(SHIPPED, theirs)]);
             latency(&figures).iter().map(|line| line.met).collect()
