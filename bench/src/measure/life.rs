@@ -10,6 +10,7 @@ use super::rate::{Knocks, send};
 use crate::Options;
 use crate::ours::{Choice, Ours};
 use crate::process;
+use crate::report::table::of_rows;
 use crate::results::Row;
 use crate::site::Site;
 
@@ -33,7 +34,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
     let row = live(options.knocks)?;
     let wrong = shortcomings(&row);
     if options.assert && !wrong.is_empty() {
-        return fail(format!("{row:?}: {}", wrong.join("; ")));
+        let figures = of_rows("life", &[row]);
+        return fail(format!("{}\n{figures}", wrong.join("; ")));
     }
     Ok(vec![row])
 }
