@@ -77,7 +77,7 @@ fn others_who_commit_at_the_same_time_open_nothing_and_keep_nobody_out() -> Resu
     println!("refused by the kernel: {}", server.counter("firewall")?);
     health.nothing_opens(&server, "after all of it")?;
     server.spad(&["revoke", "alice"])?.ok()?;
-    health.served_within(Duration::from_secs(1), &server, &alice, "alice")?;
+    health.served_within(SOON, &server, &alice, "alice")?;
     health.nothing_opens(&server, "and served again")?;
     health.is_quiet(&server, "afterwards")?;
     assert_eq!(server.descriptors()?, open);

@@ -2,6 +2,7 @@
 
 use super::Figures;
 use super::table::{markdown, short};
+use crate::measure::life;
 
 /// One line of the table.
 #[derive(Debug, PartialEq)]
@@ -15,7 +16,7 @@ struct Line {
 
 /// The table; of what was measured, and nothing else.
 pub(crate) fn table(figures: &Figures) -> String {
-    let lines = [latency, client, floods, refused, clients, rate, idle, life];
+    let lines = [latency, client, floods, refused, clients, rate, idle, whole_life];
     let lines: Vec<_> = lines.into_iter().flat_map(|lines| lines(figures)).collect();
     let rows = lines.into_iter().map(|line| {
         let met = if line.met { "yes" } else { "**no**" };
@@ -215,29 +216,24 @@ fn idle(figures: &Figures) -> Vec<Line> {
     lines
 }
 
-fn life(figures: &Figures) -> Vec<Line> {
-    let number = |name| figures.number("life", "spa", name);
-    let (Some(granted), Some(knocks)) = (number("granted"), number("knocks")) else {
-        return vec![];
-    };
-    let (Some(half), Some(end)) =
-        (number("memory KiB, half way"), number("memory KiB, at the end"))
-    else {
-        return vec![];
-    };
-    let journal = number("journal KiB, at most").unwrap_or(f64::NAN);
+fn whole_life(figures: &Figures) -> Vec<Line> {
+    let Some(row) = figures.row("life", "spa") else { return vec![] };
+    let number = |name| row.get(name).map_or_else(|| "?".to_owned(), short);
     vec![line(
-        &format!("a life of {} knocks", short(knocks)),
-        "memory flat from half way (within 5 %), journal bounded",
+        &format!("a life of {} knocks", number("knocks")),
+        &format!(
+            "memory flat from half way (within 5 %), journal within {} KiB",
+            number(life::JOURNAL_BOUND)
+        ),
         format!(
             "{} granted; {} → {} KiB; journal at most {} KiB",
-            short(granted),
-            short(half),
-            short(end),
-            short(journal)
+            number("granted"),
+            number(life::HALF),
+            number(life::END),
+            number(life::JOURNAL)
         ),
         String::new(),
-        end <= half * 1.05 && granted >= knocks,
+        life::shortcomings(row).is_empty(),
     )]
 }
 
@@ -278,6 +274,18 @@ mod tests {
         assert!(floods(&row(90.0, 4_999.0))[0].met);
         assert!(!floods(&row(89.0, 4_999.0))[0].met);
         assert!(!floods(&row(90.0, 5_001.0))[0].met);
+    }
+
+    #[test]
+    fn a_life_is_as_it_should_be_where_all_of_it_was_measured() {
+        let row = [("knocks", 9.0), ("granted", 9.0), (life::HALF, 9.0), (life::END, 9.0)]
+            .into_iter()
+            .fold(Row::new("spa"), |row, (name, value)| row.number(name, value));
+        let met = |row: &Row| whole_life(&figures("life", vec![row.clone()]))[0].met;
+        assert!(!met(&row), "nothing is known of the journal");
+        let row = row.number(life::JOURNAL, 9.0).number(life::JOURNAL_BOUND, 9.0);
+        assert!(met(&row));
+        assert!(!met(&row.number(life::JOURNAL, 10.0)));
     }
 
     #[test]
