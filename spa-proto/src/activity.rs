@@ -7,6 +7,7 @@ use crate::budget::Budget;
 use crate::gate::GateSettings;
 use crate::key::Nonce;
 use crate::reason::Reason;
+use crate::replay::RING_LEN;
 use crate::time::{Monotonic, Timestamp, Tolerance};
 use crate::transcript::Transcript;
 
@@ -98,8 +99,8 @@ impl Activity {
     }
 
     /// Remembers the datagram as attempted. What the window refuses anyway is
-    /// let go; the budget bounds the rest, and so does this list whatever the
-    /// clock does.
+    /// let go before the list grows; the budget bounds the rest, and so does this
+    /// list whatever the clock does.
     pub(crate) fn remember(
         &mut self,
         transcript: &Transcript,
@@ -107,11 +108,12 @@ impl Activity {
         now: Timestamp,
         settings: GateSettings,
     ) {
-        if self.attempted.len() >= capacity(settings) {
+        let (len, most) = (self.attempted.len(), capacity(settings));
+        if len >= most || (len >= RING_LEN && len == self.attempted.capacity()) {
             self.attempted.retain(|it| settings.tolerance.admits(it.time, now));
-            if self.attempted.len() >= capacity(settings) {
-                self.attempted.remove(0);
-            }
+        }
+        if self.attempted.len() >= most {
+            self.attempted.remove(0);
         }
         let Transcript { time, nonce, .. } = *transcript;
         self.attempted.push(Attempt { time, nonce, mark: Some(mark) });
@@ -124,4 +126,41 @@ fn capacity(settings: GateSettings) -> usize {
     let flow = window.saturating_mul(u64::from(settings.client_rate.per_second));
     let total = flow.saturating_add(u64::from(settings.client_rate.burst));
     usize::try_from(total).unwrap_or(usize::MAX).max(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Kid, ServerPublic};
+    use std::time::Duration;
+
+    /// How much room attempts take, so much time apart.
+    fn room_of(count: u64, apart: Duration) -> usize {
+        let settings = GateSettings::default();
+        let mut activity = Activity::new(settings);
+        let (mut now, server) = (Timestamp::from_millis(1_800_000_000_000), [7; 32]);
+        for number in 0..count {
+            now = now.plus(apart);
+            let transcript = Transcript {
+                server: ServerPublic::from_bytes(server),
+                kid: Kid::from_bytes([1; 16]),
+                nonce: Nonce::from_bytes(u128::from(number).to_be_bytes()),
+                time: now,
+                ephemeral: [0; 32],
+            };
+            activity.remember(&transcript, [0; size_of::<Mark>()], now, settings);
+        }
+        activity.attempted.capacity()
+    }
+
+    #[test]
+    fn who_knocks_now_and_then_takes_little_room_for_ever() {
+        assert!(room_of(2000, Duration::from_secs(3600)) <= 2 * RING_LEN);
+    }
+
+    #[test]
+    fn whatever_the_window_admits_is_remembered_up_to_what_the_budget_lets_through() {
+        let most = capacity(GateSettings::default());
+        assert!((most..=2 * most).contains(&room_of(2000, Duration::from_millis(1))));
+    }
 }
