@@ -32,9 +32,11 @@ test: build ## Run every test
 lint: setup ## Format and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@packaging/setup g++ libpcap-dev
+	cargo clippy --package spa-fuzz --features libfuzzer --package spa-bench --features captures --all-targets -- -D warnings
 
 deny: setup ## Licences, sources, versions and build scripts of all dependencies
-	$$(packaging/tool cargo-deny 0.20.2 --debug --no-default-features) check licenses bans sources
+	tool=$$(packaging/tool cargo-deny 0.20.2 --debug --no-default-features) && "$$tool" check licenses bans sources
 
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents
@@ -52,7 +54,7 @@ bench: setup ## Measure us and fwknop side by side (as root), and write docs/per
 	$(BENCH) report
 
 model: setup ## Look for attacks on the protocol with verifpal, and compare with what is expected
-	packaging/check-model $$(packaging/tool verifpal 1.6.7 --ignore-rust-version)
+	tool=$$(packaging/tool verifpal 1.6.7 --ignore-rust-version) && packaging/check-model "$$tool"
 
 reproducible: setup ## Build the programs twice from the last commit, and compare every byte
 	packaging/check-reproducible

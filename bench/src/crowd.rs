@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest, Sha256};
 use spa_keys::encoding::to_base64;
 use spa_keys::{AddressRule, Modes, NewClient, ServerIdentity, Store, Widest};
 use spa_proto::{
@@ -119,13 +120,12 @@ fn name(number: u32) -> String {
     format!("c{number:06}")
 }
 
-/// The same in every run; nobody else ever hears of this server.
+/// The same in every run; nobody else ever hears of this server. They look as random as real ones
+/// do: tables by key-id rely on it.
 fn secrets(number: u32) -> (Kid, Psk, SigningKey) {
-    let mut bytes = [0x5a; 32];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    let mut kid = [0xc3; 16];
-    kid[..4].copy_from_slice(&number.to_be_bytes());
-    (Kid::from_bytes(kid), Psk::from_bytes(bytes), SigningKey::from_seed(&bytes))
+    let hash = |what: &str| <[u8; 32]>::from(Sha256::digest(format!("{what} {number}")));
+    let (kid, seed) = (hash("kid").first_chunk().copied().unwrap_or_default(), hash("seed"));
+    (Kid::from_bytes(kid), Psk::from_bytes(seed), SigningKey::from_seed(&seed))
 }
 
 /// Wall-clock time.
@@ -154,4 +154,18 @@ pub(crate) fn knock(
     entropy[..4].copy_from_slice(&number.to_be_bytes());
     let sealed = seal(client, &request, now().plus(later), &Entropy::from_bytes(entropy));
     sealed.map_err(|error| LabError::new(format!("sealing: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_ids_look_random_from_their_first_to_their_last_byte() {
+        let kids: Vec<_> = (0..1000).map(|number| *secrets(number).0.as_bytes()).collect();
+        for at in 0..16 {
+            let values: std::collections::BTreeSet<_> = kids.iter().map(|kid| kid[at]).collect();
+            assert!(values.len() > 230, "byte {at}: {} values", values.len());
+        }
+    }
 }

@@ -78,8 +78,11 @@ struct Options {
     #[arg(long, default_value = "")]
     only: String,
     /// Accepted knocks of a life
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 300_000)]
     knocks: u32,
+    /// Fail where a life loses a knock, or where memory or the journal grows
+    #[arg(long)]
+    assert: bool,
     /// Where the figures go
     #[arg(long, default_value = "target/bench")]
     results: PathBuf,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use spa_tests::Result;
@@ -47,9 +48,13 @@ impl Row {
         self.numbers.get(name).copied()
     }
 
-    /// What the share `p` of the samples does not exceed.
+    /// What the share `p` of the samples does not exceed; `None` where they are too few to say
+    /// what one of a hundred exceeds.
     pub(crate) fn percentile(&self, p: f64) -> Option<f64> {
-        stats::percentile(&self.samples, p)
+        /// Two beyond it.
+        const ENOUGH_FOR_P99: usize = 200;
+        let enough = p < 0.99 || self.samples.len() >= ENOUGH_FOR_P99;
+        enough.then(|| stats::percentile(&self.samples, p)).flatten()
     }
 }
 
@@ -62,7 +67,7 @@ pub(crate) struct Measured {
     pub(crate) rows: Vec<Row>,
 }
 
-/// What a figure depends on, beside the programs.
+/// What a figure depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// Model of the processor.
@@ -75,6 +80,34 @@ pub(crate) struct Machine {
     pub(crate) time: u64,
     /// Load average of one minute, when the measurement had ended.
     pub(crate) load: String,
+    /// What was measured.
+    #[serde(default)]
+    pub(crate) source: Source,
+}
+
+/// State of the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Source {
+    /// Its last commit, in short; empty where that is not known.
+    pub(crate) commit: String,
+    /// Whether something was changed after it, beside documents.
+    pub(crate) changed: bool,
+}
+
+impl Source {
+    /// Of the tree that this was built from.
+    fn here() -> Self {
+        let git = |arguments: &[&str]| {
+            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+            let done = Command::new("git").args(["-C", root]).args(arguments).output().ok()?;
+            done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+        };
+        let changes = git(&["status", "--porcelain", "--", ".", ":!docs"]);
+        Self {
+            commit: git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default(),
+            changed: changes.is_none_or(|changes| !changes.is_empty()),
+        }
+    }
 }
 
 impl Machine {
@@ -93,6 +126,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             time: since.unwrap_or_default().as_secs(),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            source: Source::here(),
         }
     }
 }
@@ -127,5 +161,25 @@ impl Folder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing(file.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_of_a_hundred_exceeds_takes_two_hundred_tries() {
+        let row = |tries| Row::new("spa").samples("µs", vec![1.0; tries]);
+        assert_eq!([row(199).percentile(0.99), row(199).percentile(0.95)], [None, Some(1.0)]);
+        assert_eq!(row(200).percentile(0.99), Some(1.0));
+    }
+
+    #[test]
+    fn figures_of_before_sources_were_recorded_can_be_read() {
+        let old = r#"{"processor":"","cpus":2,"kernel":"","time":1,"load":"0"}"#;
+        let machine: Machine = serde_json::from_str(old).unwrap();
+        assert_eq!(machine.source, Source::default());
+        assert_eq!(Machine::here().source.commit.len(), 12);
     }
 }

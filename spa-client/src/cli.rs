@@ -4,10 +4,11 @@ mod examples;
 mod knock;
 mod ssh;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
@@ -29,6 +30,48 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// As the arguments of this process say; where they say nothing that can be
+    /// done, or ask for help, the process ends with that.
+    pub(crate) fn of_this_process() -> (Self, ArgMatches) {
+        Knocking::of_this_process().unwrap_or_else(|| {
+            let matches = Self::command().get_matches();
+            let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+            (cli, matches)
+        })
+    }
+}
+
+/// `spa knock`, and nothing else: to define all commands takes a tenth of a
+/// knock's time. What does not fit here is for [`Cli`] to parse or to refuse.
+#[derive(Parser)]
+#[command(name = "spa")]
+struct Knocking {
+    #[arg(long, global = true)]
+    config_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: OnlyKnock,
+}
+
+#[derive(Subcommand)]
+enum OnlyKnock {
+    Knock(Box<KnockOptions>),
+}
+
+impl Knocking {
+    fn of_this_process() -> Option<(Cli, ArgMatches)> {
+        Self::parse_only(std::env::args_os())
+    }
+
+    fn parse_only(words: impl IntoIterator<Item = OsString>) -> Option<(Cli, ArgMatches)> {
+        let matches = Self::command().try_get_matches_from(words).ok()?;
+        let Self { config_dir, command: OnlyKnock::Knock(options) } =
+            Self::from_arg_matches(&matches).ok()?;
+        Some((Cli { config_dir, command: Command::Knock(options) }, matches))
+    }
 }
 
 #[derive(Subcommand)]

@@ -54,15 +54,14 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory};
 
 use cli::{Cli, Command, KnockOptions};
 use config::ConfigDir;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let (cli, matches) = Cli::of_this_process();
     let ended = run(cli, &matches).unwrap_or_else(|failure| {
         report::complain(&failure);
         failure.exit()

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use divan::Bencher;
+use sha2::{Digest, Sha256};
 use spa_proto::{
     Address, Arrival, ClientKeys, Cloak, Credentials, Datagram, Entropy, Gate, GateSettings, Kid,
     Kind, Mode, Monotonic, Psk, Rate, Reason, Request, ServerSecret, Services, SigningKey,
@@ -27,11 +28,10 @@ fn secret() -> ServerSecret {
     ServerSecret::from_bytes([3; 32])
 }
 
+/// Key-ids look as random as real ones do: tables rely on it.
 fn credentials(number: u32) -> Credentials {
-    let mut seed = [7; 32];
-    seed[..4].copy_from_slice(&number.to_be_bytes());
-    let mut kid = [5; 16];
-    kid[..4].copy_from_slice(&number.to_be_bytes());
+    let hash = |what: &str| <[u8; 32]>::from(Sha256::digest(format!("{what} {number}")));
+    let (seed, kid) = (hash("seed"), *hash("kid").first_chunk().unwrap());
     let (server, kid) = (secret().public(), Kid::from_bytes(kid));
     let keys = ClientKeys::derive(&Psk::from_bytes(seed), &server, &kid);
     let signing = SigningKey::from_seed(&seed);

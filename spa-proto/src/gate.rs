@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use hashbrown::HashTable;
+use siphasher::sip::SipHasher24;
 
 use crate::activity::Activity;
 use crate::budget::{Budget, Rate};
 use crate::key::{Kid, Nonce, ServerPublic, ServerSecret};
 use crate::open;
-use crate::packet::{Datagram, field};
+use crate::packet::Datagram;
 use crate::pseudonym::{Entry, Pseudonyms};
 use crate::reason::Reason;
 use crate::request::Request;
@@ -120,7 +121,7 @@ impl Gate {
     pub fn remove(&mut self, kid: &Kid) {
         let Some(place) = self.place(kid) else { return };
         self.forget_names(place);
-        if let Ok(entry) = self.places.find_entry(hash(kid), |found| *found == place) {
+        if let Ok(entry) = self.places.find_entry(hash(&self.cloak, kid), |found| *found == place) {
             entry.remove();
         }
         self.active.remove(&place);
@@ -210,10 +211,11 @@ impl Gate {
 
     fn place(&self, kid: &Kid) -> Option<Place> {
         let own = |place: &Place| self.clients.get(*place).is_some_and(|it| it.kid == *kid);
-        self.places.find(hash(kid), own).copied()
+        self.places.find(hash(&self.cloak, kid), own).copied()
     }
 
     fn take_place(&mut self, client: Client) -> Place {
+        let hash = |kid: &Kid| hash(&self.cloak, kid);
         let hash_of_client = hash(&client.kid);
         let place = self.clients.insert(client);
         let hash_at = |place: &Place| self.clients.get(*place).map_or(0, |it| hash(&it.kid));
@@ -232,9 +234,9 @@ impl Gate {
     }
 }
 
-/// Key-ids are random.
-fn hash(kid: &Kid) -> u64 {
-    u64::from_be_bytes(field(kid.as_bytes(), 0..8))
+/// Keyed, so that it does not matter who has chosen the key-ids, and how.
+fn hash(cloak: &Cloak, kid: &Kid) -> u64 {
+    SipHasher24::new_with_key(cloak.expose()).hash(kid.as_bytes())
 }
 
 /// Step 1: an answerable source. An IPv4-mapped IPv6 address on the wire is a

@@ -77,6 +77,10 @@ pub struct Floor {
     pub hard: Timestamp,
     /// From the clock, in case the lease was lost or rolled back. Lapses.
     pub soft: Option<(Timestamp, Monotonic)>,
+    /// When the newest record was made that was known as the memory was rolled back
+    /// (rule R5), which may have taken the mark of a first knock with it; `None` if
+    /// it never was.
+    pub known: Option<Timestamp>,
 }
 
 impl Floor {
@@ -91,7 +95,14 @@ impl Floor {
     ) -> Self {
         let tolerance = tolerance.as_duration();
         let lapses = clock.plus(tolerance.saturating_mul(2));
-        Self { hard: lease, soft: Some((now.plus(tolerance), lapses)) }
+        Self { hard: lease, soft: Some((now.plus(tolerance), lapses)), known: None }
+    }
+
+    /// Whether it is for nothing of a client whose record was made then, and has
+    /// never been knocked with.
+    #[must_use]
+    pub fn exempts(&self, created: Timestamp) -> bool {
+        self.known.is_none_or(|known| created > known)
     }
 
     fn blocks(&self, time: Timestamp, clock: Monotonic) -> bool {
@@ -128,7 +139,8 @@ impl Replay {
             }
             (one, other) => one.or(other),
         };
-        self.floor = Floor { hard: self.floor.hard.max(floor.hard), soft };
+        let (hard, known) = (self.floor.hard.max(floor.hard), self.floor.known.max(floor.known));
+        self.floor = Floor { hard, soft, known };
         // A history that was complete may have been rolled back with the machine.
         self.histories.values_mut().for_each(|history| history.complete = false);
     }
@@ -157,8 +169,8 @@ impl Replay {
     }
 
     /// Whether a knock may still be used (rules R1 and R4). `first` says that
-    /// the client's record has never been knocked with: nothing of it can be a
-    /// replay, whatever was lost.
+    /// the client's record has never been knocked with, and [`Floor::exempts`] it:
+    /// nothing of it can be a replay, whatever was lost.
     ///
     /// # Errors
     /// [`Reason::Replayed`] or [`Reason::BeforeStart`].

@@ -14,6 +14,8 @@ use support::parties::{Clock, NOW, bytes};
 
 const TOLERANCE: Tolerance = Tolerance::DEFAULT;
 const CLIENTS: usize = 3;
+/// When the clients' records were made.
+const CREATED: Timestamp = Timestamp::from_millis(NOW);
 
 /// What a machine has beside its memory.
 struct Disk {
@@ -97,7 +99,8 @@ impl Machine {
     fn roll_back(&mut self, to: Replay) {
         self.replay = to;
         let (now, clock) = (self.clock.now(), self.clock.monotonic());
-        self.replay.set_floor(Floor::at_start(self.disk.horizon, now, clock, TOLERANCE));
+        let floor = Floor::at_start(self.disk.horizon, now, clock, TOLERANCE);
+        self.replay.set_floor(Floor { known: Some(now.max(CREATED)), ..floor });
         self.journal();
     }
 
@@ -144,12 +147,13 @@ impl Machine {
         if !TOLERANCE.admits(ts, self.clock.now()) {
             return Err(Reason::Stale);
         }
-        let (kid, first) = (kid(client), !self.disk.knocked[client]);
+        let exempt = self.replay.floor().exempts(CREATED);
+        let (kid, first) = (kid(client), exempt && !self.disk.knocked[client]);
         self.replay.judge(&kid, ts, nonce, first, self.clock.monotonic())?;
         if first {
             self.replay.restore(kid, History::complete());
-            self.disk.knocked[client] = true;
         }
+        self.disk.knocked[client] = true;
         if !self.lease.covers(ts) {
             self.flush(self.lease.stretched(ts, TOLERANCE));
         }
@@ -163,7 +167,10 @@ impl Machine {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Knock { client: usize, off: i64 },
+    Knock {
+        client: usize,
+        off: i64,
+    },
     SendAgain(usize),
     Pass(u64),
     Step(i64),
@@ -171,6 +178,8 @@ enum Event {
     Restart,
     PowerCut,
     RollBack,
+    /// The clients' records too.
+    RollBackAll,
     Remember,
     LoseLease,
 }
@@ -205,6 +214,17 @@ fn clock_faults() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// With records that are rolled back together with the memory, and a clock that goes
+/// anywhere, but no power cut on top of that.
+fn rolled_back() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        20 => usual(),
+        1 => prop_oneof![Just(-3_600_000), Just(3_600_000)].prop_map(Event::Step),
+        1 => Just(Event::RollBackAll),
+        1 => Just(Event::Remember),
+    ]
+}
+
 /// With a lease that may be lost or rolled back; the clock is right.
 fn disk_faults() -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -218,7 +238,7 @@ fn disk_faults() -> impl Strategy<Value = Event> {
 
 fn play(events: Vec<Event>) -> Machine {
     let mut machine = Machine::new();
-    let mut remembered = machine.replay.clone();
+    let mut remembered = (machine.replay.clone(), machine.disk.knocked);
     for event in events {
         match event {
             Event::Knock { client, off } => drop(machine.knock(client, off)),
@@ -228,8 +248,12 @@ fn play(events: Vec<Event>) -> Machine {
             Event::Renew => machine.renew(),
             Event::Restart => machine.start(true),
             Event::PowerCut => machine.power_cut(),
-            Event::RollBack => machine.roll_back(remembered.clone()),
-            Event::Remember => remembered = machine.replay.clone(),
+            Event::RollBack => machine.roll_back(remembered.0.clone()),
+            Event::RollBackAll => {
+                machine.disk.knocked = remembered.1;
+                machine.roll_back(remembered.0.clone());
+            }
+            Event::Remember => remembered = (machine.replay.clone(), machine.disk.knocked),
             // The disk of the past: then the machine starts again from it.
             Event::LoseLease => {
                 machine.disk.horizon = Timestamp::ZERO;
@@ -256,6 +280,13 @@ proptest! {
 
     #[test]
     fn never_twice_without_the_lease(events in prop::collection::vec(disk_faults(), 1..300)) {
+        play(events);
+    }
+
+    #[test]
+    fn never_twice_though_the_records_are_rolled_back(
+        events in prop::collection::vec(rolled_back(), 1..300),
+    ) {
         play(events);
     }
 
@@ -314,7 +345,10 @@ fn a_rolled_back_machine_is_shut_to_those_it_knows() {
     machine.roll_back(past);
     machine.send_again(1);
     assert_eq!(machine.knock(0, 0), Err(Reason::BeforeStart));
+    assert_eq!(machine.knock(1, 0), Err(Reason::BeforeStart), "it may have knocked since");
+    machine.clock.pass(100_000);
     assert_eq!(machine.knock(1, 0), Ok(()));
+    assert!(!machine.replay.history(&kid(1)).unwrap().is_complete(), "nor is it exempt then");
 }
 
 /// Late ones of a burst are served as long as the ring reaches back to them.

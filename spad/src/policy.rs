@@ -29,7 +29,7 @@ pub struct Approved {
 }
 
 impl Judgement {
-    /// What to grant: at least one service, for one source.
+    /// What to grant: at least one service, for one source, no element twice.
     #[must_use]
     pub fn grants(&self) -> &[Approved] {
         &self.grants
@@ -57,8 +57,15 @@ pub fn judge(
         source: widened(source, request, record, &config.firewall)?,
         destination: destination(source, knock.arrival(), &config.firewall)?,
     };
-    let grant = |service| approve(service, record, config, request, ends, left);
-    let grants = request.services.iter().map(grant).collect::<Result<_, _>>()?;
+    let mut grants: Vec<Approved> = Vec::new();
+    for service in request.services.iter() {
+        let approved = approve(service, record, config, request, ends, left)?;
+        // By its name and by its port it is the same.
+        match grants.iter_mut().find(|grant| grant.element == approved.element) {
+            Some(grant) => grant.lasts = grant.lasts.max(approved.lasts),
+            None => grants.push(approved),
+        }
+    }
     Ok(Judgement { grants })
 }
 
@@ -285,6 +292,12 @@ mod tests {
         let opened: Vec<_> = both.iter().map(|one| one.element.service.to_string()).collect();
         assert_eq!(opened, ["ssh", "web"]);
         assert!(both.iter().all(|one| one.element.source.to_string() == format!("{SEEN}/32")));
+    }
+
+    #[test]
+    fn a_service_named_twice_is_opened_once() {
+        let both = judged(&request(&["ssh", "tcp/22"]), &record()).unwrap();
+        assert_eq!(both, judged(&request(&["ssh"]), &record()).unwrap());
     }
 
     #[test]

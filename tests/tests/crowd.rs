@@ -7,6 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+use spa_proto::Kid;
 use spa_tests::Result;
 use spa_tests::lab::{Host, Lab, Output, fail};
 use spa_tests::product::{Client, SERVER_NAME, Server, Settings, Site};
@@ -70,14 +72,16 @@ const OTHERS: u32 = 1000;
 /// For what takes a while on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Records like that of `name`, each with a key-id of its own.
+/// Records like that of `name`, each with a key-id of its own that looks random, as real ones do.
 fn write_others(server: &Server, name: &str) -> Result {
     let dir = server.dir().join("keys/clients");
     let text = fs::read_to_string(dir.join(format!("{name}.toml")))?;
     let kid = text.lines().find(|line| line.starts_with("kid = ")).unwrap_or_default();
     for number in 0..OTHERS {
         let other = format!("other{number}");
-        let text = text.replace(kid, &format!("kid = \"{number:032x}\""));
+        let hash: [u8; 32] = Sha256::digest(&other).into();
+        let own = Kid::from_bytes(*hash.first_chunk().unwrap_or(&[0; 16]));
+        let text = text.replace(kid, &format!("kid = \"{own}\""));
         let path = dir.join(format!("{other}.toml"));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.replace(name, &other).as_bytes())?;

@@ -232,6 +232,9 @@ impl<'site> Siege<'site> {
     }
 }
 
+/// After so many rounds some kills must have come in the middle: else nothing was shown.
+const ENOUGH: u32 = 30;
+
 fn rounds() -> u32 {
     std::env::var("SPA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
 }
@@ -254,6 +257,11 @@ fn killed_at_any_moment(victim: Victim) -> Result {
     siege.health.nothing_opens(&siege.server, "after all rounds")?;
     siege.health.is_quiet(&siege.server, "after all rounds")?;
     println!("{victim:?} killed: {:#?}", siege.tally);
+    let Tally { rounds, in_the_middle, .. } = siege.tally;
+    assert!(
+        in_the_middle > 0 || rounds < ENOUGH,
+        "no kill of {rounds} came while knocks were served"
+    );
     Ok(())
 }
 

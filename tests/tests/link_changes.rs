@@ -11,7 +11,7 @@ use spa_tests::product::{Client, Health, SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
 /// How long until a knock is heard after a change: the daemon is told of it.
-const HEARD: Duration = Duration::from_secs(1);
+const HEARD: Duration = SOON;
 
 /// What happens to `eth0`, as lines of `ip`; `V6` is its IPv6 address, which the kernel forgets
 /// with the link.

@@ -1,12 +1,14 @@
 //! The parts of the page that are made (pure).
 
+use std::collections::BTreeMap;
+
 use spa_tests::Result;
 use spa_tests::lab::fail;
 
 use super::reach::{self, time};
 use super::table::{markdown, short};
 use super::{Figures, plot};
-use crate::results::Row;
+use crate::results::{Row, Source};
 
 type Part = fn(&Figures) -> String;
 
@@ -75,14 +77,34 @@ fn machine(figures: &Figures) -> String {
         format!("{name} {:02}:{:02} ({})", minutes / 60, minutes % 60, one.machine.load)
     });
     format!(
-        "Last run: {}. {} × {}, Linux {}. When each measurement ended (UTC), \
+        "Last run: {}. {} {} × {}, Linux {}. When each measurement ended (UTC), \
          and the load average then: {}.\n",
         civil(date),
+        sources(figures),
         machine.cpus,
         machine.processor,
         machine.kernel,
         loads.collect::<Vec<_>>().join(", "),
     )
+}
+
+/// Which source was measured; where it was not one and the same, which by what.
+fn sources(figures: &Figures) -> String {
+    let mut measured: BTreeMap<&Source, Vec<&str>> = BTreeMap::new();
+    for (name, one) in &figures.measured {
+        measured.entry(&one.machine.source).or_default().push(name);
+    }
+    let commit = |source: &Source| match (source.commit.as_str(), source.changed) {
+        ("", _) => "a commit that was not recorded".to_owned(),
+        (commit, false) => format!("`{commit}`"),
+        (commit, true) => format!("`{commit}` with changes"),
+    };
+    if let [source] = measured.keys().collect::<Vec<_>>()[..] {
+        return format!("All of {}.", commit(source));
+    }
+    let each =
+        measured.iter().map(|(source, by)| format!("{} by {}", commit(source), by.join(", ")));
+    format!("**Of different commits**: {}.", each.collect::<Vec<_>>().join("; "))
 }
 
 /// Days since 1970 as a date of the Gregorian calendar (Hinnant, `civil_from_days`).
@@ -198,6 +220,7 @@ fn way(figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::{Machine, Measured};
 
     #[test]
     fn only_what_is_between_markers_changes() {
@@ -211,6 +234,25 @@ mod tests {
             assert!(filled.contains(&format!("prose of {name}\n<!-- {name} -->\n")), "{filled}");
         }
         assert_eq!(super::filled(&filled, &Figures::default()).unwrap(), filled, "again");
+    }
+
+    #[test]
+    fn figures_of_different_commits_are_said_to_be() {
+        let of = |commits: &[(&str, bool)]| {
+            let measured = commits.iter().zip(["latency", "rate", "idle"]);
+            let measured = measured.map(|((commit, changed), name)| {
+                let source = Source { commit: (*commit).to_owned(), changed: *changed };
+                let machine = Machine { source, ..Machine::default() };
+                (name, Measured { machine, rows: vec![] })
+            });
+            machine(&Figures { measured: measured.collect(), ..Figures::default() })
+        };
+        let one = of(&[("aa", false), ("aa", false)]);
+        assert!(one.contains("All of `aa`.") && one.contains("1970-01-01"), "{one}");
+        let several = of(&[("aa", false), ("aa", true), ("", true)]);
+        let each =
+            "a commit that was not recorded by idle; `aa` by latency; `aa` with changes by rate";
+        assert!(several.contains(&format!("**Of different commits**: {each}.")), "{several}");
     }
 
     #[test]

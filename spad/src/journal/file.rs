@@ -106,36 +106,39 @@ impl Journal {
     fn write_anew(&mut self, snapshot: &Snapshot<'_>) -> io::Result<()> {
         let entries = entries(snapshot);
         self.prepare(count(entries.len()), 0, snapshot.replay.floor())?;
-        self.write_copies(&entries)?;
+        self.write_copies(&entries, 1)?;
         self.take_over()
     }
 
     /// Begins a successor of this journal, to be filled with so many entries by
-    /// [`Self::copy`] while this one is in use, by so many calls about. It takes
-    /// over with [`Self::succeed`].
+    /// [`Self::copy`] while `added` others are added to this one. It takes over
+    /// with [`Self::succeed`].
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn begin_successor(
         &mut self,
         entries: u64,
-        calls: u64,
+        added: u64,
         floor: Floor,
     ) -> Result<(), JournalError> {
-        let begun = self.prepare(entries, calls, floor);
+        let begun = self.prepare(entries, added, floor);
         begun.map_err(|error| JournalError::new("begin", &self.fresh(), error))
     }
 
-    fn prepare(&mut self, entries: u64, calls: u64, floor: Floor) -> io::Result<()> {
-        let room = entries.saturating_add(calls).saturating_mul(2).saturating_add(2).max(SMALLEST);
+    fn prepare(&mut self, entries: u64, added: u64, floor: Floor) -> io::Result<()> {
+        // Goes first: it has the same name.
+        self.successor = None;
+        let room = entries.saturating_add(added).saturating_mul(2).saturating_add(2).max(SMALLEST);
         let file = options().truncate(true).open(self.fresh())?;
+        let place = Place(Some(self.fresh()));
         let len = room.saturating_mul(RECORD_LEN as u64);
         file.set_len(len)?;
-        let piece = len.div_ceil(calls.max(1));
+        let piece = len.div_ceil(added.max(1));
         let mut slots = Slots { file, used: 0, room };
         let header = header(self.identity, slots.file.metadata()?.ino(), room, floor);
         slots.write(&header)?;
-        self.successor = Some(Successor { slots, allocated: 0, piece, len });
+        self.successor = Some(Successor { slots, allocated: 0, piece, len, place });
         Ok(())
     }
 
@@ -144,21 +147,22 @@ impl Journal {
     }
 
     /// Adds entries to the successor: what is remembered from before it was begun.
+    /// So many are going to be added to both.
     ///
     /// # Errors
     /// Where they cannot be written: then there is no successor any more.
-    pub fn copy(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        let copied = self.write_copies(records);
+    pub fn copy(&mut self, records: &[Record], added: usize) -> Result<(), JournalError> {
+        let copied = self.write_copies(records, count(added));
         copied.map_err(|error| {
             self.successor = None;
             JournalError::new("write", &self.fresh(), error)
         })
     }
 
-    fn write_copies(&mut self, records: &[Record]) -> io::Result<()> {
+    fn write_copies(&mut self, records: &[Record], added: u64) -> io::Result<()> {
         let lost = || io::Error::other("an entry could not be added");
         let successor = self.successor.as_mut().ok_or_else(lost)?;
-        successor.allocate(successor.piece)?;
+        successor.allocate(successor.piece.saturating_mul(added))?;
         successor.slots.append(records)
     }
 
@@ -176,6 +180,7 @@ impl Journal {
         // What is still missing: no entry is to fail for want of room.
         successor.allocate(u64::MAX)?;
         std::fs::rename(self.fresh(), &self.path)?;
+        successor.place.0 = None;
         self.slots = successor.slots;
         Ok(())
     }
@@ -232,11 +237,24 @@ impl Slots {
 #[derive(Debug)]
 struct Successor {
     slots: Slots,
-    /// Bytes that it has, gets with each copy, and will have: to get them all at once
-    /// would take a while.
+    /// Bytes that it has, gets with each entry that is added, and will have: to get
+    /// them all at once would take a while.
     allocated: u64,
     piece: u64,
     len: u64,
+    place: Place,
+}
+
+/// Where a file lies that is to go unless it gets another place: what was given
+/// up is not to keep its room.
+#[derive(Debug)]
+struct Place(Option<PathBuf>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // That it could not be used is told already, and the next begins with it.
+        let _ = self.0.take().map(std::fs::remove_file);
+    }
 }
 
 impl Successor {
@@ -274,14 +292,16 @@ fn lock(path: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-/// Header: magic, boot, server, inode, room, floor.
+/// Header: magic, boot, server, inode, room, floor. Nobody's records are of 1970.
 fn header(identity: Identity, inode: u64, room: u64, floor: Floor) -> Raw {
     let (soft, lapses) = floor
         .soft
         .map_or((0, 0), |(time, lapses)| (time.as_millis(), millis(lapses.as_duration())));
+    let known = floor.known.map_or(0, Timestamp::as_millis);
     let mut out = Fields::default();
     out.put(MAGIC).put(&identity.boot.0).put(identity.server.as_bytes());
     out.number(inode).number(room).number(floor.hard.as_millis()).number(soft).number(lapses);
+    out.number(known);
     seal(out.bytes)
 }
 
@@ -335,7 +355,8 @@ fn floor(head: &Raw) -> Option<Floor> {
     let soft = Timestamp::from_millis(fields.number()?);
     let lapses = Monotonic::new(Duration::from_millis(fields.number()?));
     let soft = (lapses.as_duration() > Duration::ZERO).then_some((soft, lapses));
-    Some(Floor { hard, soft })
+    let known = Some(Timestamp::from_millis(fields.number()?)).filter(|at| *at > Timestamp::ZERO);
+    Some(Floor { hard, soft, known })
 }
 
 fn replay(floor: Floor, records: Vec<Record>) -> Found {
@@ -489,8 +510,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(dir.path(), SERVER, BOOT).unwrap();
         let now = Timestamp::from_millis(1_800_000_000_000);
-        let mut replay =
-            Replay::new(Floor::at_start(now, now, clock(), spa_proto::Tolerance::DEFAULT));
+        let floor = Floor::at_start(now, now, clock(), spa_proto::Tolerance::DEFAULT);
+        let mut replay = Replay::new(Floor { known: Some(now), ..floor });
         replay.restore(KID, History::complete());
         (0..20).for_each(|n| replay.record(KID, now, Nonce::from_bytes([n; 16])));
         let grant = Record::Ended { id: 3 };
@@ -499,6 +520,71 @@ mod tests {
         let found = reopened(dir.path()).unwrap();
         assert_eq!(found.replay.floor(), replay.floor());
         assert_eq!(found.replay.history(&KID), replay.history(&KID));
+    }
+
+    #[test]
+    fn what_takes_over_has_its_room_already() {
+        for batch in [1, 7, 32, 100] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut journal = started(dir.path());
+            journal.begin_successor(4000, 1000, Floor::default()).unwrap();
+            for _ in 0..1000_usize.div_ceil(batch) {
+                journal.copy(&[used(1)], batch).unwrap();
+            }
+            let successor = journal.successor.as_ref().unwrap();
+            assert_eq!(successor.allocated, successor.len, "{batch} at once");
+            let has = successor.slots.file.metadata().unwrap().blocks() * 512;
+            assert!(has >= successor.len, "{batch} at once: {has} of {}", successor.len);
+        }
+    }
+
+    /// The names that are there beside the journal's and its lock's.
+    fn others(dir: &Path) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some()).collect()
+    }
+
+    #[test]
+    fn a_successor_that_is_given_up_keeps_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = || {
+            let mut journal = started(dir.path());
+            journal.begin_successor(10, 10, Floor::default()).unwrap();
+            assert_eq!(others(dir.path()).len(), 1);
+            journal
+        };
+        let full = |slots: &mut Slots| slots.room = slots.used;
+        let successor =
+            |journal: &mut Journal| full(&mut journal.successor.as_mut().unwrap().slots);
+
+        let mut journal = begun();
+        successor(&mut journal);
+        assert!(journal.copy(&[used(1)], 1).is_err());
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "a copy failed");
+        drop(journal);
+
+        let mut journal = begun();
+        successor(&mut journal);
+        journal.append(&[used(1)]).unwrap();
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "an entry could not be added");
+        drop(journal);
+
+        let mut journal = begun();
+        journal.path = dir.path().join("gone").join("journal");
+        assert!(journal.succeed().is_err());
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "it could not take over");
+        drop(journal);
+
+        // Left by a daemon that was killed.
+        std::mem::forget(begun().successor.take());
+        assert_eq!(others(dir.path()).len(), 1);
+        let mut journal = begun();
+        let anew = Snapshot { replay: &Replay::default(), grants: Vec::new() };
+        journal.begin(&anew).unwrap();
+        assert_eq!(others(dir.path()), [] as [PathBuf; 0], "another took over");
+        journal.append(&[used(1)]).unwrap();
+        drop(journal);
+        assert!(reopened(dir.path()).is_some());
     }
 
     #[test]

@@ -53,6 +53,12 @@ impl LeaseFile {
         Ok((Self { path, server, sequence }, horizon))
     }
 
+    /// The file itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes a horizon and waits for the disk.
     ///
     /// # Errors

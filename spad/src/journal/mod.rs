@@ -48,7 +48,7 @@ pub struct JournalError {
 }
 
 impl JournalError {
-    fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self { doing, path: path.to_owned(), source }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
 use spa_keys::{ClientName, ClientRecord, Store, StoreError};
-use spa_proto::{ClientKeys, Kid, ServerPublic, VerifyingKey};
+use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp, VerifyingKey};
 use tracing::warn;
 
 use crate::wipe;
@@ -24,6 +24,11 @@ pub(super) struct Clients {
 
 /// Under which what is wrong with the directory itself is put among the broken.
 const DIRECTORY: &str = ".";
+
+/// So many broken records are looked at again with every change: what stood in the
+/// way of one may be gone. More of them, as where a whole directory gets another
+/// mode, wait for [`Clients::look_at_broken`].
+const FEW: usize = 64;
 
 /// What a look at the disk has changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +64,11 @@ impl Clients {
 
     pub(super) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    /// When the newest was made of all records that were ever held.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.held.newest()
     }
 
     pub(super) fn broken(&self) -> Vec<String> {
@@ -122,7 +132,11 @@ impl Clients {
 
     /// Looks again at records that could not be used: the reason may have passed.
     pub(super) fn look_at_broken(&mut self) -> Vec<Difference> {
-        if self.broken.is_empty() { Vec::new() } else { self.look(&BTreeSet::new()) }
+        match self.broken.len() {
+            0 => Vec::new(),
+            1..=FEW => self.look(&BTreeSet::new()),
+            _ => self.reload(),
+        }
     }
 }
 
@@ -141,10 +155,15 @@ impl<'a> Look<'a> {
         Self { clients, before, differences: Vec::new() }
     }
 
-    /// Looks at files, and at those that were broken before.
+    /// Looks at files, and at those that were broken before if they are [`FEW`].
     fn at(&mut self, files: &BTreeSet<OsString>) {
-        let again: BTreeSet<_> = self.before.keys().chain(files).cloned().collect();
-        again.iter().for_each(|file| wipe::stack_after(|| self.at_one(file)));
+        let mut all = files.clone();
+        if self.before.len() <= FEW {
+            all.extend(self.before.keys().cloned());
+        } else {
+            self.clients.broken.clone_from(&self.before);
+        }
+        all.iter().for_each(|file| wipe::stack_after(|| self.at_one(file)));
     }
 
     fn at_one(&mut self, file: &OsStr) {
@@ -216,8 +235,10 @@ impl<'a> Look<'a> {
             differences.iter().filter(|one| matches!(one, Difference::Went(..))).count()
         };
         let (told, mut gone) = (std::mem::take(&mut self.before), 0);
-        let is_readable = |broken: &BTreeMap<_, _>| !broken.contains_key(OsStr::new(DIRECTORY));
-        while went(&self.differences) > gone && is_readable(&self.clients.broken) {
+        let may_profit = |broken: &BTreeMap<_, _>| {
+            broken.len() <= FEW && !broken.contains_key(OsStr::new(DIRECTORY))
+        };
+        while went(&self.differences) > gone && may_profit(&self.clients.broken) {
             gone = went(&self.differences);
             self.before = std::mem::take(&mut self.clients.broken);
             self.at(&BTreeSet::new());
@@ -240,7 +261,6 @@ fn name_in(file: &OsStr) -> Option<ClientName> {
 mod tests {
     use super::*;
     use spa_keys::{AddressRule, NewClient, ServerIdentity};
-    use spa_proto::Timestamp;
 
     struct Keys {
         dir: tempfile::TempDir,
@@ -294,6 +314,7 @@ mod tests {
         keys.add("bob");
         assert_eq!(keys.look(&["bob"]), (1, 0));
         assert_eq!(keys.look(&["bob", "alice"]), (0, 0), "nothing has changed");
+        assert_eq!(keys.clients.newest(), Timestamp::from_millis(1_800_000_000_000));
         std::fs::remove_file(keys.file("alice")).unwrap();
         assert_eq!(keys.look(&["alice"]), (0, 1));
         assert_eq!(keys.clients.len(), 1);
@@ -323,6 +344,29 @@ mod tests {
         std::fs::remove_file(keys.file("bob")).unwrap();
         keys.look(&["bob"]);
         assert_eq!(keys.clients.broken(), Vec::<String>::new(), "mended");
+    }
+
+    #[test]
+    fn many_broken_records_do_not_make_every_change_a_look_at_all_of_them() {
+        for (broken, looks) in [(FEW, true), (FEW + 1, false)] {
+            let names: Vec<_> = (0..broken).map(|number| format!("c{number}")).collect();
+            let mut keys = Keys::with(&["alice"]);
+            for name in &names {
+                keys.add(name);
+                let text = std::fs::read_to_string(keys.file(name)).unwrap();
+                std::fs::write(keys.file(name), text.replace("services", "nonsense")).unwrap();
+            }
+            keys.clients.reload();
+            assert_eq!(keys.clients.broken().len(), broken, "as many as there are");
+            let file = keys.file("c0");
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text.replace("nonsense", "services")).unwrap();
+            std::fs::remove_file(keys.file("alice")).unwrap();
+            assert_eq!(keys.look(&["alice"]), (usize::from(looks), 1), "{broken}");
+            let differences = keys.clients.look_at_broken();
+            assert_eq!(differences.len(), usize::from(!looks), "{broken}, in the end");
+            assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, broken - 1));
+        }
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::sessions::Ends;
 
 /// How many things are copied for each entry that is added.
 const STEP: usize = 4;
-/// Entries that may be added in one go, and some.
-const MARGIN: u64 = 64;
+/// Entries that may be added in one go, and some: so many must fit beside those that
+/// [`Copying::takes`] counts.
+pub(super) const MARGIN: u64 = 64;
 
 /// What is not in the new journal yet, of what was there when it was begun.
 pub(super) struct Copying {
@@ -30,9 +31,9 @@ impl Copying {
         }
     }
 
-    /// How many entries are added, at most, until all of so many things are copied.
+    /// With how many entries that are added all of so many things are copied.
     pub(super) fn takes(things: usize) -> u64 {
-        u64::try_from(things / STEP).unwrap_or(u64::MAX).saturating_add(MARGIN)
+        u64::try_from(things.div_ceil(STEP)).unwrap_or(u64::MAX)
     }
 
     /// The next things to copy where so many entries are going to be added, as
@@ -56,5 +57,33 @@ impl Copying {
 
     pub(super) fn is_done(&self) -> bool {
         self.clients.is_empty() && self.grants.is_empty() && self.sessions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_proto::History;
+
+    #[test]
+    fn all_is_copied_when_it_is_said_to_be() {
+        for (things, batch) in [(0, 1), (1, 1), (4, 1), (4001, 1), (4000, 32), (4001, 100)] {
+            let mut replay = Replay::default();
+            for client in 0_usize..things {
+                let mut kid = [0; 16];
+                kid[..8].copy_from_slice(&client.to_be_bytes());
+                replay.restore(Kid::from_bytes(kid), History::default());
+            }
+            let ledger = Ledger::default();
+            let mut copying = Copying::all(&replay, &ledger);
+            let (mut copied, mut added) = (0, 0);
+            while !copying.is_done() {
+                copied += copying.next(batch, &replay, &ledger).len();
+                added += batch as u64;
+            }
+            assert_eq!(copied, things, "{batch} at once");
+            let takes = Copying::takes(things);
+            assert_eq!(added, takes.next_multiple_of(batch as u64), "{things}, {batch} at once");
+        }
     }
 }

@@ -21,14 +21,15 @@ use crate::wipe;
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(60);
-/// How many knocks are opened at once at most, and for how long they are gathered:
-/// a revocation waits for no more than that.
+/// How many knocks are opened at once at most, and for how long they are gathered. A
+/// revocation waits until they are open; where the kernel refuses that, also for some
+/// ten milliseconds for each set that is full, and for each knock that it refuses for
+/// another reason.
 const BATCH: usize = 32;
 const TURN: Duration = Duration::from_millis(5);
-/// How long a gatekeeper may take to answer, and how much longer for each
-/// client that it may just have been told of.
+/// How long a gatekeeper may take to answer: clients are introduced in rounds, so
+/// that no question waits behind a crowd.
 const PATIENCE: Duration = Duration::from_secs(10);
-const PATIENCE_FOR_CLIENT: Duration = Duration::from_millis(1);
 
 /// When gatekeepers were started, and the next one is to be.
 pub(super) struct Restarts {
@@ -129,9 +130,8 @@ impl Warden {
         let indices = self.present.indices.as_deref();
         let sockets: io::Result<Vec<_>> =
             Family::BOTH.into_iter().map(|family| socket::open(family, port, indices)).collect();
-        let patience = self.patience();
         match (sockets, &mut self.keeper) {
-            (Ok(sockets), Some(keeper)) => keeper.listen(port, sockets, patience),
+            (Ok(sockets), Some(keeper)) => keeper.listen(port, sockets, PATIENCE),
             (Ok(_), None) => {}
             (Err(error), _) => error!(%error, "no packet socket: no knock is heard"),
         }
@@ -142,13 +142,7 @@ impl Warden {
 
     /// Asks for its counters; whether there is one to ask.
     pub(super) fn ask_counters(&mut self) -> bool {
-        let patience = self.patience();
-        self.keeper.as_mut().map(|keeper| keeper.report(patience)).is_some()
-    }
-
-    fn patience(&self) -> Duration {
-        let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
-        PATIENCE.saturating_add(PATIENCE_FOR_CLIENT.saturating_mul(clients))
+        self.keeper.as_mut().map(|keeper| keeper.report(PATIENCE)).is_some()
     }
 
     /// Every now and then: one that does not hear is told again, and one that
@@ -185,9 +179,9 @@ impl Warden {
     }
 
     fn expected(&mut self, message: io::Result<ToWarden>) -> io::Result<ToWarden> {
-        let (message, patience) = (message?, self.patience());
+        let message = message?;
         if let Some(keeper) = &mut self.keeper {
-            keeper.expect(&message, patience)?;
+            keeper.expect(&message, PATIENCE)?;
         }
         Ok(message)
     }

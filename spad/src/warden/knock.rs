@@ -9,8 +9,8 @@ use tracing::warn;
 
 use super::Warden;
 use crate::clock::{self, Reading};
-use crate::firewall::FirewallError;
-use crate::grants::Grant;
+use crate::firewall::{Element, FirewallError, GrantSet};
+use crate::grants::{Grant, Ledger};
 use crate::policy::{self, Approved, Judgement};
 
 /// A knock that has been used up, and what it opens.
@@ -76,19 +76,29 @@ impl Warden {
     pub(super) fn open(&mut self, accepted: &[Accepted]) {
         if !accepted.is_empty() {
             self.expire(clock::monotonic());
-            apart(accepted).into_iter().for_each(|knocks| self.open_together(knocks));
+            let mut full = FullSets::default();
+            apart(accepted).into_iter().for_each(|knocks| self.open_together(knocks, &mut full));
         }
     }
 
     /// All at once; where the kernel refuses that, each alone, so that one does
-    /// not stand in the way of another.
-    fn open_together(&mut self, knocks: &[Accepted]) {
+    /// not stand in the way of another. What it refuses costs ten milliseconds and
+    /// more: of a set that is full it is asked once.
+    fn open_together(&mut self, knocks: &[Accepted], full: &mut FullSets) {
         let all: Vec<_> = knocks.iter().flat_map(Accepted::wants).collect();
-        if all.len() > 1 && self.grant(&all).is_ok() {
+        let is_new = |ledger: &Ledger, element: &Element| ledger.holders(element).next().is_none();
+        let in_vain = |(_, Approved { element, .. }): &Wanted<'_>| {
+            full.refuses(element, is_new(&self.ledger, element))
+        };
+        if all.len() > 1 && !all.iter().any(in_vain) && self.grant(&all).is_ok() {
             return knocks.iter().for_each(|_| self.count(Reason::Granted));
         }
         for knock in knocks {
-            match knock.wants().try_for_each(|wanted| self.grant(&[wanted])) {
+            let opened = knock.wants().try_for_each(|wanted| {
+                let element = &wanted.1.element;
+                full.ask(element, is_new(&self.ledger, element), || self.grant(&[wanted]))
+            });
+            match opened {
                 Ok(()) => self.count(Reason::Granted),
                 Err(refused) => {
                     let reason = refused.reason();
@@ -140,6 +150,34 @@ impl Warden {
     }
 }
 
+/// Sets that had no room a moment ago.
+#[derive(Default)]
+struct FullSets(HashSet<GrantSet>);
+
+impl FullSets {
+    fn refuses(&self, element: &Element, is_new: bool) -> bool {
+        is_new && self.0.contains(&element.set())
+    }
+
+    /// Puts one element in force, unless it is new in a set known to be full.
+    fn ask(
+        &mut self,
+        element: &Element,
+        is_new: bool,
+        grant: impl FnOnce() -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let set = element.set();
+        if self.refuses(element, is_new) {
+            return Err(Refused::Firewall(FirewallError::SetFull { set: set.name() }));
+        }
+        let granted = grant();
+        if let Err(Refused::Firewall(FirewallError::SetFull { .. })) = granted {
+            self.0.insert(set);
+        }
+        granted
+    }
+}
+
 /// Why a grant did not come in force.
 enum Refused {
     Journal(Reason),
@@ -188,4 +226,46 @@ fn apart(knocks: &[Accepted]) -> Vec<&[Accepted]> {
 /// cause with copies, or a wrong clock all day, is counted.
 fn is_told(reason: Reason) -> bool {
     !matches!(reason, Reason::Replayed | Reason::Stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firewall::Terms;
+    use spa_proto::Prefix;
+    use std::net::Ipv4Addr;
+
+    fn element(service: &str, source: u32) -> Element {
+        Element {
+            service: service.parse().unwrap(),
+            source: Prefix::of(Ipv4Addr::from(source).into(), 32),
+            destination: None,
+            terms: Terms::Window,
+        }
+    }
+
+    #[test]
+    fn of_a_set_that_is_full_the_kernel_is_asked_once() {
+        let mut full = FullSets::default();
+        let mut asked = Vec::new();
+        let mut reasons = Vec::new();
+        // The set of `ssh` is full; the second was there before.
+        for (service, source, is_new) in
+            [("ssh", 1, true), ("ssh", 2, false), ("ssh", 3, true), ("web", 3, true)]
+        {
+            let granted = full.ask(&element(service, source), is_new, || {
+                asked.push((service, source));
+                let set = String::new();
+                let room = service == "web" || !is_new;
+                if room { Ok(()) } else { Err(Refused::Firewall(FirewallError::SetFull { set })) }
+            });
+            reasons.push(granted.map_err(|refused| refused.reason()));
+        }
+        assert_eq!(asked, [("ssh", 1), ("ssh", 2), ("web", 3)]);
+        assert_eq!(reasons, [Err(Reason::Full), Ok(()), Err(Reason::Full), Ok(())]);
+        assert!(full.refuses(&element("ssh", 4), true) && !full.refuses(&element("ssh", 2), false));
+        let other = FirewallError::NotInstalled;
+        let failed = full.ask(&element("db", 1), true, || Err(Refused::Firewall(other)));
+        assert!(failed.is_err() && full.ask(&element("db", 1), true, || Ok(())).is_ok());
+    }
 }

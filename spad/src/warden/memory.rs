@@ -8,7 +8,7 @@ use spa_proto::{
 };
 use tracing::{info, warn};
 
-use super::copying::Copying;
+use super::copying::{Copying, MARGIN};
 use super::renewal::{Renewals, Written};
 use crate::clock::Reading;
 use crate::config::Config;
@@ -26,6 +26,8 @@ pub(super) struct Memory {
     /// Why the lease could not be written last time.
     fault: Option<String>,
     tolerance: Tolerance,
+    /// When the newest of all records was made that this process has heard of.
+    newest: Timestamp,
     last: Reading,
     /// Whether the journal does not know all: a raised floor, or an entry that
     /// could not be written.
@@ -64,6 +66,7 @@ impl Memory {
             renewals: Renewals::of(file),
             fault: None,
             tolerance,
+            newest: Timestamp::ZERO,
             last: now,
             outdated: false,
             copying: None,
@@ -76,12 +79,19 @@ impl Memory {
     /// does not take it is told now, not at the first knock.
     pub(super) fn begin(&mut self, ledger: &Ledger, now: Reading) -> Result<(), JournalError> {
         self.rewrite(ledger)?;
-        self.write_lease(self.lease.horizon(), now.clock);
+        if let Some(written) = self.renewals.write(self.lease.horizon()) {
+            self.lease_written(written, now.clock);
+        }
         Ok(())
     }
 
     pub(super) fn set_tolerance(&mut self, tolerance: Tolerance) {
         self.tolerance = tolerance;
+    }
+
+    /// There are clients whose records were made at or before this time.
+    pub(super) fn knows(&mut self, newest: Timestamp) {
+        self.newest = self.newest.max(newest);
     }
 
     /// The histories, for a gatekeeper that has just started.
@@ -99,19 +109,20 @@ impl Memory {
         now: Reading,
     ) -> Result<(), Reason> {
         let used = Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() };
-        self.test_and_set(used, !record.knocked, ledger, now)
+        self.test_and_set(used, (!record.knocked).then_some(record.created), ledger, now)
     }
 
-    /// `first` says that the client has never knocked before.
+    /// `fresh` says when the record was made of a client that has never knocked before.
     fn test_and_set(
         &mut self,
         used: Used,
-        first: bool,
+        fresh: Option<Timestamp>,
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
         self.look_at_clocks(now);
         let Used { kid, time, nonce } = used;
+        let first = fresh.is_some_and(|created| self.replay.floor().exempts(created));
         self.replay.judge(&kid, time, nonce, first, now.clock)?;
         self.cover(time, now)?;
         if first && self.replay.history(&kid).is_none() {
@@ -180,7 +191,7 @@ impl Memory {
     fn copy_some(&mut self, added: usize, ledger: &Ledger) {
         let Some(mut copying) = self.copying.take() else { return self.begin_copying(ledger) };
         let records = copying.next(added, &self.replay, ledger);
-        let copied = self.journal.copy(&records);
+        let copied = self.journal.copy(&records, added);
         let copied = match copying.is_done() {
             true => copied.and_then(|()| self.journal.succeed()),
             false => copied.map(|()| self.copying = Some(copying)),
@@ -197,38 +208,45 @@ impl Memory {
 
     fn begin_copying(&mut self, ledger: &Ledger) {
         let others = ledger.len() + ledger.sessions.len();
-        let calls = Copying::takes(self.replay.clients() + others);
-        if self.uncopied || self.journal.left() > calls {
+        let added = Copying::takes(self.replay.clients() + others);
+        if self.uncopied || self.journal.left() > added.saturating_add(MARGIN) {
             return;
         }
         let of_clients = self.replay.histories().map(|(_, history)| journal::past_len(history));
         let entries = u64::try_from(of_clients.sum::<usize>() + others).unwrap_or(u64::MAX);
-        let begun = self.journal.begin_successor(entries, calls, self.replay.floor());
+        let entries = entries.saturating_add(MARGIN);
+        let begun = self.journal.begin_successor(entries, added, self.replay.floor());
         self.copying = begun.is_ok().then(|| Copying::all(&self.replay, ledger));
         self.give_up_on(begun);
     }
 
     /// Sees to it that the lease on disk reaches to `time`. Beyond it, the
     /// knock waits for the disk: for the renewal that is on its way, and where
-    /// that is not enough for another.
+    /// that is not enough for another; but all others wait with it, so not for a
+    /// disk that hangs.
     fn cover(&mut self, time: Timestamp, now: Reading) -> Result<(), Reason> {
+        self.wait_for_lease(time, now.clock);
+        if !self.covers(time) {
+            self.begin_lease(self.lease.stretched(time, self.tolerance), now.clock);
+            self.wait_for_lease(time, now.clock);
+        }
+        if self.covers(time) { Ok(()) } else { Err(Reason::NotDurable) }
+    }
+
+    fn wait_for_lease(&mut self, time: Timestamp, clock: Monotonic) {
         if !self.covers(time)
             && let Some(written) = self.renewals.wait()
         {
-            self.lease_written(written, now.clock);
+            self.lease_written(written, clock);
         }
-        if !self.covers(time) {
-            self.write_lease(self.lease.stretched(time, self.tolerance), now.clock);
-        }
-        if self.covers(time) { Ok(()) } else { Err(Reason::NotDurable) }
     }
 
     fn covers(&self, time: Timestamp) -> bool {
         self.fault.is_none() && self.lease.covers(time)
     }
 
-    fn write_lease(&mut self, horizon: Timestamp, clock: Monotonic) {
-        if let Some(written) = self.renewals.write(horizon) {
+    fn begin_lease(&mut self, horizon: Timestamp, clock: Monotonic) {
+        if let Some(written) = self.renewals.begin(horizon) {
             self.lease_written(written, clock);
         }
     }
@@ -236,10 +254,7 @@ impl Memory {
     /// Begins to renew the lease, off the path of knocks: [`Self::renewed`] says
     /// what becomes of it.
     pub(super) fn renew(&mut self, now: Reading) {
-        let horizon = self.lease.next(now.wall, now.clock, self.tolerance);
-        if let Some(written) = self.renewals.begin(horizon) {
-            self.lease_written(written, now.clock);
-        }
+        self.begin_lease(self.lease.next(now.wall, now.clock, self.tolerance), now.clock);
     }
 
     /// Sleeps until a renewal that was begun has ended: then
@@ -279,7 +294,10 @@ impl Memory {
     /// only what cannot be a replay is granted.
     pub(super) fn start_over(&mut self, why: &str, now: Reading) {
         warn!(why, "treated as a start without journal: knocks are refused for a minute");
-        self.replay.set_floor(another_start(self.lease.horizon(), self.tolerance, now));
+        let floor = another_start(self.lease.horizon(), self.tolerance, now);
+        // The clock may have been ahead when a record was made.
+        let known = Some(self.newest.max(now.wall));
+        self.replay.set_floor(Floor { known, ..floor });
         // The journal must know before anything more is granted: the next
         // entry sees to it.
         self.outdated = true;
@@ -295,12 +313,13 @@ impl Memory {
     }
 
     pub(super) fn report(&self, now: Reading) -> report::Journal {
+        let fault = self.fault.clone().or_else(|| self.renewals.fault());
         let ahead = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         report::Journal {
-            durable: self.fault.is_none(),
+            durable: fault.is_none(),
             on_tmpfs: self.journal.is_on_tmpfs(),
             lease_ms: ahead(self.lease.horizon()).saturating_sub(ahead(now.wall)),
-            fault: self.fault.clone(),
+            fault,
         }
     }
 }
@@ -336,11 +355,14 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
     use std::net::Ipv4Addr;
     use std::os::unix::fs::MetadataExt;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
+    const HOUR: Duration = Duration::from_secs(3600);
     const SERVER: ServerPublic = ServerPublic::from_bytes([1; 32]);
     const CLIENTS: u32 = 300;
+    /// Of a client that has never knocked.
+    const NEW: Option<Timestamp> = Some(Timestamp::ZERO);
 
     fn opened_in(dir: &Path) -> (Memory, Vec<Record>) {
         let text = format!(
@@ -349,7 +371,9 @@ mod tests {
         );
         std::fs::write(dir.join("spad.toml"), text).unwrap();
         let config = Config::load(&dir.join("spad.toml")).unwrap();
-        Memory::open(&config, SERVER, Reading::now()).unwrap()
+        let (mut memory, found) = Memory::open(&config, SERVER, Reading::now()).unwrap();
+        memory.renewals.patience = Duration::from_secs(60);
+        (memory, found)
     }
 
     fn used(client: u32, number: u32, now: Reading) -> Used {
@@ -372,10 +396,85 @@ mod tests {
             used.time = now.wall.plus(Duration::from_secs(u64::from(hours) * 3600));
             // The clock was set, and nobody has told the lease yet.
             memory.renew(now);
-            assert_eq!(memory.test_and_set(used, true, &ledger, now), Ok(()));
+            assert_eq!(memory.test_and_set(used, NEW, &ledger, now), Ok(()));
             let on_disk = LeaseFile::open(dir.path(), SERVER).unwrap().1;
             assert!(on_disk >= used.time, "{hours}");
         }
+    }
+
+    #[test]
+    fn a_knock_beyond_the_lease_does_not_wait_for_a_disk_that_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let (ledger, now) = (Ledger::default(), Reading::now());
+        memory.begin(&ledger, now).unwrap();
+        memory.test_and_set(used(1, 0, now), NEW, &ledger, now).unwrap();
+        memory.renewals.patience = Duration::from_millis(10);
+        let lease = dir.path().join(format!("lease-{}", &SERVER.to_string()[..16]));
+        let held = lease.with_extension("held");
+        std::fs::rename(&lease, &held).unwrap();
+        // Whoever opens it to write waits until somebody reads.
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &lease, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let beyond = Used { time: now.wall.plus(Duration::from_secs(3600)), ..used(1, 1, now) };
+        let (is_over, over) = std::sync::mpsc::channel::<()>();
+        let rescue = std::thread::spawn({
+            let lease = lease.clone();
+            // A daemon that waits is not to wait for ever here.
+            move || {
+                let waited = over.recv_timeout(Duration::from_secs(20)).is_err();
+                (waited, std::fs::File::open(lease).unwrap())
+            }
+        });
+        memory.renew(now);
+        for number in 1..4 {
+            let refused = memory.test_and_set(beyond, NEW, &ledger, now);
+            assert_eq!(refused, Err(Reason::NotDurable));
+            assert!(!memory.report(now).durable);
+            let within = used(2, number, now);
+            assert_eq!(memory.test_and_set(within, NEW, &ledger, now), Ok(()), "{number}");
+        }
+        is_over.send(()).unwrap();
+        let (waited, _reader) = rescue.join().unwrap();
+        assert!(!waited);
+        std::fs::rename(&held, &lease).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while memory.test_and_set(beyond, NEW, &ledger, now).is_err() {
+            assert!(std::time::Instant::now() < until, "served again once the disk answers");
+        }
+        assert!(memory.report(now).durable);
+    }
+
+    #[test]
+    fn a_client_that_had_not_knocked_may_have_when_the_machine_was_rolled_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let (ledger, now) = (Ledger::default(), Reading::now());
+        // As if it had been made under a clock that was an hour ahead.
+        let (known, later) = (now.wall.plus(HOUR), now.wall.plus(HOUR * 2));
+        memory.knows(known);
+        memory.begin(&ledger, now).unwrap();
+        memory.start_over("rolled back", now);
+        let ask = |memory: &mut Memory, client, fresh, time| {
+            memory.test_and_set(Used { time, ..used(client, client, now) }, fresh, &ledger, now)
+        };
+        for fresh in [NEW, Some(now.wall), Some(known)] {
+            assert_eq!(ask(&mut memory, 1, fresh, now.wall), Err(Reason::BeforeStart));
+        }
+        assert_eq!(ask(&mut memory, 2, Some(later), now.wall), Ok(()), "made since");
+        memory.catch_up(&ledger);
+        drop(memory);
+
+        let (mut memory, _) = opened_in(dir.path());
+        assert_eq!(ask(&mut memory, 1, Some(known), now.wall), Err(Reason::BeforeStart), "still");
+        assert_eq!(ask(&mut memory, 3, Some(later), now.wall), Ok(()), "made since");
+        // Above G it is served, and what is not above stays refused.
+        let above = memory.replay.floor().hard.max(now.wall.plus(HOUR));
+        memory.begin(&ledger, now).unwrap();
+        assert_eq!(ask(&mut memory, 1, Some(known), above.plus(HOUR)), Ok(()));
+        assert_eq!(ask(&mut memory, 4, Some(known), now.wall), Err(Reason::BeforeStart));
+        let again = Used { time: now.wall, ..used(1, 9, now) };
+        assert_eq!(memory.test_and_set(again, None, &ledger, now), Err(Reason::BeforeStart));
     }
 
     /// Everything that a daemon does to its memory, again and again.
@@ -390,7 +489,7 @@ mod tests {
             self.number += 1;
             let client = self.number.wrapping_mul(2_654_435_761) % CLIENTS;
             let used = used(client, self.number, self.now);
-            memory.test_and_set(used, true, &self.ledger, self.now).unwrap();
+            memory.test_and_set(used, NEW, &self.ledger, self.now).unwrap();
             let grants = [client, client + CLIENTS].map(|source| self.grant(used.kid, source));
             memory.note_grants(&grants, &self.ledger).unwrap();
             match self.number % 7 {
@@ -473,6 +572,29 @@ mod tests {
         assert!(copies > 10 && torn > 0, "{copies} {torn}");
     }
 
+    #[test]
+    fn a_successor_gets_its_room_with_what_is_added_however_much_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let mut life = Life { ledger: Ledger::default(), number: 1000, now: Reading::now() };
+        for source in 0..4000 {
+            let grant = life.grant(used(1, 1, life.now).kid, source);
+            life.ledger.put(grant);
+        }
+        memory.begin(&life.ledger, life.now).unwrap();
+        let (first, mut left) = (journal_in(dir.path()), None);
+        let some: Vec<_> = life.ledger.iter().take(32).cloned().collect();
+        while journal_in(dir.path()) == first {
+            memory.note_grants(&some, &life.ledger).unwrap();
+            let fresh = std::fs::metadata(journal(dir.path()).with_extension("new"));
+            left = fresh
+                .map(|it| it.len().saturating_sub(it.blocks() * 512) * 10 / it.len())
+                .ok()
+                .or(left);
+        }
+        assert_eq!(left, Some(0), "tenths, before it takes over");
+    }
+
     fn histories(memory: &Memory) -> HashMap<Kid, History> {
         // In the order of the time: the order within a ring means nothing.
         let sorted = |(kid, history): (&Kid, &History)| {
@@ -485,7 +607,11 @@ mod tests {
         memory.replay.histories().map(sorted).collect()
     }
 
+    fn journal(dir: &Path) -> PathBuf {
+        dir.join(format!("journal-{}", &SERVER.to_string()[..16]))
+    }
+
     fn journal_in(dir: &Path) -> u64 {
-        std::fs::metadata(dir.join(format!("journal-{}", &SERVER.to_string()[..16]))).unwrap().ino()
+        std::fs::metadata(journal(dir)).unwrap().ino()
     }
 }

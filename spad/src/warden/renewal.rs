@@ -1,22 +1,37 @@
 //! The lease file, and who writes it: as a rule a thread of its own, so that no
 //! knock waits for the disk. It is there from the start, and needs no memory then.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::Builder;
+use std::time::Duration;
 
 use spa_proto::Timestamp;
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::journal::{JournalError, LeaseFile};
 
 /// A horizon, and whether it got to the disk.
 pub(super) type Written = (Timestamp, Result<(), JournalError>);
 
+/// For how long a knock waits for the disk, and all else with it; once for each
+/// time that the disk hangs.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+const HANGS: &str = "the disk does not answer";
+
 /// Writes one horizon at a time.
 pub(super) struct Renewals {
+    path: PathBuf,
+    /// [`PATIENCE`], which is not for tests to depend on.
+    pub(super) patience: Duration,
     /// `None` while the thread has it.
     file: Option<LeaseFile>,
+    /// Whether what is under way was waited for in vain.
+    late: bool,
     /// `None` where there was no thread to be had.
     to_write: Option<Sender<(LeaseFile, Timestamp)>>,
     written: Receiver<(LeaseFile, Written)>,
@@ -26,6 +41,7 @@ pub(super) struct Renewals {
 
 impl Renewals {
     pub(super) fn of(file: LeaseFile) -> Self {
+        let path = file.path().to_owned();
         let (to_write, orders) = channel::<(LeaseFile, Timestamp)>();
         let (tell, written) = channel();
         let done = Arc::new(Notify::new());
@@ -40,19 +56,20 @@ impl Renewals {
             }
         };
         let thread = Builder::new().name("lease".into()).spawn(work);
-        Self { file: Some(file), to_write: thread.is_ok().then_some(to_write), written, done }
+        let to_write = thread.is_ok().then_some(to_write);
+        Self { path, patience: PATIENCE, file: Some(file), late: false, to_write, written, done }
     }
 
     /// Begins to write, unless something is under way already; [`Self::written`]
     /// says when it is done. Where there is no thread, it is done now.
     pub(super) fn begin(&mut self, horizon: Timestamp) -> Option<Written> {
-        let Some(thread) = &self.to_write else { return self.write(horizon) };
-        let file = self.file.take()?;
-        if let Err(lost) = thread.send((file, horizon)) {
-            self.file = Some(lost.0.0);
-            return self.write(horizon);
-        }
-        None
+        let Some(file) = self.file.take() else { return self.look().or_else(|| self.hangs()) };
+        let sent = match &self.to_write {
+            Some(thread) => thread.send((file, horizon)).map_err(|lost| lost.0.0),
+            None => Err(file),
+        };
+        self.file = sent.err();
+        self.write(horizon)
     }
 
     /// Writes, and waits for the disk; `None` while something is under way.
@@ -64,20 +81,77 @@ impl Renewals {
     pub(super) async fn written(&mut self) -> Written {
         loop {
             self.done.notified().await;
-            if let Ok((file, written)) = self.written.try_recv() {
-                self.file = Some(file);
-                return written;
+            if let Ok(back) = self.written.try_recv() {
+                return self.taken(back);
             }
         }
     }
 
-    /// Waits, awake, for what is under way.
+    /// Waits, awake, for what is under way: not for long, and not once more for a
+    /// disk that hangs. What comes too late, [`Self::written`] has.
     pub(super) fn wait(&mut self) -> Option<Written> {
+        if self.file.is_some() || self.late {
+            return self.look();
+        }
+        match self.written.recv_timeout(self.patience) {
+            Ok(back) => Some(self.taken(back)),
+            Err(RecvTimeoutError::Timeout) => self.hangs(),
+            Err(RecvTimeoutError::Disconnected) => Some(self.lost()),
+        }
+    }
+
+    /// What to say where the disk has not done for a while what is under way.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.late.then(|| format!("cannot write {}: {HANGS}", self.path.display()))
+    }
+
+    /// What is done by now of what is under way.
+    fn look(&mut self) -> Option<Written> {
         if self.file.is_some() {
             return None;
         }
-        let (file, written) = self.written.recv().ok()?;
+        match self.written.try_recv() {
+            Ok(back) => Some(self.taken(back)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.lost()),
+        }
+    }
+
+    fn hangs(&mut self) -> Option<Written> {
+        if !std::mem::replace(&mut self.late, true) {
+            warn!(path = %self.path.display(), "{HANGS}: no knock beyond the lease is granted until it does");
+        }
+        None
+    }
+
+    fn taken(&mut self, (file, written): (LeaseFile, Written)) -> Written {
         self.file = Some(file);
-        Some(written)
+        self.late = false;
+        written
+    }
+
+    /// The thread has ended, and what it had to write with it.
+    fn lost(&self) -> Written {
+        let ended = io::Error::other("the thread that writes it has ended: restart spad");
+        (Timestamp::ZERO, Err(JournalError::new("write", &self.path, ended)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_proto::ServerPublic;
+
+    #[test]
+    fn a_thread_that_has_ended_is_told_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LeaseFile::open(dir.path(), ServerPublic::from_bytes([1; 32])).unwrap().0;
+        let mut renewals = Renewals::of(file);
+        // As if it had ended in the middle of a write.
+        (renewals.file, renewals.written) = (None, channel().1);
+        for told in [renewals.wait(), renewals.begin(Timestamp::from_millis(1)), renewals.wait()] {
+            let error = told.unwrap().1.unwrap_err().to_string();
+            assert!(error.contains("lease-") && error.contains("has ended"), "{error}");
+        }
     }
 }

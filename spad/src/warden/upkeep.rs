@@ -107,6 +107,7 @@ impl Warden {
     }
 
     fn follow(&mut self, differences: Vec<Difference>) {
+        self.memory.knows(self.clients.newest());
         for difference in differences {
             match difference {
                 Difference::Came(kid) => {

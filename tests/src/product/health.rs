@@ -20,8 +20,10 @@ const IDLE_TICKS: u64 = 15;
 /// How many recorded knocks are played back at once: a client's budget lets 20 through, and the
 /// fresh knock that comes after them needs some of it.
 const PLAYED: usize = 8;
-/// Pause between two attempts of a client to get in.
+/// Pause of a client between a refusal and its next attempt to get in.
 const RETRY: Duration = Duration::from_millis(300);
+/// Pause between two looks for a verdict.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Records the client's knocks, and looks after the daemon.
 pub struct Health<'site> {
@@ -113,7 +115,6 @@ impl<'site> Health<'site> {
     /// Sends knocks, each of them once from the client's and once from the stranger's address, and
     /// waits until all of them are judged; how many copies that were.
     pub fn play(&self, server: &Server, knocks: &[Datagram]) -> Result<u64> {
-        let total = |server| Ok::<_, crate::LabError>(counts(server)?.values().sum::<u64>());
         let (before, count) = (total(server)?, 2 * knocks.len() as u64);
         // The first copy is the one that goes all the way: here of one half of them, there of the
         // other.
@@ -143,7 +144,8 @@ impl<'site> Health<'site> {
         end_grants(server, name)
     }
 
-    /// A client that knocks every now and then gets in within this time; its grant is ended again.
+    /// A client that has no grant and knocks every now and then gets in within this time; its grant
+    /// is ended again.
     pub fn served_within(
         &self,
         limit: Duration,
@@ -152,20 +154,22 @@ impl<'site> Health<'site> {
         name: &str,
     ) -> Result<Served> {
         let (before, start) = (counts(server)?, Instant::now());
-        let granted = |counts: &Counts| counts.get("granted").copied().unwrap_or(0);
         let mut knocks = 0;
-        let (took, after) = loop {
+        let took = loop {
+            let known = total(server)?;
             client.knock(&[])?.ok()?;
             knocks += 1;
-            sleep(RETRY);
-            let now = counts(server)?;
-            if granted(&now) > granted(&before) {
-                break (start.elapsed(), now);
-            }
-            if start.elapsed() > limit + SOON {
+            let granted = is_granted(server, name, known, SOON.min(limit / 4))?;
+            let took = start.elapsed();
+            if took > limit {
+                let now = counts(server)?;
                 return fail(format!("{name} not served within {limit:?}: {before:?}, {now:?}"));
             }
+            if granted {
+                break took;
+            }
         };
+        let after = counts(server)?;
         let own = server.grants()?.into_iter().rfind(|grant| grant.client == name);
         let to = own.and_then(|grant| grant.destination).unwrap_or(self.site.address());
         assert!(client.host().connects((to, 22))?, "{name} has a grant for {to}");
@@ -209,6 +213,31 @@ fn counts(server: &Server) -> Result<Counts> {
     let status = server.status()?;
     let counters = status["counters"].as_object().into_iter().flatten();
     Ok(counters.map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0))).collect())
+}
+
+/// Of all verdicts.
+fn total(server: &Server) -> Result<u64> {
+    Ok(counts(server)?.values().sum())
+}
+
+/// Waits for the verdict on a knock; whether it was granted. `known` verdicts are older, and others'
+/// may come beside it: it is refused when a while has passed since the last of them. One
+/// that has none within `patience` was not heard.
+fn is_granted(server: &Server, name: &str, known: u64, patience: Duration) -> Result<bool> {
+    let (mut last, mut changed) = (known, Instant::now());
+    loop {
+        let now = total(server)?;
+        if now != last {
+            if server.grants()?.iter().any(|grant| grant.client == name) {
+                return Ok(true);
+            }
+            (last, changed) = (now, Instant::now());
+        }
+        if changed.elapsed() > if last == known { patience } else { RETRY } {
+            return Ok(false);
+        }
+        sleep(LOOK);
+    }
 }
 
 /// Whether no grant came, and none was prolonged.

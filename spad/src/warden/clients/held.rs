@@ -19,6 +19,7 @@ pub(super) struct Held {
     hasher: RandomState,
     /// Many clients may do the same.
     policies: HashSet<Arc<Policy>>,
+    newest: Timestamp,
 }
 
 /// Where a record lies.
@@ -51,6 +52,11 @@ struct Policy {
 impl Held {
     pub(super) fn len(&self) -> usize {
         self.by_kid.len()
+    }
+
+    /// When the newest was made of all records that were ever here.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.newest
     }
 
     /// All places are below this.
@@ -93,6 +99,7 @@ impl Held {
             return place;
         }
         self.take(&record.name);
+        self.newest = self.newest.max(record.created);
         let record = self.pack(record);
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.records.push(None);
