@@ -71,6 +71,8 @@ struct Warden {
     clients: clients::Clients,
     /// `None` while their directory cannot be watched.
     records: Option<clients::Watch>,
+    /// When that is tried again.
+    watch_at: Option<Instant>,
     host: host::Host,
     /// `None` where the kernel does not tell.
     machine: Option<machine::Machine>,
@@ -157,6 +159,7 @@ impl Warden {
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
+            () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             Some((request, reply)) = calls.recv() => self.answer(request, reply),

@@ -150,6 +150,7 @@ impl Warden {
             server,
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
+            watch_at: None,
             present: host.present(&config.interfaces),
             host,
             machine: machine.ok(),

@@ -29,6 +29,8 @@ use crate::sys::ready;
 const RENEWAL: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 /// How long after a failed repair the next is tried.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// How long after a failed attempt to watch the records the next is made.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// By how much an element may outlast its grants before it is set right.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -102,8 +104,18 @@ impl Warden {
                 error!(%error, "the client records cannot be watched: looked at every 20 s");
             })
             .ok();
+        self.watch_at = self.records.is_none().then(|| Instant::now() + WATCH_PAUSE);
         let differences = self.clients.reload();
         self.follow(differences);
+    }
+
+    /// Whether the directory is there again, as after a backup was put back:
+    /// revocations are not to wait for the next look at all of it.
+    pub(super) fn try_to_watch(&mut self) {
+        match super::clients::Watch::new(self.clients.store()) {
+            Ok(_) => self.watch_again(),
+            Err(_) => self.watch_at = Some(Instant::now() + WATCH_PAUSE),
+        }
     }
 
     fn follow(&mut self, differences: Vec<Difference>) {
