@@ -36,7 +36,7 @@ pub enum Record {
     Past {
         /// The client's key-id.
         kid: Kid,
-        /// At most [`PAST`] knocks' times and nonces.
+        /// At most 4 knocks' times and nonces.
         used: Vec<(Timestamp, Nonce)>,
     },
     /// A client's history begins here.
