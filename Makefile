@@ -8,11 +8,12 @@ PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 # Who is measured beside us, and what one way to capture is built with; for `make bench` alone.
 BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
 BENCH          := cargo run --quiet --release --package spa-bench --features captures --
+DENY           := cargo-deny 0.20.2 --debug --no-default-features
 # How long `make fuzz` takes for each target.
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint deny docs fuzz model reproducible bench soak
+.PHONY: help setup build demo test lint deny deny-tool docs fuzz model reproducible bench soak
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,8 +36,11 @@ lint: setup ## Format and clippy, warnings are errors
 	@packaging/setup g++ libpcap-dev
 	cargo clippy --package spa-fuzz --features libfuzzer --package spa-bench --features captures --all-targets -- -D warnings
 
-deny: setup ## Licences, sources, versions and build scripts of all dependencies
-	tool=$$(packaging/tool cargo-deny 0.20.2 --debug --no-default-features) && "$$tool" check licenses bans sources
+deny-tool: setup
+	@packaging/tool $(DENY) > /dev/null
+
+deny: deny-tool ## Licences, sources, versions and build scripts of all dependencies
+	tool=$$(packaging/tool $(DENY)) && "$$tool" check licenses bans sources
 
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents

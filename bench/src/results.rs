@@ -180,6 +180,7 @@ mod tests {
         let old = r#"{"processor":"","cpus":2,"kernel":"","time":1,"load":"0"}"#;
         let machine: Machine = serde_json::from_str(old).unwrap();
         assert_eq!(machine.source, Source::default());
-        assert_eq!(Machine::here().source.commit.len(), 12);
+        // Empty where the sources are no clone.
+        assert!([0, 12].contains(&Machine::here().source.commit.len()));
     }
 }
