@@ -4,7 +4,6 @@ mod examples;
 mod knock;
 mod ssh;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,11 +62,7 @@ enum OnlyKnock {
 
 impl Knocking {
     fn of_this_process() -> Option<(Cli, ArgMatches)> {
-        Self::parse_only(std::env::args_os())
-    }
-
-    fn parse_only(words: impl IntoIterator<Item = OsString>) -> Option<(Cli, ArgMatches)> {
-        let matches = Self::command().try_get_matches_from(words).ok()?;
+        let matches = Self::command().try_get_matches().ok()?;
         let Self { config_dir, command: OnlyKnock::Knock(options) } =
             Self::from_arg_matches(&matches).ok()?;
         Some((Cli { config_dir, command: Command::Knock(options) }, matches))

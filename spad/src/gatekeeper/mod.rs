@@ -39,15 +39,7 @@ const LARGEST: usize = 512;
 /// Where the channel fails or the warden says what no warden says: then it is
 /// better to end, and be started anew.
 pub fn run(channel: Channel) -> io::Result<()> {
-    let mut keeper = Gatekeeper {
-        channel,
-        port: 0,
-        gate: None,
-        next: None,
-        sockets: Vec::new(),
-        pace: Pace::new(clock::monotonic()),
-        counters: [0; Reason::COUNT],
-    };
+    let mut keeper = Gatekeeper::new(channel);
     while keeper.turn()? {}
     Ok(())
 }
@@ -65,6 +57,19 @@ struct Gatekeeper {
 }
 
 impl Gatekeeper {
+    /// Without a gate and without sockets: it hears nothing yet.
+    fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            port: 0,
+            gate: None,
+            next: None,
+            sockets: Vec::new(),
+            pace: Pace::new(clock::monotonic()),
+            counters: [0; Reason::COUNT],
+        }
+    }
+
     /// Sleeps until there is something to do, and does it; false at the end.
     fn turn(&mut self) -> io::Result<bool> {
         let [told, ready @ ..] = self.wait()?;
@@ -242,15 +247,7 @@ mod tests {
     fn room() -> Room {
         let (warden, channel) = Channel::pair().unwrap();
         let (senders, sockets): (Vec<_>, Vec<_>) = Family::BOTH.map(|_| pair()).into_iter().unzip();
-        let mut keeper = Gatekeeper {
-            channel,
-            port: 0,
-            gate: None,
-            next: None,
-            sockets: Vec::new(),
-            pace: Pace::new(clock::monotonic()),
-            counters: [0; Reason::COUNT],
-        };
+        let mut keeper = Gatekeeper::new(channel);
         keeper.listen(62201, sockets).unwrap();
         assert!(matches!(said(&warden), Some(ToWarden::Listening)));
         Room { keeper, warden, senders }
