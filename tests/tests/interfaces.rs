@@ -8,17 +8,6 @@ use spa_tests::lab::{Addressing, Lab, Reach};
 use spa_tests::product::{Client, KNOCK_PORT, SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
-/// A knock is heard, sooner or later: the daemon may be looking for the interface.
-fn heard(server: &Server, client: &Client) -> Result {
-    let before = server.counter("granted")?;
-    until("a knock is heard", SOON, || {
-        client.knock(&[])?.ok()?;
-        std::thread::sleep(Duration::from_millis(200));
-        Ok(server.counter("granted")? > before)
-    })?;
-    Ok(())
-}
-
 fn on(interface: &'static str) -> Settings {
     Settings { interfaces: vec![interface], ..Settings::default() }
 }
@@ -44,7 +33,7 @@ fn an_interface_that_comes_later_is_heard() -> Result {
         until("status is well", SOON, || Ok(spad.spad(&["status"])?.success()))?;
         let alice = Client::new(&client, "alice", SERVER_NAME);
         alice.enroll(&spad.add("alice", &["--service", "ssh"])?)?.ok()?;
-        heard(&spad, &alice)?;
+        alice.knock_until_heard(&spad)?;
         assert!(client.connects((server.v4()?, 22))?, "{interface}");
     }
     Ok(())
@@ -66,7 +55,7 @@ fn a_named_interface_is_heard_and_another_is_not() -> Result {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(spad.grants()?, [], "eth1 is not listened on");
     client.set_name(SERVER_NAME, &[addresses[0].into()])?;
-    heard(&spad, &alice)
+    alice.knock_until_heard(&spad)
 }
 
 #[test]
@@ -87,7 +76,7 @@ fn a_tunnel_without_ethernet_header_is_heard() -> Result {
         alice.enroll(&spad.add("alice", &["--service", "ssh"])?)?.ok()?;
         client.set_name(SERVER_NAME, &[server.v4()?, server.v6()?])?;
         assert!(!client.connects((server.v4()?, 22))?);
-        heard(&spad, &alice)?;
+        alice.knock_until_heard(&spad)?;
         until("both families", SOON, || Ok(spad.grants()?.len() == 2))?;
         assert!(client.connects((server.v4()?, 22))? && client.connects((server.v6()?, 22))?);
     }

@@ -89,17 +89,6 @@ fn network<'lab>(lab: &'lab Lab, hosts: &[&Host]) -> Result<Lan<'lab>> {
     Ok(lan)
 }
 
-/// A knock is heard, sooner or later: the daemon may be looking for the interface.
-fn heard(server: &Server, client: &Client) -> Result {
-    let before = server.counter("granted")?;
-    until("a knock is heard", SOON, || {
-        client.knock(&[])?.ok()?;
-        std::thread::sleep(Duration::from_millis(200));
-        Ok(server.counter("granted")? > before)
-    })?;
-    Ok(())
-}
-
 #[test]
 fn an_interface_deleted_and_made_again_is_heard() -> Result {
     for interface in ["any", "eth0"] {
@@ -111,7 +100,7 @@ fn an_interface_deleted_and_made_again_is_heard() -> Result {
         spad.start()?;
         let alice = Client::new(&client, "alice", SERVER_NAME);
         alice.enroll(&spad.add("alice", &["--service", "ssh"])?)?.ok()?;
-        heard(&spad, &alice)?;
+        alice.knock_until_heard(&spad)?;
         let open = spad.descriptors()?;
         for _ in 0..3 {
             server.ip("link del eth0\n")?;
@@ -119,7 +108,7 @@ fn an_interface_deleted_and_made_again_is_heard() -> Result {
             for address in [server.v4()?, server.v6()?] {
                 assert!(!client.connects((address, 22))?, "no grant for the new address");
                 client.set_name(SERVER_NAME, &[address])?;
-                heard(&spad, &alice)?;
+                alice.knock_until_heard(&spad)?;
                 assert!(client.connects((address, 22))?, "{interface}");
             }
             spad.spad(&["revoke", "alice"])?.ok()?;

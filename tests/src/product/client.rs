@@ -1,8 +1,12 @@
 //! The client program on a host.
 
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
+use super::server::Server;
 use crate::lab::{Clock, Host, Output, Result, program, shifted_clock};
+use crate::wait::{SOON, until};
 
 /// One client's configuration directory and the name of the server it knocks at.
 #[derive(Clone)]
@@ -64,6 +68,17 @@ impl<'host> Client<'host> {
     /// Knocks at its server.
     pub fn knock(&self, options: &[&str]) -> Result<Output> {
         self.spa(&[&["knock", self.server.as_str()], options].concat())
+    }
+
+    /// Knocks until one is heard: the daemon may be looking for the interface.
+    pub fn knock_until_heard(&self, server: &Server) -> Result {
+        let before = server.counter("granted")?;
+        until("a knock is heard", SOON, || {
+            self.knock(&[])?.ok()?;
+            sleep(Duration::from_millis(200));
+            Ok(server.counter("granted")? > before)
+        })?;
+        Ok(())
     }
 
     /// As [`Client::spa`], with a text on standard input.
