@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod explain;
 mod fields;
 pub mod firewall;
 pub mod gatekeeper;

@@ -10,7 +10,7 @@ mod bans;
 mod clients;
 mod copying;
 mod gatehouse;
-mod host;
+pub(crate) mod host;
 mod keeper;
 mod knock;
 mod machine;
