@@ -1,5 +1,6 @@
 //! The command line of `spad`.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -19,7 +20,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, explain, gatekeeper, show, warden};
+use crate::{boot, check, explain, gatekeeper, hooks, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -190,6 +191,18 @@ enum Command {
         #[arg(long, requires = "uid")]
         gid: Option<u32>,
     },
+    /// Runs a hook as its user and ends it in time; started by run
+    #[command(hide = true)]
+    Hook {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        #[arg(long)]
+        seconds: u64,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// Failed, or not in force.
@@ -230,6 +243,10 @@ pub fn main() -> ExitCode {
             explained.map(|()| ExitCode::SUCCESS).map_err(failed)
         }
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
+        Command::Hook { uid, gid, seconds, command } => {
+            let limit = Duration::from_secs(seconds);
+            Ok(hooks::supervisor::run(Identity { uid, gid }, limit, &command).into())
+        }
     };
     done.unwrap_or_else(|failure| {
         eprintln!("spad: {}", failure.what);

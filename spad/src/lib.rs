@@ -20,6 +20,7 @@ mod fields;
 pub mod firewall;
 pub mod gatekeeper;
 pub mod grants;
+pub mod hooks;
 pub mod ipc;
 pub mod journal;
 pub mod kept;

@@ -31,6 +31,7 @@ use crate::firewall::{
     AttachError, Firewall, FirewallError, Interval, Mode, Options, Origin, Ruleset,
 };
 use crate::grants::{Grant, Ledger};
+use crate::hooks::Hooks;
 use crate::journal::{JournalError, Record};
 use crate::kept;
 use crate::privileges;
@@ -124,6 +125,7 @@ impl Warden {
         let (serving, calls) = hear_callers(&config.run_dir)?;
         let mut warden = Self::assembled(config_path, config, shut, (server, memory), serving)?;
         warden.watch_again();
+        warden.begin_hooks();
         warden.restore(&remembered, now)?;
         let attached = warden.attach();
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
@@ -163,6 +165,7 @@ impl Warden {
             bans,
             unattached: None,
             audit: Audit::default(),
+            hooks: Hooks::default(),
             keeper: None,
             post,
             listening: false,
@@ -193,8 +196,11 @@ impl Warden {
         for grant in grants {
             let offered =
                 self.clients.get(&grant.kid).is_some() && self.config.offers(&grant.element);
+            self.hooks.adopt(&grant);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {
                 self.ledger.put(grant.clone());
+            } else {
+                self.tell_end(&grant, "while spad did not run", now);
             }
             past.put(grant);
         }
