@@ -17,12 +17,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod ask;
 pub mod cidr;
 pub mod date;
 pub mod document;
 pub mod duration;
 pub mod encoding;
 pub mod files;
+pub mod passphrase;
 pub mod random;
 pub mod wipe;
 
@@ -50,4 +52,4 @@ pub use record::{
     RevokedClient,
 };
 pub use store::{Listing, NewClient, RevokedListing, Store};
-pub use token::{Token, TokenEnrolment, TokenError};
+pub use token::{SealedToken, Token, TokenEnrolment, TokenError};

@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod qr;
 mod view;
 
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Add(add) => commands::add::run(&store, *add),
         Command::List { json } => commands::list::run(&store, json),
         Command::Show { name, json } => commands::show::run(&store, &name, json),
+        Command::Pending { json } => commands::pending::run(&store, json),
+        Command::Renew { name, token } => commands::renew::run(&store, &name, token),
+        Command::Withdraw { name } => commands::withdraw::run(&store, &name),
         Command::Revoke { name } => commands::revoke::run(&store, &name),
     }
 }

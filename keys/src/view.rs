@@ -113,19 +113,26 @@ impl View {
     }
 }
 
-/// An aligned table with a heading; nothing at all without clients.
+/// Clients as a table; nothing at all without any.
 pub(crate) fn table(views: &[View]) -> String {
-    if views.is_empty() {
+    aligned_table(
+        ["NAME", "KEY-ID", "SERVICES", "STATE", "EXPIRES"],
+        views.iter().map(View::row).collect(),
+    )
+}
+
+/// Columns as wide as their widest cell; nothing at all without rows.
+pub(crate) fn aligned_table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> String {
+    if rows.is_empty() {
         return String::new();
     }
-    let heading = ["NAME", "KEY-ID", "SERVICES", "STATE", "EXPIRES"].map(str::to_owned);
-    let rows: Vec<_> = [heading].into_iter().chain(views.iter().map(View::row)).collect();
+    let rows: Vec<_> = [heading.map(str::to_owned)].into_iter().chain(rows).collect();
     let width = |at: usize| rows.iter().map(|row| row[at].len()).max().unwrap_or_default();
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     rows.iter().map(|row| aligned(row, widths)).collect()
 }
 
-fn aligned(row: &[String; 5], widths: [usize; 5]) -> String {
+fn aligned<const N: usize>(row: &[String; N], widths: [usize; N]) -> String {
     let mut line = String::new();
     for (cell, width) in row.iter().zip(widths) {
         // Writing to a string does not fail.

@@ -1,26 +1,25 @@
 //! `spa-keys add`.
 
-use spa_keys::{Modes, NewClient, Store, Token, TokenEnrolment, Widest, date, duration};
+use spa_keys::{Modes, NewClient, Store, Widest, date, duration};
 
-use super::{Failure, print};
-use crate::cli::Add;
+use super::Failure;
+use super::token::Delivery;
+use crate::cli::{Add, TokenOptions};
 use crate::view::{comma_separated, mode_names, sources, width};
 
 pub(crate) fn run(store: &Store, add: Add) -> Result<(), Failure> {
-    let client = new_client(add);
+    let (client, token) = new_client(add);
+    let delivery = Delivery::prepare(token)?;
     let explanation = explain(&client);
     let name = client.name.clone();
     let token = store.add(client, date::now())?;
-    print(&token.encode()).and_then(|()| print("\n")).map_err(|failure| {
-        Failure::Other(format!("{failure}; the token is lost: run spa-keys revoke {name}"))
-    })?;
-    eprintln!("{explanation}\n{}", explain_token(&token));
-    Ok(())
+    eprintln!("{explanation}");
+    delivery.hand_over(&name, &token)
 }
 
-fn new_client(add: Add) -> NewClient {
+fn new_client(add: Add) -> (NewClient, TokenOptions) {
     let (modes, widest) = (add.modes(), add.widest());
-    NewClient {
+    let client = NewClient {
         name: add.name,
         services: add.services,
         ttl: add.ttl,
@@ -31,7 +30,8 @@ fn new_client(add: Add) -> NewClient {
         modes,
         widest,
         key: add.pubkey.map(|line| line.key),
-    }
+    };
+    (client, add.token)
 }
 
 /// What the client may do.
@@ -52,17 +52,4 @@ fn explain(client: &NewClient) -> String {
     ];
     limits.into_iter().flatten().for_each(|limit| text.extend([", ", &limit]));
     text
-}
-
-/// What to do with the token.
-fn explain_token(token: &Token) -> String {
-    match &token.enrolment {
-        TokenEnrolment::Secret { expires, .. } => format!(
-            "the token works once, until {}: hand it over safely, then on the client: spa enroll",
-            date::format(*expires)
-        ),
-        TokenEnrolment::Key(_) => "the token works only with the key that spa request made: hand \
-                                   it over safely, then on that client: spa enroll"
-            .to_owned(),
-    }
 }

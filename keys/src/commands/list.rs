@@ -6,9 +6,7 @@ use super::{Failure, print};
 use crate::view::{View, table, to_json};
 
 pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
-    if let Ok(false) = store.dir().try_exists() {
-        return Err(StoreError::NotInitialised(store.dir().to_owned()).into());
-    }
+    check_there(store)?;
     let (clients, revoked) = (store.clients()?, store.revoked()?);
     let views = views(&clients.records, &revoked.records);
     print(&if json { to_json(&views) } else { table(&views) })?;
@@ -18,6 +16,14 @@ pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
     complain(clients.broken.into_iter().chain(revoked.broken).collect())
 }
 
+/// A directory that is not there is mistyped rather than empty.
+pub(super) fn check_there(store: &Store) -> Result<(), StoreError> {
+    match store.dir().try_exists() {
+        Ok(false) => Err(StoreError::NotInitialised(store.dir().to_owned())),
+        _ => Ok(()),
+    }
+}
+
 fn views(clients: &[ClientRecord], revoked: &[RevokedClient]) -> Vec<View> {
     let now = date::now();
     let clients = clients.iter().map(|client| View::of_client(client, now));
@@ -25,7 +31,7 @@ fn views(clients: &[ClientRecord], revoked: &[RevokedClient]) -> Vec<View> {
 }
 
 /// Records that cannot be read are named one by one, after those that can.
-fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
+pub(super) fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
     broken.iter().for_each(|error| eprintln!("spa-keys: {error}"));
     match broken.len() {
         0 => Ok(()),
