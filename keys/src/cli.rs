@@ -1,6 +1,7 @@
 //! The command line of `spa-keys`.
 
 mod rights;
+mod token;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use spa_keys::{ClientName, PublicKeyLine, check_host};
 
 pub(crate) use rights::{Part, Rights};
+pub(crate) use token::TokenOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +30,8 @@ Examples:
   spa-keys add bob --service ssh,web --ttl 1m --max-ttl 1h --expires 2026-12-31
   spa-keys add cron --service backup --from 192.0.2.0/24 --address this
   spa-keys add dave --service ssh --modes once,bound --widest-ipv6 64
+  spa-keys add erin --service ssh --qr
+  spa-keys add erin --service ssh --passphrase --png erin.png
   spa-keys add carol --service ssh --pubkey \"spa1-key.…\"      (what spa request printed)";
 
 const SET_EXAMPLES: &str = "\
@@ -45,6 +49,25 @@ Examples:
   spa-keys rename alice alice/laptop     (and then: spa-keys add alice/phone)
   spa-keys rename alice/laptop alice/old-laptop
   spa-keys rename alice alicia           (with all her devices)";
+
+const PENDING_EXAMPLES: &str = "\
+Examples:
+  spa-keys pending
+  spa-keys pending --json | jq -r '.[] | select(.expired).name'";
+
+const RENEW_EXAMPLES: &str = "\
+Whatever was told or sent of the token before is worth nothing any more: keys and secret are new.
+What the client may do stays, and a new token with a secret is good for a day again.
+
+Examples:
+  spa-keys renew alice
+  spa-keys renew alice --qr";
+
+const WITHDRAW_EXAMPLES: &str = "\
+As spa-keys revoke; but a client that has knocked already is left as it is.
+
+Example:
+  spa-keys withdraw alice";
 
 /// Makes, lists and revokes the keys that spad lets in.
 #[derive(Parser)]
@@ -104,6 +127,27 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Lists the tokens that nobody has used yet
+    #[command(after_help = PENDING_EXAMPLES)]
+    Pending {
+        /// As a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes another token in place of one that nobody has used yet
+    #[command(after_help = RENEW_EXAMPLES)]
+    Renew {
+        /// Name of the client
+        name: ClientName,
+        #[command(flatten)]
+        token: TokenOptions,
+    },
+    /// Takes a token back that nobody has used yet
+    #[command(after_help = WITHDRAW_EXAMPLES)]
+    Withdraw {
+        /// Name of the client
+        name: ClientName,
+    },
     /// Shuts a client out, at once and for good, or a person with all devices
     #[command(
         after_help = "Example:\n  spa-keys revoke alice/phone\n  spa-keys revoke alice      (all her devices)"
@@ -159,6 +203,9 @@ pub(crate) struct Add {
     /// For a key that the client has made with spa request: no secret is in the token then
     #[arg(long, value_name = "LINE", value_parser = PublicKeyLine::decode)]
     pub(crate) pubkey: Option<PublicKeyLine>,
+
+    #[command(flatten)]
+    pub(crate) token: TokenOptions,
 }
 
 fn host(text: &str) -> Result<String, spa_keys::InvalidHost> {

@@ -32,6 +32,8 @@ pub enum StoreError {
     Unknown(ClientName),
     /// No client of this name any more.
     Revoked(ClientName),
+    /// This client has knocked: its token is of the past.
+    Enrolled(ClientName),
     /// The record is not what the caller took it for: it was made anew, bound
     /// to a key, or knocked with since.
     Changed(ClientName),
@@ -74,6 +76,11 @@ impl fmt::Display for StoreError {
                 write!(f, "there is no client {name}; spa-keys list shows those there are")
             }
             Self::Revoked(name) => write!(f, "{name} is revoked already"),
+            Self::Enrolled(name) => write!(
+                f,
+                "{name} has enrolled: its token is used up, and nothing was changed; to shut it \
+                 out, run spa-keys revoke {name}"
+            ),
             Self::Changed(name) => write!(f, "the record of {name} has changed meanwhile"),
             Self::Locked(path) => write!(
                 f,

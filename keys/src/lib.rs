@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod ask;
 pub mod cidr;
 pub mod date;
 pub mod document;
@@ -27,6 +28,7 @@ pub mod duration;
 pub mod encoding;
 pub mod files;
 pub mod hours;
+pub mod passphrase;
 pub mod random;
 pub mod wipe;
 
@@ -59,4 +61,4 @@ pub use record::{
 };
 pub use record_file::FileOf;
 pub use store::{Listing, NewClient, PeopleListing, RevokedListing, Store};
-pub use token::{Token, TokenEnrolment, TokenError};
+pub use token::{SealedToken, Token, TokenEnrolment, TokenError};

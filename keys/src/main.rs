@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod qr;
 mod view;
 
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Disable(named) => commands::disable::run(&store, &named, true),
         Command::Enable(named) => commands::disable::run(&store, &named, false),
         Command::Rename { from, to, json } => commands::rename::run(&store, &from, &to, json),
+        Command::Pending { json } => commands::pending::run(&store, json),
+        Command::Renew { name, token } => commands::renew::run(&store, &name, token),
+        Command::Withdraw { name } => commands::withdraw::run(&store, &name),
         Command::Revoke(named) => commands::revoke::run(&store, &named),
     }
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod new_client;
+mod pending;
 mod people;
 mod read;
 
@@ -209,19 +210,15 @@ impl Store {
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], or what is wrong with the record.
     pub fn revoke(&self, name: &ClientName, now: Timestamp) -> Result<RevokedClient, StoreError> {
         let _lock = self.begin_writing()?;
-        self.revoke_locked(name, now)
+        self.take_away(self.client(name)?, now)
     }
 
-    fn revoke_locked(
-        &self,
-        name: &ClientName,
-        now: Timestamp,
-    ) -> Result<RevokedClient, StoreError> {
-        let client = self.client(name)?.without_secrets(to_the_second(now));
-        let kept = self.revoked_dir().join(revoked_file_name(name, &client.kid));
+    fn take_away(&self, record: ClientRecord, now: Timestamp) -> Result<RevokedClient, StoreError> {
+        let client = record.without_secrets(to_the_second(now));
+        let kept = self.revoked_dir().join(revoked_file_name(&client.name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
         files::write_atomic(&kept, &client.to_text())?;
-        files::remove(&self.client_path(name))?;
+        files::remove(&self.client_path(&client.name))?;
         Ok(client)
     }
 

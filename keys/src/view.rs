@@ -295,18 +295,23 @@ fn short(kid: &str) -> String {
     kid.chars().take(8).collect()
 }
 
-/// An aligned table with a heading; nothing at all without rows.
+/// Clients as a table; nothing at all without any.
 pub(crate) fn table(rows: Vec<Row>) -> String {
+    aligned_table(HEADINGS, rows)
+}
+
+/// Columns as wide as their widest cell; nothing at all without rows.
+pub(crate) fn aligned_table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let rows: Vec<_> = [HEADINGS.map(str::to_owned)].into_iter().chain(rows).collect();
+    let rows: Vec<_> = [heading.map(str::to_owned)].into_iter().chain(rows).collect();
     let width = |at: usize| rows.iter().map(|row| row[at].len()).max().unwrap_or_default();
-    let widths: [usize; HEADINGS.len()] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     rows.iter().map(|row| aligned(row, widths)).collect()
 }
 
-fn aligned(row: &Row, widths: [usize; HEADINGS.len()]) -> String {
+fn aligned<const N: usize>(row: &[String; N], widths: [usize; N]) -> String {
     let mut line = String::new();
     for (cell, width) in row.iter().zip(widths) {
         // Writing to a string does not fail.

@@ -1,38 +1,24 @@
 //! `spa-keys add`.
 
-use spa_keys::{NewClient, Policy, Store, Token, TokenEnrolment, date};
+use spa_keys::{NewClient, Policy, Store, date};
 
-use super::{Failure, print};
-use crate::cli::Add;
+use super::Failure;
+use super::token::Delivery;
+use crate::cli::{Add, TokenOptions};
 use crate::view::{comma_separated, limits};
 
 pub(crate) fn run(store: &Store, add: Add) -> Result<(), Failure> {
-    let client = new_client(add);
+    let (client, token) = new_client(add);
+    let delivery = Delivery::prepare(token)?;
     let (name, limits) = (client.name.clone(), limits(&client.policy, client.expires));
     let token = store.add(client, date::now())?;
-    print(&token.encode()).and_then(|()| print("\n")).map_err(|failure| {
-        Failure::Other(format!("{failure}; the token is lost: run spa-keys revoke {name}"))
-    })?;
-    let services = comma_separated(&token.services);
-    eprintln!("{name} may knock for {services}, {limits}\n{}", explain_token(&token));
-    Ok(())
+    eprintln!("{name} may knock for {}, {limits}", comma_separated(&token.services));
+    delivery.hand_over(&name, &token)
 }
 
-fn new_client(add: Add) -> NewClient {
+fn new_client(add: Add) -> (NewClient, TokenOptions) {
     let (mut policy, mut expires) = (Policy::default(), None);
     add.rights.apply(&mut policy, &mut expires);
-    NewClient { name: add.name, expires, policy, key: add.pubkey.map(|line| line.key) }
-}
-
-/// What to do with the token.
-fn explain_token(token: &Token) -> String {
-    match &token.enrolment {
-        TokenEnrolment::Secret { expires, .. } => format!(
-            "the token works once, until {}: hand it over safely, then on the client: spa enroll",
-            date::format(*expires)
-        ),
-        TokenEnrolment::Key(_) => "the token works only with the key that spa request made: hand \
-                                   it over safely, then on that client: spa enroll"
-            .to_owned(),
-    }
+    let key = add.pubkey.map(|line| line.key);
+    (NewClient { name: add.name, expires, policy, key }, add.token)
 }

@@ -6,9 +6,7 @@ use super::{Failure, print};
 use crate::view::{Row, View, revoked_row, row, table, to_json};
 
 pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
-    if let Ok(false) = store.dir().try_exists() {
-        return Err(StoreError::NotInitialised(store.dir().to_owned()).into());
-    }
+    check_there(store)?;
     let (clients, revoked) = (store.clients()?, store.revoked()?);
     let is_empty = clients.records.is_empty() && revoked.records.is_empty();
     print(&match json {
@@ -19,6 +17,14 @@ pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
         eprintln!("no clients yet: spa-keys add NAME --service SERVICE");
     }
     complain(clients.broken.into_iter().chain(revoked.broken).collect())
+}
+
+/// A directory that is not there is mistyped rather than empty.
+pub(super) fn check_there(store: &Store) -> Result<(), StoreError> {
+    match store.dir().try_exists() {
+        Ok(false) => Err(StoreError::NotInitialised(store.dir().to_owned())),
+        _ => Ok(()),
+    }
 }
 
 fn views(store: &Store, clients: &Listing, revoked: &RevokedListing) -> Vec<View> {
@@ -36,7 +42,7 @@ fn rows(store: &Store, clients: &Listing, revoked: &RevokedListing) -> Vec<Row> 
 }
 
 /// Records that cannot be read are named one by one, after those that can.
-fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
+pub(super) fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
     broken.iter().for_each(|error| eprintln!("spa-keys: {error}"));
     match broken.len() {
         0 => Ok(()),

@@ -142,7 +142,7 @@ fn sweeping_takes_temporary_files_only() {
     left.sort();
     assert_eq!(left, [".hidden", "a.tmp", "a.toml"]);
 
-    let temp = Temp::write(&dir.path().join("b"), "text").unwrap();
+    let temp = Temp::write(&dir.path().join("b"), b"text").unwrap();
     sweep(dir.path()).unwrap();
     assert!(temp.replace(&dir.path().join("b")).is_err(), "our own are recognised");
 }

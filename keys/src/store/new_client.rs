@@ -74,7 +74,12 @@ impl NewClient {
     }
 }
 
-fn token(server: ServerIdentity, record: &ClientRecord, enrolment: TokenEnrolment) -> Token {
+/// What the record's client is told.
+pub(super) fn token(
+    server: ServerIdentity,
+    record: &ClientRecord,
+    enrolment: TokenEnrolment,
+) -> Token {
     Token {
         server: server.secret.public(),
         cloak: server.cloak,
@@ -88,7 +93,7 @@ fn token(server: ServerIdentity, record: &ClientRecord, enrolment: TokenEnrolmen
 }
 
 /// What the record and what the token say of how the key gets here.
-fn enrolment(
+pub(super) fn enrolment(
     key: Option<VerifyingKey>,
     expires: Timestamp,
 ) -> Result<(Verifier, TokenEnrolment), StoreError> {

@@ -111,7 +111,8 @@ impl Store {
         if names.is_empty() && !path.exists() {
             return Err(self.absent(who)?);
         }
-        let mut done: Vec<_> = names.iter().map(|name| self.revoke_locked(name, now)).collect();
+        let mut done: Vec<_> =
+            names.iter().map(|name| self.take_away(self.client(name)?, now)).collect();
         // Last: as long as there is a device, its limits are.
         if who.device().is_none() && done.iter().all(Result::is_ok) && path.exists() {
             done.extend(files::remove(&path).err().map(|error| Err(error.into())));

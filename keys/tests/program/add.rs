@@ -176,5 +176,5 @@ fn says_so_when_the_token_could_not_be_handed_over() {
     let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("the token is lost: run spa-keys revoke alice"), "{said}");
+    assert!(said.contains("the token is lost: run spa-keys renew alice"), "{said}");
 }
