@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use spa_keys::{cidr, duration};
+use spa_keys::{ClientName, cidr, duration};
 use spa_proto::Prefix;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -49,6 +49,8 @@ enum Command {
     },
     /// List the grants in force
     Grants {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -61,13 +63,15 @@ enum Command {
     },
     /// List the connections that were made through grants and are open
     Sessions {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
     Revoke {
-        /// Name of the client
+        /// Name of the client, or of a person for all devices
         #[arg(required_unless_present = "grant")]
         client: Option<String>,
         /// End this grant alone, by its number, and the connections made through it
@@ -175,9 +179,13 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
-        Command::Grants { json } => ask(&config, &Request::Grants, json),
+        Command::Grants { client, json } => {
+            ask_of(&config, &Request::Grants, client.as_ref(), json)
+        }
         Command::Rules { json } => ask(&config, &Request::Rules, json),
-        Command::Sessions { json } => ask(&config, &Request::Sessions, json),
+        Command::Sessions { client, json } => {
+            ask_of(&config, &Request::Sessions, client.as_ref(), json)
+        }
         Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
         Command::Ban { network, lasts, why, json } => {
             let (network, seconds) = (network.to_string(), lasts.map(|lasts| lasts.as_secs()));
@@ -231,9 +239,23 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
+    ask_of(path, request, None, json)
+}
+
+/// What concerns this client, or this person.
+fn ask_of(
+    path: &Path,
+    request: &Request,
+    who: Option<&ClientName>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let run_dir = Config::run_dir(path).map_err(failed)?;
     let answer =
         client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    let answer = match who {
+        Some(who) => answer.only_of(who),
+        None => answer,
+    };
     let code = match &answer {
         Answer::Failed(why) => return Err(failed(why)),
         Answer::Status(status) if !status.is_in_force() => FAILED.into(),

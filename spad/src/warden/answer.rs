@@ -1,8 +1,9 @@
 //! What an administrator asks of the running daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use spa_keys::ClientName;
 use spa_proto::{Monotonic, ServiceName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -70,14 +71,15 @@ impl Warden {
     }
 
     fn revoke(&mut self, client: &str) -> Answer {
-        let Ok(name) = client.parse() else {
+        let Ok(name) = client.parse::<ClientName>() else {
             return Answer::Failed(format!("{client:?} is no name of a client"));
         };
-        if self.clients.kid_of(&name).is_none() {
+        let kids: HashSet<_> = self.clients.kids_of(&name).into_iter().collect();
+        if kids.is_empty() {
             return Answer::Failed(format!("there is no client {name}"));
         }
-        let ended = self.end_grants(BY_HAND, |grant| grant.client == name);
-        let cut = self.cut(BY_HAND, |session| session.client == name);
+        let ended = self.end_grants(BY_HAND, |grant| kids.contains(&grant.kid));
+        let cut = self.cut(BY_HAND, |session| kids.contains(&session.kid));
         Answer::Revoked { ended, cut }
     }
 

@@ -13,6 +13,7 @@ mod gatehouse;
 mod host;
 mod keeper;
 mod knock;
+mod last_knocks;
 mod machine;
 mod memory;
 mod post;
@@ -80,6 +81,7 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
+    last_knocks: last_knocks::Knocks,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,

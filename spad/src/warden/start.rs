@@ -14,6 +14,7 @@ use super::bans::Register;
 use super::clients::Clients;
 use super::gatehouse::Restarts;
 use super::host::Host;
+use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
 use super::post::Post;
@@ -148,6 +149,7 @@ impl Warden {
             config_path,
             public: server.secret.public(),
             server,
+            last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
             watch_at: None,
@@ -192,8 +194,7 @@ impl Warden {
         let mut past = Ledger::default();
         let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
         for grant in grants {
-            let offered =
-                self.clients.get(&grant.kid).is_some() && self.config.offers(&grant.element);
+            let offered = self.clients.is_open(&grant.kid) && self.config.offers(&grant.element);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {
                 self.ledger.put(grant.clone());
             }
