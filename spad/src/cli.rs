@@ -1,15 +1,17 @@
 //! The command line of `spad`.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use spa_keys::{ClientName, cidr, duration};
-use spa_proto::Prefix;
+use spa_keys::{ClientName, cidr, date, duration};
+use spa_proto::{Prefix, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::boot::Closed;
@@ -18,7 +20,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, gatekeeper, show, warden};
+use crate::{boot, check, explain, gatekeeper, hooks, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -156,6 +158,35 @@ enum Command {
         has never run.\n\nExit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut"
     )]
     Close,
+    /// Say of each packet in a file why it was refused, or would be
+    #[command(
+        after_help = "FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what \
+        spa knock --save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the daemon \
+        would with the keys and configuration that are here now; beyond that, its sender is looked for whatever its \
+        clock says. Whether a knock was used before only the daemon knows; within the files, copies are told.\n\n\
+        Needs to read the keys, and no daemon; writes nothing, opens nothing.\n\nExample:\n  \
+        tcpdump -ni any -s 0 -w knocks.pcap udp port 62201\n  spad explain knocks.pcap"
+    )]
+    Explain {
+        /// Captures and knocks; - for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Judge as of this time, such as 2026-12-31T18:00:00Z [default: when it was captured, or now]
+        #[arg(long, value_name = "TIME", value_parser = date::parse)]
+        at: Option<Timestamp>,
+        /// The UDP port of knocks [default: the configuration's]
+        #[arg(long, value_name = "N")]
+        port: Option<NonZeroU16>,
+        /// The address that a knock comes from, where the file does not tell
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<IpAddr>,
+        /// All that is known of each, on several lines
+        #[arg(short, long, conflicts_with = "json")]
+        verbose: bool,
+        /// As JSON, for programs: one object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// The unprivileged half; started by run, with the channel as standard input
     #[command(hide = true)]
     Gatekeeper {
@@ -163,6 +194,18 @@ enum Command {
         uid: Option<u32>,
         #[arg(long, requires = "uid")]
         gid: Option<u32>,
+    },
+    /// Runs a hook as its user and ends it in time; started by run
+    #[command(hide = true)]
+    Hook {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        #[arg(long)]
+        seconds: u64,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
     },
 }
 
@@ -201,7 +244,17 @@ pub fn main() -> ExitCode {
         Command::Reload { json } => ask(&config, &Request::Reload, json),
         Command::Stop { open, json } => stop(&config, open, json),
         Command::Close => close(&config),
+        Command::Explain { files, at, port, source, verbose, json } => {
+            let port = port.map(NonZeroU16::get);
+            let options = explain::Options { files, at, port, source, json, verbose };
+            let explained = explain::run(&config, &options, &mut std::io::stdout().lock());
+            explained.map(|()| ExitCode::SUCCESS).map_err(failed)
+        }
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
+        Command::Hook { uid, gid, seconds, command } => {
+            let limit = Duration::from_secs(seconds);
+            Ok(hooks::supervisor::run(Identity { uid, gid }, limit, &command).into())
+        }
     };
     done.unwrap_or_else(|failure| {
         eprintln!("spad: {}", failure.what);

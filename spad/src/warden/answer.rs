@@ -129,11 +129,13 @@ impl Warden {
         check::targets(&config, &self.config_path)?;
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
+        let hooks = check::hooks(&config, &self.config_path)?;
         let ruleset = config.ruleset();
         self.bans.read_again();
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
+        self.set_hooks(hooks);
         // Whatever becomes of the other chains, the rest follows what is in force now.
         let attached = self.attach();
         kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());

@@ -10,7 +10,8 @@ mod bans;
 mod clients;
 mod copying;
 mod gatehouse;
-mod host;
+mod hooks;
+pub(crate) mod host;
 mod keeper;
 mod knock;
 mod last_knocks;
@@ -39,6 +40,7 @@ use crate::config::Config;
 use crate::control::server::{Call, Reply};
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
+use crate::hooks::Hooks;
 use crate::ipc::ToWarden;
 
 pub use start::StartError;
@@ -92,6 +94,7 @@ struct Warden {
     /// Why our rule is not in all chains that it should be in, as last said.
     unattached: Option<String>,
     audit: Audit,
+    hooks: Hooks,
     keeper: Option<keeper::Keeper>,
     post: post::Post,
     /// Whether the gatekeeper has said that it listens.
