@@ -22,6 +22,7 @@ pub mod grants;
 pub mod ipc;
 pub mod journal;
 pub mod kept;
+pub mod log;
 pub mod policy;
 pub mod privileges;
 pub mod sessions;

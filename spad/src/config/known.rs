@@ -8,11 +8,15 @@ use super::value::Fault;
 
 /// Keys at the top.
 pub(super) const TOP: &[&str] = &[
+    "audit-file",
+    "control-group",
+    "control-group-may",
     "firewall",
     "interfaces",
     "keys-dir",
     "listen-port",
     "managed",
+    "metrics",
     "run-dir",
     "service",
     "state-dir",

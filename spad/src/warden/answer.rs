@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::bans::Order;
-use super::{Warden, upkeep};
+use super::{Warden, operators, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -136,6 +136,7 @@ impl Warden {
         let attached = self.attach();
         kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         self.memory.set_tolerance(self.config.tolerance);
+        self.audit.recorder.redirect(operators::audit(&self.config));
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
@@ -273,6 +274,9 @@ fn fixed(old: &Config, new: &Config) -> Result<(), String> {
         ("state-dir", old.state_dir != new.state_dir),
         ("run-dir", old.run_dir != new.run_dir),
         ("user", old.user != new.user),
+        ("control-group", old.operations.group != new.operations.group),
+        ("control-group-may", old.operations.may_change != new.operations.may_change),
+        ("metrics", old.operations.metrics != new.operations.metrics),
         ("own-table", old.firewall.own != new.firewall.own),
         ("label-bit", old.firewall.labels.granted != new.firewall.labels.granted),
         ("cut-label-bit", old.firewall.labels.cut != new.firewall.labels.cut),

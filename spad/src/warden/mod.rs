@@ -15,6 +15,7 @@ mod keeper;
 mod knock;
 mod machine;
 mod memory;
+mod operators;
 mod post;
 mod rates;
 mod renewal;

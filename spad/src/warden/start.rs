@@ -20,8 +20,8 @@ use super::post::Post;
 use super::sessions::Connections;
 use super::stop::Course;
 use super::upkeep::Tables;
-use super::{Counters, Warden};
-use crate::audit::Audit;
+use super::{Counters, Warden, operators};
+use crate::audit::{Audit, Recorder, leads_to_journal};
 use crate::check;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
@@ -162,7 +162,7 @@ impl Warden {
             tables,
             bans,
             unattached: None,
-            audit: Audit::default(),
+            audit: Audit::to(Recorder::new(operators::audit(&config), leads_to_journal())),
             keeper: None,
             post,
             listening: false,
