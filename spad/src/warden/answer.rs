@@ -27,6 +27,7 @@ const BY_HAND: &str = "revoked by the administrator";
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Warden {
+    /// To who wants to know something.
     pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let answer = match request {
             Request::Status => return self.ask_gatekeeper(reply),
@@ -34,20 +35,28 @@ impl Warden {
             Request::Grants => return drop(reply.send(self.grants())),
             Request::Sessions => return drop(reply.send(self.sessions())),
             Request::Rules => self.rules().map_or_else(Answer::Failed, Answer::Rules),
+            Request::Bans => self.list_bans(),
+            other => self.change(other),
+        };
+        let _ = reply.send(answer.into());
+    }
+
+    /// To who wants something changed, and may.
+    pub(super) fn change(&mut self, request: Request) -> Answer {
+        match request {
             Request::Revoke { client } => self.revoke(&client),
             Request::RevokeGrant { grant } => self.revoke_grant(grant),
             Request::Ban { network, seconds, why, by } => {
                 self.ban(&Order { network, seconds, why, by })
             }
             Request::Unban { network, by } => self.unban(&network, by),
-            Request::Bans => self.list_bans(),
             Request::Rates { service, source, clear } => {
                 self.rates(service.as_deref(), source, clear)
             }
             Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
-        };
-        let _ = reply.send(answer.into());
+            other => Answer::Failed(format!("{other} changes nothing")),
+        }
     }
 
     /// The counters of junk are the gatekeeper's; the answer waits for them.

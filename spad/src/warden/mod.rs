@@ -163,7 +163,7 @@ impl Warden {
             () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
-            Some((request, reply)) = calls.recv() => self.answer(request, reply),
+            Some((request, caller, reply)) = calls.recv() => self.hear(request, &caller, reply),
             room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Last, since these are fed from outside: however much comes, a revocation
             // does not wait for it.
