@@ -145,6 +145,15 @@ pub(crate) struct EnrollOptions {
     /// What to call the server here [default: its host name]
     #[arg(long, value_name = "ALIAS")]
     pub(crate) name: Option<Alias>,
+
+    /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Where a token's passphrase is: the first line of a file, or of a pipe such as /dev/fd/3;
+    /// without it, asks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

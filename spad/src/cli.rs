@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use spa_keys::{cidr, date, duration};
+use spa_keys::{ClientName, cidr, date, duration};
 use spa_proto::{Prefix, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -20,7 +20,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, explain, gatekeeper, hooks, show, warden};
+use crate::{boot, check, explain, gatekeeper, hooks, log, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -49,8 +49,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the audit: who knocked, what was opened, cut, banned, and by whom
+    #[command(
+        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
+        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
+        zcat audit.jsonl.2.gz | spad log --file -"
+    )]
+    Log(#[command(flatten)] log::Options),
     /// List the grants in force
     Grants {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -63,13 +72,15 @@ enum Command {
     },
     /// List the connections that were made through grants and are open
     Sessions {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
     Revoke {
-        /// Name of the client
+        /// Name of the client, or of a person for all devices
         #[arg(required_unless_present = "grant")]
         client: Option<String>,
         /// End this grant alone, by its number, and the connections made through it
@@ -218,9 +229,16 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
-        Command::Grants { json } => ask(&config, &Request::Grants, json),
+        Command::Log(options) => {
+            log::run(&options, &config).map_err(failed).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Grants { client, json } => {
+            ask_of(&config, &Request::Grants, client.as_ref(), json)
+        }
         Command::Rules { json } => ask(&config, &Request::Rules, json),
-        Command::Sessions { json } => ask(&config, &Request::Sessions, json),
+        Command::Sessions { client, json } => {
+            ask_of(&config, &Request::Sessions, client.as_ref(), json)
+        }
         Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
         Command::Ban { network, lasts, why, json } => {
             let (network, seconds) = (network.to_string(), lasts.map(|lasts| lasts.as_secs()));
@@ -264,7 +282,7 @@ fn failed(what: impl ToString) -> Failure {
 }
 
 fn run(config: PathBuf) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     // Before anything else, and before there is a second thread.
     privileges::warden::narrow()
         .map_err(|error| failed(format!("privileges cannot be given up: {error}")))?;
@@ -284,9 +302,23 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
+    ask_of(path, request, None, json)
+}
+
+/// What concerns this client, or this person.
+fn ask_of(
+    path: &Path,
+    request: &Request,
+    who: Option<&ClientName>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let run_dir = Config::run_dir(path).map_err(failed)?;
     let answer =
         client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    let answer = match who {
+        Some(who) => answer.only_of(who),
+        None => answer,
+    };
     let code = match &answer {
         Answer::Failed(why) => return Err(failed(why)),
         Answer::Status(status) if !status.is_in_force() => FAILED.into(),
@@ -321,7 +353,7 @@ fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn close(path: &Path) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     let closed = boot::close(path).map_err(failed)?;
     if let Closed::Shut { faults, .. } = &closed {
         faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
@@ -352,7 +384,7 @@ fn take_channel() -> std::io::Result<OwnedFd> {
 }
 
 /// One line an event, to standard error; in colour nowhere.
-fn log() {
+fn tell() {
     tracing_subscriber::fmt()
         .with_writer(|| Log)
         .log_internal_errors(false)

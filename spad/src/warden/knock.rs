@@ -62,6 +62,7 @@ impl Warden {
         let judgement = judged?;
         let enrolled = !record.knocked && self.note_first(&knock, &record)?;
         let client = record.name;
+        self.last_knocks.note(kid, at.wall);
         Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
     }
 

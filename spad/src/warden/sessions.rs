@@ -284,8 +284,7 @@ impl Warden {
     /// What should have been cut while nobody was there to do it.
     fn cut_leftovers(&mut self) {
         let gone: HashSet<_> = self.ledger.sessions.iter().map(|session| session.kid).collect();
-        let gone: HashSet<_> =
-            gone.into_iter().filter(|kid| self.clients.get(kid).is_none()).collect();
+        let gone: HashSet<_> = gone.into_iter().filter(|kid| !self.clients.is_open(kid)).collect();
         self.cut("revoked", |session| gone.contains(&session.kid));
         let in_force: HashSet<_> = self.ledger.iter().map(|grant| grant.id).collect();
         let config = self.config.clone();
