@@ -14,7 +14,7 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// What makes the shell complete the words of a program, from the definitions
+    /// What makes the shell complete the words of the program `name`, from the definitions
     /// that its arguments are parsed by.
     #[must_use]
     pub fn script(&self, name: &'static str, program: &Command) -> String {

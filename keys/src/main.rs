@@ -34,7 +34,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pending { json } => commands::pending::run(&store, json),
         Command::Renew { name, token } => commands::renew::run(&store, &name, token),
         Command::Withdraw { name } => commands::withdraw::run(&store, &name),
-        Command::Completions(completions) => commands::print(&completions.script("spa-keys", &Cli::command())),
+        Command::Completions(completions) => {
+            commands::print(&completions.script("spa-keys", &Cli::command()))
+        }
         Command::Revoke { name } => commands::revoke::run(&store, &name),
     }
 }
