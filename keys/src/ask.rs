@@ -110,7 +110,8 @@ fn first_line(path: &Path) -> Result<Zeroizing<String>, FileError> {
     if metadata.is_file() {
         os::check_file(&metadata).map_err(|problem| FileError::new(path, problem))?;
     }
-    let bytes = files::read_bounded(file, metadata.len()).map_err(io)?;
-    let text = files::text(&bytes).map_err(|problem| FileError::new(path, problem))?;
+    let bytes = files::read_bounded(file, metadata.len(), files::MAX_LEN).map_err(io)?;
+    let text =
+        files::text(&bytes, files::MAX_LEN).map_err(|problem| FileError::new(path, problem))?;
     Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }

@@ -26,6 +26,8 @@ pub enum StoreError {
     Policy(&'static str),
     /// A client of this name is there already.
     Taken(ClientName),
+    /// A person of this name has devices, or else is a client itself.
+    Person(ClientName),
     /// No client of this name.
     Unknown(ClientName),
     /// No client of this name any more.
@@ -63,6 +65,12 @@ impl fmt::Display for StoreError {
                 f,
                 "there is a client {name} already, which stays as it is: take another name, or \
                  run spa-keys revoke {name} first"
+            ),
+            Self::Person(name) => write!(
+                f,
+                "{name} is either a client or a person with devices: where it is a client now, give \
+                 it a device's name first: spa-keys rename {name} {name}/DEVICE; where it has \
+                 devices, name another: {name}/DEVICE"
             ),
             Self::Unknown(name) => {
                 write!(f, "there is no client {name}; spa-keys list shows those there are")

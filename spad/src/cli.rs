@@ -2,8 +2,10 @@
 
 mod examples;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,8 +13,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use spa_cli::Completions;
-use spa_keys::{cidr, duration};
-use spa_proto::Prefix;
+use spa_keys::{ClientName, cidr, date, duration};
+use spa_proto::{Prefix, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::boot::Closed;
@@ -21,7 +23,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, gatekeeper, show, warden};
+use crate::{boot, check, explain, gatekeeper, hooks, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -55,6 +57,8 @@ enum Command {
     /// List the grants in force
     #[command(after_help = examples::GRANTS)]
     Grants {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -69,6 +73,8 @@ enum Command {
     /// List the connections that were made through grants and are open
     #[command(after_help = examples::SESSIONS)]
     Sessions {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -76,7 +82,7 @@ enum Command {
     /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
     #[command(after_help = examples::REVOKE)]
     Revoke {
-        /// Name of the client
+        /// Name of the client, or of a person for all devices
         #[arg(required_unless_present = "grant")]
         client: Option<String>,
         /// End this grant alone, by its number, and the connections made through it
@@ -157,6 +163,35 @@ enum Command {
     /// Print what makes a shell complete the words of spad
     #[command(after_help = examples::COMPLETIONS)]
     Completions(Completions),
+    /// Say of each packet in a file why it was refused, or would be
+    #[command(
+        after_help = "FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what \
+        spa knock --save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the daemon \
+        would with the keys and configuration that are here now; beyond that, its sender is looked for whatever its \
+        clock says. Whether a knock was used before only the daemon knows; within the files, copies are told.\n\n\
+        Needs to read the keys, and no daemon; writes nothing, opens nothing.\n\nExample:\n  \
+        tcpdump -ni any -s 0 -w knocks.pcap udp port 62201\n  spad explain knocks.pcap"
+    )]
+    Explain {
+        /// Captures and knocks; - for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Judge as of this time, such as 2026-12-31T18:00:00Z [default: when it was captured, or now]
+        #[arg(long, value_name = "TIME", value_parser = date::parse)]
+        at: Option<Timestamp>,
+        /// The UDP port of knocks [default: the configuration's]
+        #[arg(long, value_name = "N")]
+        port: Option<NonZeroU16>,
+        /// The address that a knock comes from, where the file does not tell
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<IpAddr>,
+        /// All that is known of each, on several lines
+        #[arg(short, long, conflicts_with = "json")]
+        verbose: bool,
+        /// As JSON, for programs: one object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// The unprivileged half; started by run, with the channel as standard input
     #[command(hide = true)]
     Gatekeeper {
@@ -164,6 +199,18 @@ enum Command {
         uid: Option<u32>,
         #[arg(long, requires = "uid")]
         gid: Option<u32>,
+    },
+    /// Runs a hook as its user and ends it in time; started by run
+    #[command(hide = true)]
+    Hook {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        #[arg(long)]
+        seconds: u64,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
     },
 }
 
@@ -180,9 +227,13 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
-        Command::Grants { json } => ask(&config, &Request::Grants, json),
+        Command::Grants { client, json } => {
+            ask_of(&config, &Request::Grants, client.as_ref(), json)
+        }
         Command::Rules { json } => ask(&config, &Request::Rules, json),
-        Command::Sessions { json } => ask(&config, &Request::Sessions, json),
+        Command::Sessions { client, json } => {
+            ask_of(&config, &Request::Sessions, client.as_ref(), json)
+        }
         Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
         Command::Ban { network, lasts, why, json } => {
             let (network, seconds) = (network.to_string(), lasts.map(|lasts| lasts.as_secs()));
@@ -199,7 +250,17 @@ pub fn main() -> ExitCode {
         Command::Stop { open, json } => stop(&config, open, json),
         Command::Close => close(&config),
         Command::Completions(completions) => complete(&completions),
+        Command::Explain { files, at, port, source, verbose, json } => {
+            let port = port.map(NonZeroU16::get);
+            let options = explain::Options { files, at, port, source, json, verbose };
+            let explained = explain::run(&config, &options, &mut std::io::stdout().lock());
+            explained.map(|()| ExitCode::SUCCESS).map_err(failed)
+        }
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
+        Command::Hook { uid, gid, seconds, command } => {
+            let limit = Duration::from_secs(seconds);
+            Ok(hooks::supervisor::run(Identity { uid, gid }, limit, &command).into())
+        }
     };
     done.unwrap_or_else(|failure| {
         eprintln!("spad: {}", failure.what);
@@ -237,9 +298,23 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
+    ask_of(path, request, None, json)
+}
+
+/// What concerns this client, or this person.
+fn ask_of(
+    path: &Path,
+    request: &Request,
+    who: Option<&ClientName>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let run_dir = Config::run_dir(path).map_err(failed)?;
     let answer =
         client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    let answer = match who {
+        Some(who) => answer.only_of(who),
+        None => answer,
+    };
     let code = match &answer {
         Answer::Failed(why) => return Err(failed(why)),
         Answer::Status(status) if !status.is_in_force() => FAILED.into(),

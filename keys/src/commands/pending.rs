@@ -46,9 +46,9 @@ impl Pending {
             name: record.name.to_string(),
             kid: record.kid.to_string(),
             enrolment,
-            services: record.services.iter().map(ToString::to_string).collect(),
+            services: record.services().iter().map(ToString::to_string).collect(),
             made: date::format(made),
-            expires: token.into_iter().chain(record.expires).min().map(date::format),
+            expires: token.into_iter().chain(record.ends()).min().map(date::format),
             expired: matches!(state, ClientState::TokenExpired | ClientState::Expired),
         }
     }

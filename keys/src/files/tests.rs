@@ -78,7 +78,7 @@ fn what_is_no_text_file_is_refused() {
     create_new(&path, &"x".repeat(MAX_LEN)).unwrap();
     assert_eq!(read_private(&path).unwrap().len(), MAX_LEN);
     write_atomic(&path, &"x".repeat(MAX_LEN + 1)).unwrap();
-    assert!(matches!(reading_fails(&path), Problem::TooLong));
+    assert!(matches!(reading_fails(&path), Problem::TooLong { most: MAX_LEN }));
     fs::write(&path, b"\xff").unwrap();
     assert!(matches!(reading_fails(&path), Problem::NotText));
 }

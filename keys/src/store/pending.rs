@@ -2,8 +2,9 @@
 
 use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
-use super::new_client::{enrolment, to_the_second, token};
+use super::new_client::{enrolment, token};
 use super::{Store, files};
+use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::identity::ServerIdentity;
 use crate::random;

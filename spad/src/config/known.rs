@@ -9,6 +9,7 @@ use super::value::Fault;
 /// Keys at the top.
 pub(super) const TOP: &[&str] = &[
     "firewall",
+    "hooks",
     "interfaces",
     "keys-dir",
     "listen-port",
@@ -50,6 +51,9 @@ pub(super) const FIREWALL: &[&str] = &[
     "widths-ipv4",
     "widths-ipv6",
 ];
+
+/// Keys of `[hooks]`.
+pub(super) const HOOKS: &[&str] = &["on-end", "on-grant", "timeout", "user"];
 
 /// Keys of `[managed]`.
 pub(super) const MANAGED: &[&str] =

@@ -10,9 +10,11 @@ mod bans;
 mod clients;
 mod copying;
 mod gatehouse;
-mod host;
+mod hooks;
+pub(crate) mod host;
 mod keeper;
 mod knock;
+mod last_knocks;
 mod machine;
 mod memory;
 mod post;
@@ -38,6 +40,7 @@ use crate::config::Config;
 use crate::control::server::{Call, Reply};
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
+use crate::hooks::Hooks;
 use crate::ipc::ToWarden;
 
 pub use start::StartError;
@@ -80,6 +83,7 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
+    last_knocks: last_knocks::Knocks,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,
@@ -90,6 +94,7 @@ struct Warden {
     /// Why our rule is not in all chains that it should be in, as last said.
     unattached: Option<String>,
     audit: Audit,
+    hooks: Hooks,
     keeper: Option<keeper::Keeper>,
     post: post::Post,
     /// Whether the gatekeeper has said that it listens.
