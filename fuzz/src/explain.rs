@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use spa_keys::{AddressRule, ClientRecord, Modes, ServerIdentity, Widest, encoding};
+use spa_keys::{ClientRecord, Policy, ServerIdentity, encoding};
 use spa_proto::{
     Address, ClientKeys, Cloak, Credentials, Datagram, Entropy, Kid, Kind, Mode, Psk, Request,
     ServerSecret, Services, SigningKey, Timestamp, Verifier, seal,
@@ -101,12 +101,8 @@ fn record() -> ClientRecord {
         knocked: true,
         created: Timestamp::ZERO,
         expires: None,
-        services: vec!["ssh".parse().unwrap()],
-        ttl: None,
-        max_ttl: None,
-        sources: Vec::new(),
-        address: AddressRule::Both,
-        modes: Modes::ALL,
-        widest: Widest::ADDRESS,
+        disabled: None,
+        policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
+        person: None,
     }
 }

@@ -23,7 +23,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, explain, gatekeeper, hooks, show, warden};
+use crate::{boot, check, explain, gatekeeper, hooks, log, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -54,6 +54,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the audit: who knocked, what was opened, cut, banned, and by whom
+    #[command(
+        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
+        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
+        zcat audit.jsonl.2.gz | spad log --file -"
+    )]
+    Log(#[command(flatten)] log::Options),
     /// List the grants in force
     #[command(after_help = examples::GRANTS)]
     Grants {
@@ -227,6 +234,9 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
+        Command::Log(options) => {
+            log::run(&options, &config).map_err(failed).map(|()| ExitCode::SUCCESS)
+        }
         Command::Grants { client, json } => {
             ask_of(&config, &Request::Grants, client.as_ref(), json)
         }
@@ -278,7 +288,7 @@ fn failed(what: impl ToString) -> Failure {
 }
 
 fn run(config: PathBuf) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     // Before anything else, and before there is a second thread.
     privileges::warden::narrow()
         .map_err(|error| failed(format!("privileges cannot be given up: {error}")))?;
@@ -349,7 +359,7 @@ fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn close(path: &Path) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     let closed = boot::close(path).map_err(failed)?;
     if let Closed::Shut { faults, .. } = &closed {
         faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
@@ -385,7 +395,7 @@ fn take_channel() -> std::io::Result<OwnedFd> {
 }
 
 /// One line an event, to standard error; in colour nowhere.
-fn log() {
+fn tell() {
     tracing_subscriber::fmt()
         .with_writer(|| Log)
         .log_internal_errors(false)

@@ -24,6 +24,7 @@ pub mod hooks;
 pub mod ipc;
 pub mod journal;
 pub mod kept;
+pub mod log;
 pub mod policy;
 pub mod privileges;
 pub mod sessions;

@@ -8,12 +8,16 @@ use super::value::Fault;
 
 /// Keys at the top.
 pub(super) const TOP: &[&str] = &[
+    "audit-file",
+    "control-group",
+    "control-group-may",
     "firewall",
     "hooks",
     "interfaces",
     "keys-dir",
     "listen-port",
     "managed",
+    "metrics",
     "run-dir",
     "service",
     "state-dir",

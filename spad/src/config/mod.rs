@@ -3,6 +3,7 @@
 mod hooks;
 mod known;
 mod managed;
+pub mod operations;
 mod packet_filter;
 mod parse;
 mod service;
@@ -17,6 +18,8 @@ use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Ta
 use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
 use crate::kept;
 pub use hooks::{HookCommand, HooksConfig};
+use operations::Operations;
+use rustix::process::getuid;
 use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub trusted: Vec<Prefix>,
     /// Who the gatekeeper runs as.
     pub user: String,
+    /// For those who operate the host.
+    pub operations: Operations,
     /// How the packet filter is used.
     pub firewall: FirewallConfig,
     /// What is let in and through besides, in mode `managed`.
@@ -145,6 +150,8 @@ pub struct ConfigError {
     path: PathBuf,
     line: Option<usize>,
     what: String,
+    /// Whether whoever asks has no right to read it.
+    denied: bool,
 }
 
 impl Config {
@@ -153,19 +160,35 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] says the file, the line, what was expected and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let fault = |(line, what)| ConfigError { path: path.to_owned(), line, what };
+        let fault = |(line, what)| ConfigError { path: path.to_owned(), line, what, denied: false };
         let text = read(path)?;
         only_ours(path).map_err(|what| fault((None, what)))?;
         Self::parse(&text).map_err(fault)
     }
 
     /// The run directory that the file names, or the default, however broken the
-    /// rest is: a spad that runs can still be asked.
+    /// rest is: a spad that runs can still be asked. The default also for those who have
+    /// no right to read the file: a control-group may ask all the same.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where the file cannot be read for another reason.
     pub fn run_dir(path: &Path) -> Result<PathBuf, ConfigError> {
-        Ok(parse::run_dir(&read(path)?))
+        match read(path) {
+            Err(error) if error.denied => Ok(parse::run_dir("")),
+            text => Ok(parse::run_dir(&text?)),
+        }
+    }
+
+    /// The file that audit lines go to, likewise: where the file cannot be read for
+    /// want of the right to, none is known.
+    ///
+    /// # Errors
+    /// Where the file cannot be read for another reason.
+    pub fn audit_file(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        match read(path) {
+            Err(error) if error.denied => Ok(None),
+            text => Ok(parse::audit_file(&text?)),
+        }
     }
 
     /// Both directories, likewise; the defaults where the file cannot be read.
@@ -297,9 +320,10 @@ fn only_ours(path: &Path) -> Result<(), String> {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let fail = |error| ConfigError {
+    let fail = |error: std::io::Error| ConfigError {
         path: path.to_owned(),
         line: None,
+        denied: error.kind() == std::io::ErrorKind::PermissionDenied && !getuid().is_root(),
         what: FileError::foreign(path, &error)
             .map_or_else(|| format!("cannot be read: {error}"), |foreign| foreign.to_string()),
     };

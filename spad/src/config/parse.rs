@@ -7,7 +7,7 @@ use spa_proto::{Protocol, Tolerance};
 use toml::de::DeTable;
 
 use super::value::{Fault, Value, directory, duration, each, network, port, string};
-use super::{Config, Interfaces, hooks, known, managed, packet_filter, service};
+use super::{Config, Interfaces, hooks, known, managed, operations, packet_filter, service};
 use crate::capture::filter::MAX_INTERFACES;
 use crate::firewall::plan::Ports;
 
@@ -29,6 +29,7 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
         tolerance: top.get("tolerance").map_or(Ok(Tolerance::DEFAULT), tolerance)?,
         trusted: top.get("trusted").map_or(Ok(Vec::new()), |list| each(list, network))?,
         user: user.to_owned(),
+        operations: operations::read(top)?,
         firewall: packet_filter::read(top)?,
         managed: managed::read(top)?,
         hooks: hooks::read(top, user)?,
@@ -47,6 +48,12 @@ pub(super) fn run_dir(text: &str) -> PathBuf {
 /// The state directory, likewise.
 pub(super) fn state_dir(text: &str) -> PathBuf {
     recovered(text, "state-dir", STATE_DIR)
+}
+
+/// The audit's file, likewise.
+pub(super) fn audit_file(text: &str) -> Option<PathBuf> {
+    let (parsed, _) = DeTable::parse_recoverable(text);
+    operations::audit_file(parsed.get_ref()).ok().flatten()
 }
 
 fn recovered(text: &str, key: &str, default: &str) -> PathBuf {

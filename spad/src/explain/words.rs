@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use spa_keys::{AddressRule, ClientRecord, date};
-use spa_proto::{Address, Arrival, Kid, Reason, Request, Sender, Timestamp};
+use spa_keys::{ClientRecord, date};
+use spa_proto::{Address, Arrival, GrantMode, Kid, Reason, Request, Sender, Timestamp};
 
 use super::judge::{Finding, Judge, Verdict, Who};
 use crate::config::Config;
@@ -196,12 +196,20 @@ impl Known<'_> {
                 format!("if that was not its owner: find out who; {anew}"),
             ),
             Reason::ClientExpired => {
-                let end = record.expires.map(date::format).unwrap_or_default();
+                let end = record.ends().map(date::format).unwrap_or_default();
                 words(
                     format!("the record of {name} has expired, {end}"),
                     "give it a later end (expires), if it should come in",
                 )
             }
+            Reason::ClientDisabled => words(
+                format!("{name} is shut out for a while, or the person whose device it is"),
+                format!("spa-keys enable {name}, or of the person"),
+            ),
+            Reason::TimeNotAllowed => words(
+                format!("{name} may not come in at that time of day"),
+                "knock within the hours, or allow more in the record (hours)",
+            ),
             _ => match &self.finding.request {
                 Some(request) => self.by_policy(reason, record, request),
                 None => words(reason.name(), "see the log of the daemon"),
@@ -214,9 +222,10 @@ impl Known<'_> {
         let source = self.source(request);
         match reason {
             Reason::AddressKind => {
-                let (allowed, how) = match record.address {
-                    AddressRule::This => ("addresses that it names", "spa knock --source ADDRESS"),
-                    _ => ("the address that it is seen from", "spa knock --source seen"),
+                let explicit = record.policies().all(|policy| policy.address.allows(true));
+                let (allowed, how) = match explicit {
+                    true => ("addresses that it names", "spa knock --source ADDRESS"),
+                    false => ("the address that it is seen from", "spa knock --source seen"),
                 };
                 words(
                     format!("the record of {name} allows only {allowed}"),
@@ -228,14 +237,23 @@ impl Known<'_> {
                 "something on the way changes addresses, or somebody sends it on from elsewhere: \
                  knock again from where it is now",
             ),
-            Reason::SourceNotAllowed if record.sources.is_empty() => words(
-                format!("{source} is banned, and bans are absolute here"),
-                "spad bans; spad unban",
-            ),
+            Reason::SourceNotAllowed
+                if record.policies().all(|policy| policy.sources.is_empty()) =>
+            {
+                words(
+                    format!("{source} is banned, and bans are absolute here"),
+                    "spad bans; spad unban",
+                )
+            }
             Reason::SourceNotAllowed => words(
                 format!(
                     "the record of {name} does not allow {source}: only {}, and what is banned not either where bans are absolute",
-                    list(&record.sources)
+                    record
+                        .policies()
+                        .filter(|policy| !policy.sources.is_empty())
+                        .map(|policy| list(&policy.sources))
+                        .collect::<Vec<_>>()
+                        .join(", and of these ")
                 ),
                 "knock from there, or allow more in the record (sources)",
             ),
@@ -259,12 +277,14 @@ impl Known<'_> {
                 format!(
                     "the record of {name} does not allow {}: only {}",
                     list(forbidden(config, record, request)),
-                    list(&record.services)
+                    list(record.services())
                 ),
                 "knock for one of those, or allow more in the record (services)",
             ),
             Reason::ModeNotAllowed => {
-                let modes = record.modes.iter().map(|mode| mode.name());
+                let allowed =
+                    |mode: &GrantMode| record.policies().all(|policy| policy.modes.contains(*mode));
+                let modes = GrantMode::ALL.into_iter().filter(allowed).map(GrantMode::name);
                 words(
                     format!("the record of {name} allows the modes {}", list(modes)),
                     "knock with --mode, or allow more in the record (modes)",
@@ -273,8 +293,8 @@ impl Known<'_> {
             Reason::WidthNotAllowed => words(
                 format!(
                     "the record of {name} allows prefixes from /{} and /{} on, and the server has widths of {} and {}",
-                    record.widest.v4,
-                    record.widest.v6,
+                    record.policies().map(|policy| policy.widest.v4).max().unwrap_or(32),
+                    record.policies().map(|policy| policy.widest.v6).max().unwrap_or(128),
                     list(&config.firewall.widths4),
                     list(&config.firewall.widths6)
                 ),
@@ -304,8 +324,7 @@ fn unknown(config: &Config, request: &Request) -> Vec<String> {
 
 /// What is asked for and not in the record.
 fn forbidden(config: &Config, record: &ClientRecord, request: &Request) -> Vec<String> {
-    let allowed =
-        |service| config.service(service).is_some_and(|(name, _)| record.services.contains(&name));
+    let allowed = |service| config.service(service).is_some_and(|(name, _)| record.may_open(&name));
     request.services.iter().filter(|service| !allowed(*service)).map(|it| it.to_string()).collect()
 }
 

@@ -17,6 +17,7 @@ mod knock;
 mod last_knocks;
 mod machine;
 mod memory;
+mod operators;
 mod post;
 mod rates;
 mod renewal;
@@ -174,7 +175,7 @@ impl Warden {
             () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
-            Some((request, reply)) = calls.recv() => self.answer(request, reply),
+            Some((request, caller, reply)) = calls.recv() => self.hear(request, &caller, reply),
             room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Late, since these too are fed from outside.
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
