@@ -257,6 +257,7 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_after_keeper();
+        self.look_at_discipline();
         self.memory.renew(now);
     }
 
