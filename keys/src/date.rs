@@ -29,6 +29,12 @@ pub fn now() -> Timestamp {
     Timestamp::ZERO.plus(since_1970.unwrap_or(Duration::ZERO))
 }
 
+/// Without fractions of a second, for dates that people read.
+#[must_use]
+pub fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.as_millis() / 1000 * 1000)
+}
+
 /// RFC 3339 in UTC: `2026-11-21T02:11:00Z`. Times after the year 9999, which
 /// [`parse`] does not read either, come out as its end.
 #[must_use]

@@ -12,6 +12,7 @@ pub(super) const TOP: &[&str] = &[
     "control-group",
     "control-group-may",
     "firewall",
+    "hooks",
     "interfaces",
     "keys-dir",
     "listen-port",
@@ -54,6 +55,9 @@ pub(super) const FIREWALL: &[&str] = &[
     "widths-ipv4",
     "widths-ipv6",
 ];
+
+/// Keys of `[hooks]`.
+pub(super) const HOOKS: &[&str] = &["on-end", "on-grant", "timeout", "user"];
 
 /// Keys of `[managed]`.
 pub(super) const MANAGED: &[&str] =

@@ -1,5 +1,6 @@
 //! `spad.toml`: read, checked, and turned into types that cannot be wrong.
 
+mod hooks;
 mod known;
 mod managed;
 pub mod operations;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Target};
 use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
 use crate::kept;
+pub use hooks::{HookCommand, HooksConfig};
 use operations::Operations;
 use rustix::process::getuid;
 use spa_keys::files::FileError;
@@ -46,6 +48,8 @@ pub struct Config {
     pub firewall: FirewallConfig,
     /// What is let in and through besides, in mode `managed`.
     pub managed: Managed,
+    /// What is run when a grant is made and when it ends.
+    pub hooks: Option<HooksConfig>,
     /// What is protected, by name; at least one.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
 }
@@ -392,6 +396,37 @@ mod tests {
         assert_eq!(dns.max_ttl, Duration::from_secs(7200));
         assert_eq!(config.service("udp/53".parse().unwrap()).unwrap().1, dns);
         assert_eq!(config.service("tcp/53".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn hooks_are_programs_of_another_user() {
+        let with =
+            |hooks: &str| Config::parse(&format!("[hooks]\n{hooks}[service.ssh]\nport = 22\n"));
+        let hooks =
+            with("on-grant = [\"/usr/bin/logger\", \"a b\"]\nuser = \"hooks\"\ntimeout = \"2s\"\n");
+        let hooks = hooks.unwrap().hooks.unwrap();
+        let command = hooks.on_grant.unwrap();
+        assert_eq!(
+            (command.program, command.arguments),
+            ("/usr/bin/logger".into(), vec!["a b".into()])
+        );
+        assert_eq!((hooks.on_end, hooks.timeout), (None, Duration::from_secs(2)));
+        assert_eq!(Config::parse("[service.ssh]\nport = 22\n").unwrap().hooks, None);
+        for (text, line, part) in [
+            ("user = \"hooks\"\n", 1, "on-grant"),
+            ("on-end = [\"/bin/true\"]\n", 1, "needs a user"),
+            ("on-end = [\"/bin/true\"]\nuser = \"root\"\n", 3, "neither root"),
+            ("on-end = [\"/bin/true\"]\nuser = \"spad\"\n", 3, "gatekeeper"),
+            ("on-end = [\"true\"]\nuser = \"hooks\"\n", 2, "absolute"),
+            ("on-end = []\nuser = \"hooks\"\n", 2, "absolute"),
+            ("on-end = \"/bin/true\"\nuser = \"hooks\"\n", 2, "list"),
+            ("on-end = [\"/bin/a\\u0000\"]\nuser = \"hooks\"\n", 2, "NUL"),
+            ("on-end = [\"/bin/true\"]\nuser = \"hooks\"\ntimeout = \"6m\"\n", 4, "5m"),
+            ("on-ending = [\"/bin/true\"]\n", 2, "'on-end'"),
+        ] {
+            let (at, what) = with(text).unwrap_err();
+            assert!(at == Some(line) && what.contains(part), "{text}: line {at:?}: {what}");
+        }
     }
 
     #[test]

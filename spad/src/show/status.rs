@@ -168,7 +168,7 @@ fn process(process: &Process) -> String {
         count => format!("{count} capabilities"),
     });
     let filter = process.seccomp.filter(|filter| *filter).map(|_| "seccomp".to_owned());
-    let memory = process.resident_bytes.map(|size| format!("{}", line::bytes(size)));
+    let memory = process.resident_bytes.map(line::bytes);
     let restarts = Some(process.restarts)
         .filter(|count| *count > 0)
         .map(|count| format!("started again {count} times"));

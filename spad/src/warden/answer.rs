@@ -1,8 +1,9 @@
 //! What an administrator asks of the running daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use spa_keys::ClientName;
 use spa_proto::{Monotonic, ServiceName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -81,14 +82,15 @@ impl Warden {
     }
 
     fn revoke(&mut self, client: &str) -> Answer {
-        let Ok(name) = client.parse() else {
+        let Ok(name) = client.parse::<ClientName>() else {
             return Answer::Failed(format!("{client:?} is no name of a client"));
         };
-        if self.clients.kid_of(&name).is_none() {
+        let kids: HashSet<_> = self.clients.kids_of(&name).into_iter().collect();
+        if kids.is_empty() {
             return Answer::Failed(format!("there is no client {name}"));
         }
-        let ended = self.end_grants(BY_HAND, |grant| grant.client == name);
-        let cut = self.cut(BY_HAND, |session| session.client == name);
+        let ended = self.end_grants(BY_HAND, |grant| kids.contains(&grant.kid));
+        let cut = self.cut(BY_HAND, |session| kids.contains(&session.kid));
         Answer::Revoked { ended, cut }
     }
 
@@ -138,11 +140,13 @@ impl Warden {
         check::targets(&config, &self.config_path)?;
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
+        let hooks = check::hooks(&config, &self.config_path)?;
         let ruleset = config.ruleset();
         self.bans.read_again();
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset) = (config, ruleset);
+        self.set_hooks(hooks);
         // Whatever becomes of the other chains, the rest follows what is in force now.
         let attached = self.attach();
         kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());

@@ -14,6 +14,7 @@ use super::bans::Register;
 use super::clients::Clients;
 use super::gatehouse::Restarts;
 use super::host::Host;
+use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
 use super::post::Post;
@@ -31,6 +32,7 @@ use crate::firewall::{
     AttachError, Firewall, FirewallError, Interval, Mode, Options, Origin, Ruleset,
 };
 use crate::grants::{Grant, Ledger};
+use crate::hooks::Hooks;
 use crate::journal::{JournalError, Record};
 use crate::kept;
 use crate::privileges;
@@ -124,6 +126,7 @@ impl Warden {
         let (serving, calls) = hear_callers(&config)?;
         let mut warden = Self::assembled(config_path, config, shut, (server, memory), serving)?;
         warden.watch_again();
+        warden.begin_hooks();
         warden.restore(&remembered, now)?;
         let attached = warden.attach();
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
@@ -149,6 +152,7 @@ impl Warden {
             config_path,
             public: server.secret.public(),
             server,
+            last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
             watch_at: None,
@@ -164,9 +168,11 @@ impl Warden {
             bans,
             unattached: None,
             audit: Audit::to(Recorder::new(operators::audit(&config), leads_to_journal())),
+            hooks: Hooks::default(),
             keeper: None,
             post,
             listening: false,
+            owes_a_look: false,
             restarts: Restarts::new(),
             repair_at: None,
             counters: Counters::none(),
@@ -194,10 +200,12 @@ impl Warden {
         let mut past = Ledger::default();
         let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
         for grant in grants {
-            let offered =
-                self.clients.get(&grant.kid).is_some() && self.config.offers(&grant.element);
+            let offered = self.clients.is_open(&grant.kid) && self.config.offers(&grant.element);
+            self.hooks.adopt(&grant);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {
                 self.ledger.put(grant.clone());
+            } else {
+                self.tell_end(&grant, "while spad did not run", now);
             }
             past.put(grant);
         }
