@@ -37,13 +37,9 @@ fn record(name: &str, number: u8) -> ClientRecord {
         knocked: true,
         created: Timestamp::ZERO,
         expires: None,
-        services: vec!["ssh".parse().unwrap()],
-        ttl: None,
-        max_ttl: None,
-        sources: Vec::new(),
-        address: AddressRule::Both,
-        modes: spa_keys::Modes::ALL,
-        widest: spa_keys::Widest::ADDRESS,
+        disabled: None,
+        policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() },
+        person: None,
     }
 }
 
@@ -162,19 +158,19 @@ fn what_the_record_refuses_is_said_with_what_it_allows() {
         (|_| {}, asking("web", SEEN_ADDRESS), "unknown-service", "here: web"),
         (|it| it.expires = Some(Timestamp::ZERO), ssh.clone(), "client-expired", "1970-01-01"),
         (
-            |it| it.sources = vec![spa_keys::cidr::parse("203.0.113.0/24").unwrap()],
+            |it| it.policy.sources = vec![spa_keys::cidr::parse("203.0.113.0/24").unwrap()],
             ssh.clone(),
             "source-not-allowed",
             "198.51.100.7: only 203.0.113.0/24",
         ),
         (
-            |it| it.address = AddressRule::This,
+            |it| it.policy.address = AddressRule::This,
             ssh.clone(),
             "address-kind",
             "addresses that it names",
         ),
         (
-            |it| it.modes = [GrantMode::Once].into_iter().collect(),
+            |it| it.policy.modes = [GrantMode::Once].into_iter().collect(),
             Request { mode: Mode::Window, ..ssh.clone() },
             "mode-not-allowed",
             "modes once",
