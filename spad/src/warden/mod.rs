@@ -19,6 +19,7 @@ mod machine;
 mod memory;
 mod operators;
 mod post;
+mod process;
 mod rates;
 mod renewal;
 mod sessions;
@@ -29,7 +30,7 @@ mod upkeep;
 use std::path::PathBuf;
 
 use spa_keys::ServerIdentity;
-use spa_proto::{Reason, ServerPublic};
+use spa_proto::{Monotonic, Reason, ServerPublic};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -111,6 +112,9 @@ struct Warden {
     /// Listens for callers.
     serving: tokio::task::JoinHandle<()>,
     course: Course,
+    started: Monotonic,
+    /// Why the clock is not to be relied on, as last said.
+    clock_fault: Option<String>,
 }
 
 /// How often each reason was given.

@@ -24,7 +24,7 @@ use super::upkeep::Tables;
 use super::{Counters, Warden, operators};
 use crate::audit::{Audit, Recorder, leads_to_journal};
 use crate::check;
-use crate::clock::Reading;
+use crate::clock::{self, Reading};
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
@@ -131,6 +131,7 @@ impl Warden {
         let attached = warden.attach();
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
         warden.start_keeper();
+        warden.look_at_discipline();
         Ok((warden, calls))
     }
 
@@ -179,6 +180,8 @@ impl Warden {
             answer_by: None,
             serving,
             course: Course::Running,
+            started: clock::monotonic(),
+            clock_fault: None,
             config,
         })
     }

@@ -273,6 +273,7 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_after_keeper();
+        self.look_at_discipline();
         self.last_knocks.write(|kid| self.clients.name_of(kid).is_some());
         self.memory.renew(now);
     }
