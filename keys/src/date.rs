@@ -64,6 +64,16 @@ pub fn parse_end(text: &str) -> Result<Timestamp, InvalidDate> {
         .ok_or_else(|| InvalidDate { text: text.to_owned(), expected })
 }
 
+/// The first moment of a day that is written as `12/31/2026`, in the system's time
+/// zone: fwknop's `ACCESS_EXPIRE`.
+#[must_use]
+pub fn begin_of_american_day(text: &str) -> Option<Timestamp> {
+    let parts: Vec<_> = text.split('/').map(|part| part.parse::<i16>().ok()).collect();
+    let [Some(month), Some(day), Some(year)] = *parts else { return None };
+    let day = Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    from_jiff(day.to_zoned(TimeZone::system()).ok()?.timestamp())
+}
+
 /// The length tells a day from a local time, which would be read as its day.
 fn end_of_day(text: &str, zone: TimeZone) -> Option<Timestamp> {
     let day: Date = text.parse().ok().filter(|_| text.len() == "2026-12-31".len())?;
