@@ -6,6 +6,7 @@ mod token;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use spa_cli::Completions;
 use spa_keys::{ClientName, PublicKeyLine, check_host};
 
 use spa_proto::ServiceName;
@@ -74,6 +75,32 @@ Examples:
   spa-keys import /var/backups/spa-keys --dry-run
   spa-keys import /var/backups/spa-keys";
 
+const INIT_EXAMPLES: &str = "\
+Examples:
+  spa-keys init --host fw.example.com
+  spa-keys init --host 192.0.2.1 --port 53";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  spa-keys list
+  spa-keys list --json | jq -r '.[] | select(.state == \"enrolled\").name'";
+
+const SHOW_EXAMPLES: &str = "\
+Example:
+  spa-keys show alice";
+
+const REVOKE_EXAMPLES: &str = "\
+The running daemon ends the client's grants and connections within a second. The record is kept in
+DIR/revoked, without its secrets; the name can be given again.
+
+Examples:
+  spa-keys revoke alice/phone
+  spa-keys revoke alice                  (all her devices)";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Example:
+  spa-keys completions bash > /etc/bash_completion.d/spa-keys";
+
 const SET_EXAMPLES: &str = "\
 What is not named stays as it is. The running daemon goes by it from the next knock on; grants in
 force stay (spad revoke ends them). What is said of a person holds for all devices, each of which
@@ -124,6 +151,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Makes the server's own key; comes before everything else
+    #[command(after_help = INIT_EXAMPLES)]
     Init(Init),
     /// Adds a client and prints its token
     #[command(after_help = ADD_EXAMPLES)]
@@ -135,12 +163,14 @@ pub(crate) enum Command {
     #[command(after_help = FWKNOP_EXAMPLES)]
     ImportFwknop(ImportFwknop),
     /// Lists clients, those revoked included
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// As a JSON array
         #[arg(long)]
         json: bool,
     },
     /// Shows what one client may do
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// Name of the client
         name: ClientName,
@@ -200,10 +230,11 @@ pub(crate) enum Command {
         /// Name of the client
         name: ClientName,
     },
+    /// Prints what makes a shell complete the words of spa-keys
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
     /// Shuts a client out, at once and for good, or a person with all devices
-    #[command(
-        after_help = "Example:\n  spa-keys revoke alice/phone\n  spa-keys revoke alice      (all her devices)"
-    )]
+    #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(Named),
 }
 
@@ -349,6 +380,11 @@ fn host(text: &str) -> Result<String, spa_keys::InvalidHost> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example_that_can_be_typed() {
+        assert_eq!(spa_man::check_examples(&super::Cli::command()), Ok(()));
+    }
 
     #[test]
     fn man_page_is_current() {

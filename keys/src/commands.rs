@@ -65,7 +65,7 @@ impl From<StoreError> for Failure {
 
 /// Prints to standard output, all of it or an error: the reader may be gone, or
 /// the disk behind it full.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }

@@ -12,7 +12,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 use crate::commands::Failure;
@@ -45,6 +45,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pending { json } => commands::pending::run(&store, json),
         Command::Renew { name, token } => commands::renew::run(&store, &name, token),
         Command::Withdraw { name } => commands::withdraw::run(&store, &name),
+        Command::Completions(completions) => {
+            commands::print(&completions.script("spa-keys", &Cli::command()))
+        }
         Command::Revoke(named) => commands::revoke::run(&store, &named),
     }
 }

@@ -1,15 +1,20 @@
 //! The command line of `spad`.
 
+mod examples;
+
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use spa_keys::{ClientName, cidr, duration};
-use spa_proto::Prefix;
+use clap::{CommandFactory, Parser, Subcommand};
+use spa_cli::Completions;
+use spa_keys::{ClientName, cidr, date, duration};
+use spa_proto::{Prefix, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::boot::Closed;
@@ -18,14 +23,13 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, gatekeeper, show, warden};
+use crate::{boot, check, explain, gatekeeper, hooks, log, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done; 1 failed, or for status: capture or ruleset not in force; 2 usage; \
-    3 no running spad to ask.\n\nExample:\n  spad check --config /etc/spad/spad.toml && spad run --config /etc/spad/spad.toml"
+    after_help = examples::SPAD
 )]
 struct Cli {
     #[command(subcommand)]
@@ -38,16 +42,27 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run in the foreground until told to end
+    #[command(after_help = examples::RUN)]
     Run,
     /// Check configuration, keys and file modes; print the ruleset that would be applied
+    #[command(after_help = examples::CHECK)]
     Check,
     /// Say how the running daemon is; exit with 0 only if capture and ruleset are in force
+    #[command(after_help = examples::STATUS)]
     Status {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
+    /// Show the audit: who knocked, what was opened, cut, banned, and by whom
+    #[command(
+        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
+        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
+        zcat audit.jsonl.2.gz | spad log --file -"
+    )]
+    Log(#[command(flatten)] log::Options),
     /// List the grants in force
+    #[command(after_help = examples::GRANTS)]
     Grants {
         /// Of this client only, or of all devices of this person
         client: Option<ClientName>,
@@ -56,12 +71,14 @@ enum Command {
         json: bool,
     },
     /// List the rules in force, with the packets and bytes that they have counted
+    #[command(after_help = examples::RULES)]
     Rules {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// List the connections that were made through grants and are open
+    #[command(after_help = examples::SESSIONS)]
     Sessions {
         /// Of this client only, or of all devices of this person
         client: Option<ClientName>,
@@ -70,6 +87,7 @@ enum Command {
         json: bool,
     },
     /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
+    #[command(after_help = examples::REVOKE)]
     Revoke {
         /// Name of the client, or of a person for all devices
         #[arg(required_unless_present = "grant")]
@@ -82,10 +100,7 @@ enum Command {
         json: bool,
     },
     /// Let nothing from an address or network in, and nothing out to it; its connections end
-    #[command(
-        after_help = "A valid knock from a banned address is served all the same, unless the configuration says \
-        bans = \"absolute\" under [firewall].\n\nExample:\n  spad ban 192.0.2.0/24 --for 1h --why 'guesses names'"
-    )]
+    #[command(after_help = examples::BAN)]
     Ban {
         /// An address, or a network such as 192.0.2.0/24
         #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]
@@ -101,6 +116,7 @@ enum Command {
         json: bool,
     },
     /// Lift the ban of an address or network, and of all that lies in it
+    #[command(after_help = examples::UNBAN)]
     Unban {
         /// An address, or a network such as 192.0.2.0/24
         #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]
@@ -110,12 +126,14 @@ enum Command {
         json: bool,
     },
     /// List who is banned
+    #[command(after_help = examples::BANS)]
     Bans {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// List who has connected to public services with a rate, or let them begin anew
+    #[command(after_help = examples::RATES)]
     Rates {
         /// To this service only
         service: Option<String>,
@@ -130,17 +148,14 @@ enum Command {
         json: bool,
     },
     /// Read the configuration again; grants stay
+    #[command(after_help = examples::RELOAD)]
     Reload {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// End the running daemon; what it protects stays shut, grants end in their time
-    #[command(
-        after_help = "A running daemon is asked to end, as by SIGTERM. With --open its table goes as well, \
-        also where no daemon runs: then nothing of it is left in the kernel.\n\nExit codes: 0 done; 1 failed; 3 no \
-        running spad to end (with --open that is no failure)"
-    )]
+    #[command(after_help = examples::STOP)]
     Stop {
         /// Remove the table too: open to everyone what was shut
         #[arg(long)]
@@ -150,12 +165,40 @@ enum Command {
         json: bool,
     },
     /// Shut what was shut when spad last ran, without grants; for the time before the network is up
-    #[command(
-        after_help = "Needs neither keys nor configuration: the ruleset that was last in force is kept in \
-        state-dir. Connections from before end, but those made through a grant. Does nothing where spad runs, or \
-        has never run.\n\nExit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut"
-    )]
+    #[command(after_help = examples::CLOSE)]
     Close,
+    /// Print what makes a shell complete the words of spad
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(Completions),
+    /// Say of each packet in a file why it was refused, or would be
+    #[command(
+        after_help = "FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what \
+        spa knock --save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the daemon \
+        would with the keys and configuration that are here now; beyond that, its sender is looked for whatever its \
+        clock says. Whether a knock was used before only the daemon knows; within the files, copies are told.\n\n\
+        Needs to read the keys, and no daemon; writes nothing, opens nothing.\n\nExample:\n  \
+        tcpdump -ni any -s 0 -w knocks.pcap udp port 62201\n  spad explain knocks.pcap"
+    )]
+    Explain {
+        /// Captures and knocks; - for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Judge as of this time, such as 2026-12-31T18:00:00Z [default: when it was captured, or now]
+        #[arg(long, value_name = "TIME", value_parser = date::parse)]
+        at: Option<Timestamp>,
+        /// The UDP port of knocks [default: the configuration's]
+        #[arg(long, value_name = "N")]
+        port: Option<NonZeroU16>,
+        /// The address that a knock comes from, where the file does not tell
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<IpAddr>,
+        /// All that is known of each, on several lines
+        #[arg(short, long, conflicts_with = "json")]
+        verbose: bool,
+        /// As JSON, for programs: one object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// The unprivileged half; started by run, with the channel as standard input
     #[command(hide = true)]
     Gatekeeper {
@@ -163,6 +206,18 @@ enum Command {
         uid: Option<u32>,
         #[arg(long, requires = "uid")]
         gid: Option<u32>,
+    },
+    /// Runs a hook as its user and ends it in time; started by run
+    #[command(hide = true)]
+    Hook {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        #[arg(long)]
+        seconds: u64,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
     },
 }
 
@@ -179,6 +234,9 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
+        Command::Log(options) => {
+            log::run(&options, &config).map_err(failed).map(|()| ExitCode::SUCCESS)
+        }
         Command::Grants { client, json } => {
             ask_of(&config, &Request::Grants, client.as_ref(), json)
         }
@@ -201,7 +259,18 @@ pub fn main() -> ExitCode {
         Command::Reload { json } => ask(&config, &Request::Reload, json),
         Command::Stop { open, json } => stop(&config, open, json),
         Command::Close => close(&config),
+        Command::Completions(completions) => complete(&completions),
+        Command::Explain { files, at, port, source, verbose, json } => {
+            let port = port.map(NonZeroU16::get);
+            let options = explain::Options { files, at, port, source, json, verbose };
+            let explained = explain::run(&config, &options, &mut std::io::stdout().lock());
+            explained.map(|()| ExitCode::SUCCESS).map_err(failed)
+        }
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
+        Command::Hook { uid, gid, seconds, command } => {
+            let limit = Duration::from_secs(seconds);
+            Ok(hooks::supervisor::run(Identity { uid, gid }, limit, &command).into())
+        }
     };
     done.unwrap_or_else(|failure| {
         eprintln!("spad: {}", failure.what);
@@ -219,7 +288,7 @@ fn failed(what: impl ToString) -> Failure {
 }
 
 fn run(config: PathBuf) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     // Before anything else, and before there is a second thread.
     privileges::warden::narrow()
         .map_err(|error| failed(format!("privileges cannot be given up: {error}")))?;
@@ -290,12 +359,17 @@ fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn close(path: &Path) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     let closed = boot::close(path).map_err(failed)?;
     if let Closed::Shut { faults, .. } = &closed {
         faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
     }
     print(&format!("{closed}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn complete(completions: &Completions) -> Result<ExitCode, Failure> {
+    print(&completions.script("spad", &Cli::command()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -321,7 +395,7 @@ fn take_channel() -> std::io::Result<OwnedFd> {
 }
 
 /// One line an event, to standard error; in colour nowhere.
-fn log() {
+fn tell() {
     tracing_subscriber::fmt()
         .with_writer(|| Log)
         .log_internal_errors(false)
@@ -355,7 +429,11 @@ fn print(text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example_that_can_be_typed() {
+        assert_eq!(spa_man::check_examples(&Cli::command()), Ok(()));
+    }
 
     #[test]
     fn man_page_is_current() {

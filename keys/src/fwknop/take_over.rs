@@ -173,7 +173,7 @@ impl Taking<'_> {
     fn expires(&mut self) -> Result<Option<Timestamp>, String> {
         let stanza = self.stanza;
         let day = stanza.get("ACCESS_EXPIRE").map(|setting| {
-            date::begin_of_american_day(&setting.value).ok_or("ACCESS_EXPIRE is no date MM/DD/YYYY")
+            american_day(&setting.value).ok_or("ACCESS_EXPIRE is no date MM/DD/YYYY")
         });
         let epoch = stanza.get("ACCESS_EXPIRE_EPOCH").map(|setting| {
             let seconds: Result<u64, _> = setting.value.parse();
@@ -208,6 +208,13 @@ impl Taking<'_> {
         names.insert(name.clone());
         Some(name)
     }
+}
+
+/// The first moment of `12/31/2026` where the server is: from then on fwknop refuses.
+fn american_day(text: &str) -> Option<Timestamp> {
+    let parts: Vec<u16> = text.split('/').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [month, day, year] = *parts else { return None };
+    date::parse_begin(&format!("{year:04}-{month:02}-{day:02}")).ok()
 }
 
 /// fwknop leaves out what is behind the prefix.

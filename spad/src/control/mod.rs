@@ -1,6 +1,7 @@
 //! The control socket: one request, one answer, as lines of JSON over a Unix
-//! socket that only its owner can reach.
+//! socket that only its owner can reach, or one group.
 
+pub mod access;
 pub mod client;
 pub mod report;
 pub mod server;

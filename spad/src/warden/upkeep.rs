@@ -169,6 +169,7 @@ impl Warden {
             }
         }
         ended.iter().for_each(|grant| self.audit.ended(grant, why));
+        self.tell_ends(&ended, why);
         ended.len()
     }
 
