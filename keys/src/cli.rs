@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use spa_cli::Completions;
 use spa_keys::{ClientName, PublicKeyLine, check_host};
 
+use spa_proto::ServiceName;
+
+use crate::bulk::Destination;
 pub(crate) use rights::{Part, Rights};
 pub(crate) use token::TokenOptions;
 
@@ -35,6 +38,43 @@ Examples:
   spa-keys add erin --service ssh --passphrase --png erin.png
   spa-keys add carol --service ssh --pubkey \"spa1-key.…\"      (what spa request printed)";
 
+const ADD_MANY_EXAMPLES: &str = "\
+The first line names the columns: name, and whatever spa-keys add has as options, such as service,
+ttl, expires, from, hours. Several values in a cell are separated by semicolons. All of it is looked
+at before anything is added: what is wrong is said with its line. Tokens are written into files that
+only you can read, and never over another file.
+
+Examples:
+  spa-keys add-many staff.csv --tokens tokens/
+  spa-keys add-many staff.csv --dry-run
+  printf 'name,service\\nalice/laptop,ssh\\n' | spa-keys add-many - --tokens-csv tokens.csv";
+
+const FWKNOP_EXAMPLES: &str = "\
+Keys are never taken over: each client makes a key of its own with its token. What else has no
+counterpart is said, line by line. Ports become the services that spad has for them; for those that
+are missing, the lines to write into its configuration are printed.
+
+Examples:
+  spa-keys import-fwknop /etc/fwknop/access.conf --dry-run
+  spa-keys import-fwknop /etc/fwknop/access.conf --tokens tokens/";
+
+const EXPORT_EXAMPLES: &str = "\
+Whoever has this file and no passphrase is needed for it can be the server, and read knocks.
+
+Examples:
+  spa-keys export --passphrase /var/backups/spa-keys
+  spa-keys export - --without-server | ssh backup 'cat > clients.backup'";
+
+const IMPORT_EXAMPLES: &str = "\
+Either all of it is put back that can be, or nothing. What is here already and says something else is
+in the way, unless --replace: then rights are the backup's, and keys stay as they are here. Who was
+revoked here meanwhile stays so. A token that nobody had used is over (spa-keys renew), and whoever comes
+back counts as one who has knocked: nobody knows what was used since.
+
+Examples:
+  spa-keys import /var/backups/spa-keys --dry-run
+  spa-keys import /var/backups/spa-keys";
+
 const INIT_EXAMPLES: &str = "\
 Examples:
   spa-keys init --host fw.example.com
@@ -60,6 +100,7 @@ Examples:
 const COMPLETIONS_EXAMPLES: &str = "\
 Example:
   spa-keys completions bash > /etc/bash_completion.d/spa-keys";
+
 const SET_EXAMPLES: &str = "\
 What is not named stays as it is. The running daemon goes by it from the next knock on; grants in
 force stay (spad revoke ends them). What is said of a person holds for all devices, each of which
@@ -115,6 +156,12 @@ pub(crate) enum Command {
     /// Adds a client and prints its token
     #[command(after_help = ADD_EXAMPLES)]
     Add(Box<Add>),
+    /// Adds all clients of a table, or none of them
+    #[command(after_help = ADD_MANY_EXAMPLES)]
+    AddMany(AddMany),
+    /// Adds clients that may do what the stanzas of an fwknop server allow
+    #[command(after_help = FWKNOP_EXAMPLES)]
+    ImportFwknop(ImportFwknop),
     /// Lists clients, those revoked included
     #[command(after_help = LIST_EXAMPLES)]
     List {
@@ -145,6 +192,12 @@ pub(crate) enum Command {
         Example:\n  spa-keys enable alice/laptop"
     )]
     Enable(Named),
+    /// Writes all keys and clients into one file
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// Puts back what spa-keys export has written
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(Import),
     /// Gives a client another name, or a person with all devices; keys and grants stay
     #[command(after_help = RENAME_EXAMPLES)]
     Rename {
@@ -190,6 +243,88 @@ pub(crate) struct Named {
     /// Name of the client; a person's stands for all devices
     pub(crate) name: ClientName,
     /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct AddMany {
+    /// The table, as CSV with a heading; - for standard input
+    pub(crate) file: String,
+
+    #[command(flatten)]
+    pub(crate) to: Destination,
+
+    /// Look at everything, and add nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// As a JSON array of names, key-ids and files
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ImportFwknop {
+    /// fwknop's access.conf
+    pub(crate) file: String,
+
+    #[command(flatten)]
+    pub(crate) to: Destination,
+
+    /// Where spad's services are
+    #[arg(long, value_name = "FILE", default_value = "/etc/spad/spad.toml")]
+    pub(crate) config: PathBuf,
+
+    /// What stanzas without OPEN_PORTS may knock for, which fwknop lets open any port
+    #[arg(long = "service", value_name = "SERVICE", value_delimiter = ',', value_parser = rights::service)]
+    pub(crate) services: Vec<ServiceName>,
+
+    /// Say what would be taken over, and add nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// As a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// The new file, which only you can read; - for standard output
+    pub(crate) file: PathBuf,
+
+    /// Put it under a passphrase, which is asked for
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub(crate) passphrase: bool,
+
+    /// The same, with the first line of a file, or of a pipe such as /dev/stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// Leave out the server's own key
+    #[arg(long)]
+    pub(crate) without_server: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    /// What spa-keys export has written
+    pub(crate) file: PathBuf,
+
+    /// Where its passphrase is, if it takes one, in place of being asked for it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// Let it say what clients may do that are here as well
+    #[arg(long)]
+    pub(crate) replace: bool,
+
+    /// Say what would become of each file, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// As a JSON array
     #[arg(long)]
     pub(crate) json: bool,
 }

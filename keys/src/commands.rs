@@ -1,7 +1,10 @@
 //! What `spa-keys` does: one file for each command.
 
 pub(crate) mod add;
+pub(crate) mod add_many;
+pub(crate) mod backup;
 pub(crate) mod disable;
+pub(crate) mod import_fwknop;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod pending;

@@ -91,7 +91,7 @@ impl ServerIdentity {
         })
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
         let file: IdentityFile = document::parse(path, text)?;
         let malformed = |message: String| Malformed::new(path, message);
         check_host(&file.host).map_err(|error| malformed(format!("host: {error}")))?;
@@ -103,7 +103,7 @@ impl ServerIdentity {
         Ok(Self { secret: secret_key, cloak, host, port: port.get() })
     }
 
-    fn to_text(&self) -> Zeroizing<String> {
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(1024));
         // Writing to a string does not fail.
         let _ = write!(

@@ -21,6 +21,7 @@
 #![warn(missing_docs)]
 
 pub mod ask;
+pub mod backup;
 pub mod cidr;
 pub mod date;
 pub mod document;

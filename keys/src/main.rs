@@ -2,9 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod bulk;
 mod cli;
 mod commands;
+mod fwknop;
 mod qr;
+mod table;
 mod view;
 
 use std::process::ExitCode;
@@ -29,11 +32,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Init(init) => commands::init::run(&store, init),
         Command::Add(add) => commands::add::run(&store, *add),
+        Command::AddMany(options) => commands::add_many::run(&store, options),
+        Command::ImportFwknop(options) => commands::import_fwknop::run(&store, options),
         Command::List { json } => commands::list::run(&store, json),
         Command::Show { name, json } => commands::show::run(&store, &name, json),
         Command::Set(set) => commands::set::run(&store, *set),
         Command::Disable(named) => commands::disable::run(&store, &named, true),
         Command::Enable(named) => commands::disable::run(&store, &named, false),
+        Command::Export(options) => commands::backup::export(&store, &options),
+        Command::Import(options) => commands::backup::import(&store, &options),
         Command::Rename { from, to, json } => commands::rename::run(&store, &from, &to, json),
         Command::Pending { json } => commands::pending::run(&store, json),
         Command::Renew { name, token } => commands::renew::run(&store, &name, token),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use spa_proto::{Kid, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
 use crate::hours;
-use crate::policy::{Person, Policy};
+use crate::policy::{self, Person, Policy};
 
 const MAX_NAME_LEN: usize = 64;
 
@@ -262,7 +262,7 @@ impl ClientRecord {
 /// What it may do, together with its person.
 impl ClientRecord {
     /// Its own policy and its person's: what is granted must be allowed by each.
-    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> + Clone {
         std::iter::once(&self.policy).chain(self.person.as_ref().map(|person| &person.policy))
     }
 
@@ -283,17 +283,13 @@ impl ClientRecord {
     /// What it may knock for, the default first.
     #[must_use]
     pub fn services(&self) -> Vec<ServiceName> {
-        let named = self.policies().find(|policy| !policy.services.is_empty());
-        let services = named.map(|policy| policy.services.as_slice()).unwrap_or_default();
-        services.iter().filter(|service| self.may_open(service)).copied().collect()
+        policy::services(self.policies())
     }
 
-    /// Whether it may knock for this service: each policy that names any names
-    /// it, and one does.
+    /// Whether it may knock for this service.
     #[must_use]
     pub fn may_open(&self, service: &ServiceName) -> bool {
-        let mut naming = self.policies().filter(|policy| !policy.services.is_empty()).peekable();
-        naming.peek().is_some() && naming.all(|policy| policy.names(service))
+        policy::allow(self.policies(), service)
     }
 
     /// How long its grants last if it does not say.

@@ -203,6 +203,20 @@ impl Store {
         Ok(token)
     }
 
+    /// Whether [`Self::add`] would make this client, as things are; nothing is made.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_new(&self, client: &NewClient) -> Result<(), StoreError> {
+        client.check()?;
+        self.check_kind(&client.name)?;
+        if self.client_path(&client.name).symlink_metadata().is_ok() {
+            return Err(StoreError::Taken(client.name.clone()));
+        }
+        let person = self.person_behind(&client.name);
+        client.check_services(person.as_deref())
+    }
+
     /// Takes a client's record away, and keeps it, without secrets, among the
     /// revoked.
     ///
@@ -249,7 +263,7 @@ impl Store {
     }
 
     /// Makes what directories are missing.
-    fn begin_writing(&self) -> Result<WriteLock, StoreError> {
+    pub(crate) fn begin_writing(&self) -> Result<WriteLock, StoreError> {
         let dirs = [self.dir.clone(), self.clients_dir(), self.revoked_dir()];
         dirs.iter().try_for_each(|dir| files::make_private_dir(dir))?;
         WriteLock::acquire(&self.dir)
