@@ -4,6 +4,7 @@ pub(crate) mod add;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod revoke;
+pub(crate) mod rotate;
 pub(crate) mod show;
 
 use std::fmt;

@@ -5,6 +5,7 @@
 //! DIR/server.toml              identity   the server's private key, cloak, name, port
 //! DIR/clients/NAME.toml        record     one client: keys and policy
 //! DIR/revoked/NAME-KID.toml    record     what is left of it afterwards, without secrets
+//! DIR/moved-KEYS               moved      who knocks with the server's new keys by now
 //! DIR/lock                     store      held by whoever writes
 //! ```
 //!
@@ -33,21 +34,25 @@ mod host;
 mod identity;
 mod limits;
 mod lock;
+mod moved;
 mod os;
 mod proof;
 mod record;
 mod record_file;
+mod rotation;
 mod store;
 mod token;
 
 pub use error::StoreError;
 pub use host::{InvalidHost, check_host, own_host_name};
-pub use identity::ServerIdentity;
+pub use identity::{FormerIdentity, ReplacedServer, ServerIdentity};
 pub use limits::{Modes, Widest};
+pub use moved::Moved;
 pub use proof::{ProofError, PublicKeyLine};
 pub use record::{
     AddressRule, ClientName, ClientRecord, ClientState, InvalidAddressRule, InvalidName,
     RevokedClient,
 };
+pub use rotation::{FormerKeys, Replaced};
 pub use store::{Listing, NewClient, RevokedListing, Store};
 pub use token::{Token, TokenEnrolment, TokenError};

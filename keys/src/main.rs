@@ -30,6 +30,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Add(add) => commands::add::run(&store, *add),
         Command::List { json } => commands::list::run(&store, json),
         Command::Show { name, json } => commands::show::run(&store, &name, json),
+        Command::Rotate(rotate) => commands::rotate::run(&store, *rotate),
         Command::Revoke { name } => commands::revoke::run(&store, &name),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use spa_proto::{Kid, Prefix, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
 use crate::limits::{Modes, Widest};
+use crate::rotation::FormerKeys;
 
 const MAX_NAME_LEN: usize = 64;
 
@@ -132,6 +133,8 @@ pub struct ClientRecord {
     pub modes: Modes,
     /// How wide a prefix it may be granted.
     pub widest: Widest,
+    /// What it had before, while that still works.
+    pub former: Option<FormerKeys>,
 }
 
 /// What is left of a client that was revoked: no secrets.

@@ -12,6 +12,7 @@ use crate::document::{self, Malformed};
 use crate::encoding::to_base64;
 use crate::limits::{Modes, Widest};
 use crate::record::{AddressRule, ClientName, ClientRecord, RevokedClient, check_policy};
+use crate::rotation::FormerKeys;
 use crate::{date, duration, field};
 
 /// What the file says, in the order in which it is written.
@@ -53,6 +54,36 @@ pub(crate) struct RecordFile {
     enrolment_expires: Option<Timestamp>,
     #[serde(default, deserialize_with = "field::optional")]
     psk: Option<Psk>,
+    #[serde(default)]
+    former: Option<FormerInFile>,
+}
+
+/// What a client had before its keys were replaced.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormerInFile {
+    #[serde(deserialize_with = "field::required")]
+    until: Timestamp,
+    knocked: bool,
+    #[serde(deserialize_with = "field::required")]
+    kid: Kid,
+    #[serde(deserialize_with = "field::required")]
+    key: VerifyingKey,
+    #[serde(deserialize_with = "field::required")]
+    psk: Psk,
+}
+
+impl From<FormerInFile> for FormerKeys {
+    fn from(FormerInFile { until, knocked, kid, key, psk }: FormerInFile) -> Self {
+        Self { kid, psk, key, knocked, until }
+    }
+}
+
+impl From<&FormerKeys> for FormerInFile {
+    fn from(former: &FormerKeys) -> Self {
+        let FormerKeys { kid, psk, key, knocked, until } = former.clone();
+        Self { until, knocked, kid, key, psk }
+    }
 }
 
 impl RecordFile {
@@ -73,6 +104,9 @@ impl RecordFile {
         if self.revoked.is_some() {
             return Err(malformed("revoked: such a record lets nobody in"));
         }
+        if self.former.as_ref().is_some_and(|former| former.kid == self.kid) {
+            return Err(malformed("former: it has the kid of the keys in use"));
+        }
         let widest = self.widest();
         Ok(ClientRecord {
             verifier: self.verifier().map_err(malformed)?,
@@ -89,6 +123,7 @@ impl RecordFile {
             address: self.address,
             modes: self.modes,
             widest,
+            former: self.former.map(Into::into),
         })
     }
 
@@ -157,6 +192,7 @@ impl RecordFile {
         text.bytes("enrolment-hash", self.enrolment_hash.as_ref().map(EnrolHash::as_bytes));
         text.date("enrolment-expires", self.enrolment_expires);
         text.bytes("psk", self.psk.as_ref().map(Psk::expose));
+        text.former(self.former.as_ref());
         text.0
     }
 }
@@ -218,6 +254,7 @@ impl From<&ClientRecord> for RecordFile {
             modes: record.modes,
             widest_ipv4: unusual(record.widest.v4, Widest::ADDRESS.v4),
             widest_ipv6: unusual(record.widest.v6, Widest::ADDRESS.v6),
+            former: record.former.as_ref().map(Into::into),
         }
     }
 }
@@ -243,6 +280,7 @@ impl From<&RevokedClient> for RecordFile {
             modes: client.modes,
             widest_ipv4: unusual(client.widest.v4, Widest::ADDRESS.v4),
             widest_ipv6: unusual(client.widest.v6, Widest::ADDRESS.v6),
+            former: None,
         }
     }
 }
@@ -307,6 +345,18 @@ impl Text {
         if let Some(time) = time {
             self.line(&format!("{key} = {}", date::format(time)));
         }
+    }
+
+    fn former(&mut self, former: Option<&FormerInFile>) {
+        let Some(FormerInFile { until, knocked, kid, key, psk }) = former else { return };
+        self.line(
+            "\n# What it had before, while that still works: spa-keys rotate --status\n[former]",
+        );
+        self.date("until", Some(*until));
+        self.line(&format!("knocked = {knocked}"));
+        self.value("kid", Some(kid));
+        self.bytes("key", Some(&key.to_bytes()));
+        self.bytes("psk", Some(psk.expose()));
     }
 
     fn bytes(&mut self, key: &str, bytes: Option<&[u8; 32]>) {

@@ -119,13 +119,17 @@ pub(crate) fn table(views: &[View]) -> String {
         return String::new();
     }
     let heading = ["NAME", "KEY-ID", "SERVICES", "STATE", "EXPIRES"].map(str::to_owned);
-    let rows: Vec<_> = [heading].into_iter().chain(views.iter().map(View::row)).collect();
+    columns(&[heading].into_iter().chain(views.iter().map(View::row)).collect::<Vec<_>>())
+}
+
+/// Rows under each other.
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |at: usize| rows.iter().map(|row| row[at].len()).max().unwrap_or_default();
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     rows.iter().map(|row| aligned(row, widths)).collect()
 }
 
-fn aligned(row: &[String; 5], widths: [usize; 5]) -> String {
+fn aligned<const N: usize>(row: &[String; N], widths: [usize; N]) -> String {
     let mut line = String::new();
     for (cell, width) in row.iter().zip(widths) {
         // Writing to a string does not fail.

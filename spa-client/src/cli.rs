@@ -147,6 +147,11 @@ pub(crate) struct EnrollOptions {
     /// What to call the server here [default: its host name]
     #[arg(long, value_name = "ALIAS")]
     pub(crate) name: Option<Alias>,
+
+    /// In place of the keys that are here under this name; what was there is kept until the new
+    /// keys have been seen to work
+    #[arg(long)]
+    pub(crate) replace: bool,
 }
 
 #[derive(Args)]

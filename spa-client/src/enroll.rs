@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use spa_keys::{Token, TokenEnrolment};
+use spa_proto::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::alias::Alias;
@@ -14,6 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::field::Field;
 use crate::host_file::{HostEntry, PendingEnrolment};
 use crate::request::{self, PendingKey};
+use crate::update::{self, Update};
 use crate::{os, report};
 
 /// Far more than any token.
@@ -26,7 +28,7 @@ pub(crate) fn run(config: &ConfigDir, options: &EnrollOptions) -> Result<Exit, F
     if tokens.len() > 1 && options.name.is_some() {
         return Err(Failure::usage("--name is for one token, and these are several"));
     }
-    let ended = tokens.iter().map(|token| enroll(config, token, options.name.as_ref()));
+    let ended = tokens.iter().map(|token| enroll(config, token, options));
     let failed: Vec<_> = ended.filter_map(Result::err).collect();
     // The last one is for whoever called.
     let mut failed = failed.into_iter().rev();
@@ -48,11 +50,20 @@ fn split(text: &str) -> Vec<&str> {
     starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect()
 }
 
-fn enroll(config: &ConfigDir, text: &str, name: Option<&Alias>) -> Result<(), Failure> {
+fn enroll(config: &ConfigDir, text: &str, options: &EnrollOptions) -> Result<(), Failure> {
+    let name = options.name.as_ref();
     let token = Token::decode(text).map_err(Failure::keys)?;
     let alias = choose_alias(name, &token)?;
-    if let Some(there) = config.find_client(&token.server, &token.kid) {
+    let there = config.find_client(&token.server, &token.kid);
+    if let Some(there) = there.filter(|there| !update::brings_more(config, there, &token)) {
         return already_there(&there, name);
+    }
+    let update = match Update::by_key(config, &token)? {
+        None if options.replace => Update::by_alias(config, &alias)?,
+        update => update,
+    };
+    if let Some(update) = update {
+        return replace(config, update, token);
     }
     let (entry, pending_key) = bind(config, token)?;
     let described = describe(config, &alias, &entry);
@@ -61,6 +72,33 @@ fn enroll(config: &ConfigDir, text: &str, name: Option<&Alias>) -> Result<(), Fa
         report::note(&format!("the key's copy among the requests stays: {error}"));
     }
     report::note(&described);
+    Ok(())
+}
+
+/// Other keys for a server that is here already. With a token that names the key
+/// that is here, this stays; else there is a new one.
+fn replace(config: &ConfigDir, update: Update, token: Token) -> Result<(), Failure> {
+    let key = match &token.enrolment {
+        TokenEnrolment::Key(key) => Some(*key),
+        TokenEnrolment::Secret { .. } => None,
+    };
+    let own = &update.signing_keys().signing;
+    let (entry, pending_key) = if key == Some(own.verifying_key()) {
+        (entry(token, own.clone(), None)?, None)
+    } else {
+        bind(config, token)?
+    };
+    let alias = update.alias().clone();
+    let described = describe(config, &alias, &entry);
+    update.write(config, entry)?;
+    if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
+        report::note(&format!("the key's copy among the requests stays: {error}"));
+    }
+    report::note(&format!(
+        "{alias} has new keys; those from before are in {}, until a knock has been seen to open\n\
+         {described}",
+        config.former_path(&alias).display()
+    ));
     Ok(())
 }
 
@@ -92,9 +130,16 @@ fn bind(config: &ConfigDir, token: Token) -> Result<(HostEntry, Option<PendingKe
             (pending.signing.clone(), None, Some(pending))
         }
     };
-    let entry = HostEntry::new(token, signing, enrolment)
-        .map_err(|why| Failure::keys(format!("the token cannot be used: {why}")))?;
-    Ok((entry, pending_key))
+    Ok((entry(token, signing, enrolment)?, pending_key))
+}
+
+fn entry(
+    token: Token,
+    signing: SigningKey,
+    enrolment: Option<PendingEnrolment>,
+) -> Result<HostEntry, Failure> {
+    HostEntry::new(token, signing, enrolment)
+        .map_err(|why| Failure::keys(format!("the token cannot be used: {why}")))
 }
 
 fn describe(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> String {

@@ -50,6 +50,7 @@ mod ssh_config;
 mod ssh_target;
 mod story;
 mod unlock;
+mod update;
 mod wait;
 
 use std::process::ExitCode;

@@ -235,6 +235,7 @@ mod tests {
             address: AddressRule::Both,
             modes: spa_keys::Modes::ALL,
             widest: spa_keys::Widest::ADDRESS,
+            former: None,
         }
     }
 

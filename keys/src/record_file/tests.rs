@@ -24,6 +24,7 @@ fn pending() -> ClientRecord {
         address: AddressRule::Seen,
         modes: [GrantMode::Bound, GrantMode::Once].into_iter().collect(),
         widest: Widest { v4: 24, v6: 56 },
+        former: None,
     }
 }
 

@@ -77,11 +77,16 @@ impl NewClient {
             address: self.address,
             modes: self.modes,
             widest: self.widest,
+            former: None,
         })
     }
 }
 
-fn token(server: ServerIdentity, record: &ClientRecord, enrolment: TokenEnrolment) -> Token {
+pub(super) fn token(
+    server: ServerIdentity,
+    record: &ClientRecord,
+    enrolment: TokenEnrolment,
+) -> Token {
     Token {
         server: server.secret.public(),
         cloak: server.cloak,
@@ -95,7 +100,7 @@ fn token(server: ServerIdentity, record: &ClientRecord, enrolment: TokenEnrolmen
 }
 
 /// What the record and what the token say of how the key gets here.
-fn enrolment(
+pub(super) fn enrolment(
     key: Option<VerifyingKey>,
     expires: Timestamp,
 ) -> Result<(Verifier, TokenEnrolment), StoreError> {

@@ -9,3 +9,4 @@ mod keys;
 mod list;
 mod private;
 mod revoke;
+mod rotate;

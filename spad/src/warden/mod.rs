@@ -15,6 +15,7 @@ mod keeper;
 mod knock;
 mod machine;
 mod memory;
+mod own;
 mod post;
 mod rates;
 mod renewal;
@@ -25,8 +26,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 
-use spa_keys::ServerIdentity;
-use spa_proto::{Reason, ServerPublic};
+use spa_proto::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -66,8 +66,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
 struct Warden {
     config_path: PathBuf,
     config: Config,
-    server: ServerIdentity,
-    public: ServerPublic,
+    own: own::OwnKeys,
     clients: clients::Clients,
     /// `None` while their directory cannot be watched.
     records: Option<clients::Watch>,
