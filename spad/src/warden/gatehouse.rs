@@ -181,6 +181,7 @@ impl Warden {
             }
         }
         self.open(&accepted);
+        self.owes_a_look = true;
     }
 
     fn expected(&mut self, message: io::Result<ToWarden>) -> io::Result<ToWarden> {

@@ -37,7 +37,13 @@ impl Warden {
     pub(super) fn accept(&mut self, request: &SignedRequest) -> Option<Accepted> {
         let at = Reading::now();
         let decided = self.decide(request, at);
-        decided.map_err(|why| self.refuse(request.kid(), request.arrival(), why, at)).ok()
+        decided.map_err(|why| self.turn_down(request.kid(), request.arrival(), why, at)).ok()
+    }
+
+    /// Refuses what may have been used up.
+    fn turn_down(&mut self, kid: Kid, arrival: Arrival, reason: Reason, at: Reading) {
+        self.memory.write_down(&self.ledger);
+        self.refuse(kid, arrival, reason, at);
     }
 
     /// Steps 8 to 11.
@@ -105,7 +111,7 @@ impl Warden {
                 Err(refused) => {
                     let reason = refused.reason();
                     refused.tell(&knock.client);
-                    self.refuse(knock.kid, knock.arrival, reason, knock.at);
+                    self.turn_down(knock.kid, knock.arrival, reason, knock.at);
                 }
             }
         }
@@ -126,7 +132,12 @@ impl Warden {
             grant.ends.since(present).max(self.ledger.remaining(&grant.element, present))
         };
         let timed: Vec<_> = grants.iter().map(|grant| (grant.element, lasts(grant))).collect();
-        if let Err(error) = self.firewall.grant_all(&timed) {
+        let held = |grant: &Grant| self.ledger.holders(&grant.element).next().is_some();
+        let granted = match grants.iter().any(held) {
+            true => self.firewall.grant_all(&timed),
+            false => self.firewall.grant_new(&timed),
+        };
+        if let Err(error) = granted {
             self.memory.note_refused(&grants, &self.ledger);
             return Err(Refused::Firewall(error));
         }

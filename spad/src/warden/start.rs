@@ -166,6 +166,7 @@ impl Warden {
             keeper: None,
             post,
             listening: false,
+            owes_a_look: false,
             restarts: Restarts::new(),
             repair_at: None,
             counters: Counters::none(),
