@@ -150,6 +150,14 @@ pub(crate) struct EnrollOptions {
     /// keys have been seen to work
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Where a token's passphrase is: the first line of a file, or of a pipe such as /dev/fd/3;
+    /// without it, asks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use spa_keys::{Token, TokenEnrolment};
+use spa_keys::{Token, TokenEnrolment, date};
 use spa_proto::SigningKey;
 use zeroize::Zeroizing;
 
@@ -16,7 +16,7 @@ use crate::field::Field;
 use crate::host_file::{HostEntry, PendingEnrolment};
 use crate::request::{self, PendingKey};
 use crate::update::{self, Update};
-use crate::{os, report};
+use crate::{os, report, trust};
 
 /// Far more than any token.
 const MAX_INPUT: u64 = 64 * 1024;
@@ -52,32 +52,40 @@ fn split(text: &str) -> Vec<&str> {
 
 fn enroll(config: &ConfigDir, text: &str, options: &EnrollOptions) -> Result<(), Failure> {
     let name = options.name.as_ref();
-    let token = Token::decode(text).map_err(Failure::keys)?;
+    let token = trust::token(text, options.passphrase_file.as_deref())?;
     let alias = choose_alias(name, &token)?;
     let there = config.find_client(&token.server, &token.kid);
     if let Some(there) = there.filter(|there| !update::brings_more(config, there, &token)) {
         return already_there(&there, name);
     }
+    trust::refuse_late(&token, date::now())?;
     let update = match Update::by_key(config, &token)? {
         None if options.replace => Update::by_alias(config, &alias)?,
         update => update,
     };
     if let Some(update) = update {
-        return replace(config, update, token);
+        return replace(config, update, token, options);
     }
     let (entry, pending_key) = bind(config, token)?;
-    let described = describe(config, &alias, &entry);
+    report::note(&describe(&entry));
+    trust::ask(options.yes)?;
     config.add(&alias, entry)?;
     if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
         report::note(&format!("the key's copy among the requests stays: {error}"));
     }
-    report::note(&described);
+    let path = config.host_path(&alias);
+    report::note(&format!("kept in   {}\nnext      spa knock {alias}", path.display()));
     Ok(())
 }
 
 /// Other keys for a server that is here already. With a token that names the key
 /// that is here, this stays; else there is a new one.
-fn replace(config: &ConfigDir, update: Update, token: Token) -> Result<(), Failure> {
+fn replace(
+    config: &ConfigDir,
+    update: Update,
+    token: Token,
+    options: &EnrollOptions,
+) -> Result<(), Failure> {
     let key = match &token.enrolment {
         TokenEnrolment::Key(key) => Some(*key),
         TokenEnrolment::Secret { .. } => None,
@@ -89,14 +97,15 @@ fn replace(config: &ConfigDir, update: Update, token: Token) -> Result<(), Failu
         bind(config, token)?
     };
     let alias = update.alias().clone();
-    let described = describe(config, &alias, &entry);
+    report::note(&describe(&entry));
+    trust::ask(options.yes)?;
     update.write(config, entry)?;
     if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
         report::note(&format!("the key's copy among the requests stays: {error}"));
     }
     report::note(&format!(
-        "{alias} has new keys; those from before are in {}, until a knock has been seen to open\n\
-         {described}",
+        "{alias} has new keys; those from before are in {}, until a knock has been seen to \
+         open\nnext      spa knock {alias}",
         config.former_path(&alias).display()
     ));
     Ok(())
@@ -142,20 +151,19 @@ fn entry(
         .map_err(|why| Failure::keys(format!("the token cannot be used: {why}")))
 }
 
-fn describe(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> String {
+/// What is about to be trusted.
+fn describe(entry: &HostEntry) -> String {
     let services: Vec<_> = entry.services().iter().map(ToString::to_string).collect();
-    let expires = entry.token_expires().map(|expires| {
-        format!("token     works once, first knock before {}\n", report::deadline(expires))
-    });
+    let token = entry.token_expires().map_or_else(
+        || "works with the key that this machine has".to_owned(),
+        |expires| format!("works once, first knock before {}", date::format(expires)),
+    );
     format!(
-        "server    {}, UDP port {}\nits key   {}\nservices  {}\n{}kept in   {}\nnext      spa \
-         knock {alias}",
+        "server    {}, UDP port {}\nits key   {}\nservices  {}\ntoken     {token}",
         entry.host(),
         entry.port(),
         *entry.server_key().write(),
         services.join(", "),
-        expires.unwrap_or_default(),
-        config.host_path(alias).display(),
     )
 }
 

@@ -8,7 +8,7 @@
 //! cli → doctor → door …                                                            spa doctor
 //! cli → knock → door → save; cli → save → resolve → send                           spa send
 //! cli → unlock (lock, os/keyring)                                                  spa passphrase …
-//! cli → config → enroll, request, hosts                                            everything else
+//! cli → config → enroll (trust), request, hosts                                       everything else
 //! ```
 //!
 //! What depends on the operating system is in `os`, and in `spa_keys`, which
@@ -49,6 +49,7 @@ mod ssh_block;
 mod ssh_config;
 mod ssh_target;
 mod story;
+mod trust;
 mod unlock;
 mod update;
 mod wait;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use spa_keys::ClientName;
 
-use super::lifetime;
+use super::TokenOptions;
+use super::rights::lifetime;
 
 pub(crate) const EXAMPLES: &str = "\
 For as long as the overlap lasts, old keys and new ones both work. Nobody is moved without having
@@ -47,16 +48,19 @@ pub(crate) struct Rotate {
     pub(crate) yes: bool,
 
     /// Print a token that brings a client what is in force now; works with its key alone
-    #[arg(long, value_name = "NAME", exclusive = true)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["what", "overlap", "finish", "abort", "yes"])]
     pub(crate) token: Option<ClientName>,
 
     /// Show what is being replaced, up to when, and who has not moved
-    #[arg(long, conflicts_with_all = ["what", "overlap", "finish", "abort", "yes"])]
+    #[arg(long, conflicts_with_all = ["what", "overlap", "finish", "abort", "yes", "token"])]
     pub(crate) status: bool,
 
     /// With --status: as a JSON object
     #[arg(long, requires = "status")]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) delivery: TokenOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

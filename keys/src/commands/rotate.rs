@@ -7,7 +7,8 @@ mod status;
 use spa_keys::{Replaced, ReplacedServer, Store, StoreError, date};
 use spa_proto::Timestamp;
 
-use super::{Failure, print};
+use super::Failure;
+use super::token::Delivery;
 use crate::cli::rotate::{Rotate, What};
 
 pub(crate) fn run(store: &Store, rotate: Rotate) -> Result<(), Failure> {
@@ -15,14 +16,12 @@ pub(crate) fn run(store: &Store, rotate: Rotate) -> Result<(), Failure> {
         return status::run(store, rotate.json);
     }
     if let Some(name) = rotate.token {
-        let token = store.update_token(&name)?;
-        print(&token.encode()).and_then(|()| print("\n"))?;
-        eprintln!("the token works only with the key that {name} has: spa enroll");
-        return Ok(());
+        let delivery = Delivery::prepare(rotate.delivery)?;
+        return delivery.hand_over(&name, &store.update_token(&name)?);
     }
-    match (rotate.what, &rotate.name) {
-        (Some(What::Psk), Some(name)) => client::run(store, name, Replaced::Psk, &rotate),
-        (Some(What::Client), Some(name)) => client::run(store, name, Replaced::All, &rotate),
+    match (rotate.what, rotate.name.clone()) {
+        (Some(What::Psk), Some(name)) => client::run(store, &name, Replaced::Psk, rotate),
+        (Some(What::Client), Some(name)) => client::run(store, &name, Replaced::All, rotate),
         (Some(What::Server), None) => server::run(store, ReplacedServer::Key, &rotate),
         (Some(What::Cloak), None) => server::run(store, ReplacedServer::Cloak, &rotate),
         (Some(What::Server | What::Cloak) | None, _) => Err(misused("it is nobody's alone")),

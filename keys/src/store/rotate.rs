@@ -5,7 +5,8 @@ use std::time::Duration;
 use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
 use super::Store;
-use super::new_client::{enrolment, to_the_second, token};
+use super::new_client::{enrolment, token};
+use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;

@@ -7,6 +7,8 @@ mod faults;
 mod init;
 mod keys;
 mod list;
+mod pending;
 mod private;
 mod revoke;
 mod rotate;
+mod token;

@@ -8,11 +8,16 @@ use super::value::Fault;
 
 /// Keys at the top.
 pub(super) const TOP: &[&str] = &[
+    "audit-file",
+    "control-group",
+    "control-group-may",
     "firewall",
+    "hooks",
     "interfaces",
     "keys-dir",
     "listen-port",
     "managed",
+    "metrics",
     "run-dir",
     "service",
     "state-dir",
@@ -50,6 +55,9 @@ pub(super) const FIREWALL: &[&str] = &[
     "widths-ipv4",
     "widths-ipv6",
 ];
+
+/// Keys of `[hooks]`.
+pub(super) const HOOKS: &[&str] = &["on-end", "on-grant", "timeout", "user"];
 
 /// Keys of `[managed]`.
 pub(super) const MANAGED: &[&str] =

@@ -11,6 +11,7 @@ use super::Warden;
 use crate::clock::{self, Reading};
 use crate::firewall::{Element, FirewallError, GrantSet};
 use crate::grants::{Grant, Ledger};
+use crate::hooks::Event;
 use crate::policy::{self, Approved, Judgement};
 
 /// A knock that has been used up, and what it opens.
@@ -63,6 +64,7 @@ impl Warden {
         let enrolled = !record.knocked && self.note_first(&knock, &record)?;
         self.own.accepted(kid, request.generation());
         let client = record.name;
+        self.last_knocks.note(kid, at.wall);
         Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
     }
 
@@ -145,6 +147,8 @@ impl Warden {
             let ports = self.config.ports(&grant.element.service);
             self.audit.granted(&grant, &ports, knock.arrival, knock.at.clock, knock.enrolled);
             self.welcome(&grant);
+            let (seen, extended) = (knock.arrival.source, self.ledger.get(grant.id).is_some());
+            self.hooks.tell(Event::Granted { seen, extended }, &grant, &ports, knock.at);
             self.ledger.put(grant);
         }
         Ok(())

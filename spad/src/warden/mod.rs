@@ -10,11 +10,14 @@ mod bans;
 mod clients;
 mod copying;
 mod gatehouse;
-mod host;
+mod hooks;
+pub(crate) mod host;
 mod keeper;
 mod knock;
+mod last_knocks;
 mod machine;
 mod memory;
+mod operators;
 mod own;
 mod post;
 mod rates;
@@ -38,6 +41,7 @@ use crate::config::Config;
 use crate::control::server::{Call, Reply};
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
+use crate::hooks::Hooks;
 use crate::ipc::ToWarden;
 
 pub use start::StartError;
@@ -79,6 +83,7 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
+    last_knocks: last_knocks::Knocks,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,
@@ -89,6 +94,7 @@ struct Warden {
     /// Why our rule is not in all chains that it should be in, as last said.
     unattached: Option<String>,
     audit: Audit,
+    hooks: Hooks,
     keeper: Option<keeper::Keeper>,
     post: post::Post,
     /// Whether the gatekeeper has said that it listens.
@@ -168,7 +174,7 @@ impl Warden {
             () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
-            Some((request, reply)) = calls.recv() => self.answer(request, reply),
+            Some((request, caller, reply)) = calls.recv() => self.hear(request, &caller, reply),
             room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Late, since these too are fed from outside.
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),

@@ -69,6 +69,7 @@ impl Warden {
     /// Lets those who have asked hear their answers, and says the last word.
     pub(super) async fn end(mut self, mut calls: mpsc::Receiver<Call>) {
         self.detach();
+        self.last_knocks.write_last(|kid| self.clients.name_of(kid).is_some());
         self.keeper = None;
         self.serving.abort();
         // Over when the last conversation is.

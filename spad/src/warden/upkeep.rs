@@ -10,7 +10,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-use spa_proto::Monotonic;
+use spa_keys::ClientName;
+use spa_proto::{Kid, Monotonic};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -128,20 +129,33 @@ impl Warden {
                 Difference::Came(kid) => {
                     self.keeper.iter_mut().for_each(|keeper| keeper.is_to_know(kid));
                 }
-                Difference::Went(name, kid) => {
-                    let stays = self.clients.kid_of(&name).is_some();
-                    let (what, why) = match stays {
-                        true => ("client has other keys", "keys replaced"),
-                        false => ("client gone", "revoked"),
-                    };
-                    info!(client = %name, %kid, "{what}");
-                    self.tell(&ToGate::Remove(kid));
-                    self.end_grants(why, |grant| grant.kid == kid);
-                    self.cut(why, |session| session.kid == kid);
+                Difference::Went(name, kid) => match self.clients.name_of(&kid).cloned() {
+                    Some(new) => {
+                        info!(client = %new, former = %name, %kid, "client renamed");
+                        self.ledger.rename(&kid, &new);
+                    }
+                    None => self.dismiss(&name, kid),
+                },
+                Difference::Shut(name, kid) => {
+                    info!(client = %name, %kid, "client disabled");
+                    self.end_grants("disabled", |grant| grant.kid == kid);
+                    self.cut("disabled", |session| session.kid == kid);
                 }
             }
         }
         self.introduce();
+    }
+
+    /// A client is revoked, or knocks under another key-id alone from now on.
+    fn dismiss(&mut self, name: &ClientName, kid: Kid) {
+        let (what, why) = match self.clients.has(name) {
+            true => ("client has other keys", "keys replaced"),
+            false => ("client gone", "revoked"),
+        };
+        info!(client = %name, %kid, "{what}");
+        self.tell(&ToGate::Remove(kid));
+        self.end_grants(why, |grant| grant.kid == kid);
+        self.cut(why, |session| session.kid == kid);
     }
 
     /// Ends grants before their time; how many.
@@ -162,6 +176,7 @@ impl Warden {
             }
         }
         ended.iter().for_each(|grant| self.audit.ended(grant, why));
+        self.tell_ends(&ended, why);
         ended.len()
     }
 
@@ -268,6 +283,7 @@ impl Warden {
         self.look_at_own_keys();
         self.end_own_overlap(now.wall);
         self.look_after_keeper();
+        self.last_knocks.write(|kid| self.clients.name_of(kid).is_some());
         self.memory.renew(now);
     }
 

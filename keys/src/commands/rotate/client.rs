@@ -1,8 +1,8 @@
 //! `spa-keys rotate psk` and `client`.
 
-use spa_keys::{ClientName, ClientRecord, Replaced, Store, StoreError, Token, date};
-use spa_proto::Timestamp;
+use spa_keys::{ClientName, ClientRecord, Replaced, Store, StoreError, date};
 
+use super::super::token::Delivery;
 use super::super::{Failure, print};
 use crate::cli::rotate::Rotate;
 
@@ -10,44 +10,23 @@ pub(super) fn run(
     store: &Store,
     name: &ClientName,
     replaced: Replaced,
-    rotate: &Rotate,
+    rotate: Rotate,
 ) -> Result<(), Failure> {
     match (rotate.finish, rotate.abort) {
         (true, _) => finish(store, name, rotate.yes),
         (_, true) => abort(store, name, rotate.yes),
         _ => {
+            let delivery = Delivery::prepare(rotate.delivery)?;
             let now = date::now();
             let token = store.rotate(name, replaced, rotate.overlap, now)?;
-            hand_over(&token, name)?;
-            let until = store.client(name)?.former.map_or(now, |former| former.until);
-            eprintln!("{}", explain(name, replaced, until, now));
-            Ok(())
+            let until = date::format(now.plus(rotate.overlap));
+            let instead = if replaced == Replaced::All { ", with --replace" } else { "" };
+            eprintln!(
+                "the old keys of {name} work until {until}; the token brings the new ones{instead}"
+            );
+            delivery.hand_over(name, &token)
         }
     }
-}
-
-fn hand_over(token: &Token, name: &ClientName) -> Result<(), Failure> {
-    print(&token.encode()).and_then(|()| print("\n")).map_err(|failure| {
-        Failure::Other(format!(
-            "{failure}; the token is lost, and the old keys work on: run spa-keys rotate psk \
-             {name} --abort"
-        ))
-    })
-}
-
-fn explain(name: &ClientName, replaced: Replaced, until: Timestamp, now: Timestamp) -> String {
-    let (how, enroll) = match replaced {
-        Replaced::Psk => ("works only with the key that this client has".to_owned(), ""),
-        Replaced::All => {
-            let expires = date::format(now.plus(Store::TOKEN_LIFETIME));
-            (format!("works once, until {expires}, and makes a new key"), " --replace")
-        }
-    };
-    format!(
-        "the old keys of {name} work until {}; the token, which brings the new ones, {how}: hand \
-         it over safely, then on the client: spa enroll{enroll}",
-        date::format(until)
-    )
 }
 
 /// Who has not moved would be shut out.

@@ -6,7 +6,7 @@ use spa_proto::{Timestamp, Verifier};
 
 use super::super::{Failure, print};
 use super::{left, server};
-use crate::view::{columns, to_json};
+use crate::view::{aligned_table, to_json};
 
 /// The names are those of the JSON.
 #[derive(Serialize)]
@@ -114,7 +114,6 @@ fn text(status: &Status) -> String {
     if status.clients.is_empty() {
         return if server.is_empty() { "no keys are being replaced\n".to_owned() } else { server };
     }
-    let heading = ["NAME", "REPLACED", "OLD KEYS UNTIL", "MOVED"].map(str::to_owned);
-    let rows = status.clients.iter().map(|client| client.row.clone());
-    server + &columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    let rows = status.clients.iter().map(|client| client.row.clone()).collect();
+    server + &aligned_table(["NAME", "REPLACED", "OLD KEYS UNTIL", "MOVED"], rows)
 }

@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::HashTable;
-use spa_keys::{AddressRule, ClientName, ClientRecord, FormerKeys, Modes, Widest};
-use spa_proto::{Kid, Prefix, Psk, ServiceName, Timestamp, Verifier};
+use spa_keys::{ClientName, ClientRecord, FormerKeys, Person, Policy};
+use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
 /// Records, each with a name and key-ids of its own.
 #[derive(Default)]
@@ -19,6 +18,7 @@ pub(super) struct Held {
     hasher: RandomState,
     /// Many clients may do the same.
     policies: HashSet<Arc<Policy>>,
+    people: HashMap<ClientName, Arc<Person>>,
     newest: Timestamp,
     /// Of those whose keys are being replaced, few at a time.
     by_former_kid: HashMap<Kid, Place>,
@@ -36,20 +36,9 @@ struct Packed {
     knocked: bool,
     created: Timestamp,
     expires: Option<Timestamp>,
+    disabled: Option<Timestamp>,
     policy: Arc<Policy>,
     former: Option<Box<FormerKeys>>,
-}
-
-/// What its client may do.
-#[derive(PartialEq, Eq, Hash)]
-struct Policy {
-    services: Box<[ServiceName]>,
-    ttl: Option<Duration>,
-    max_ttl: Option<Duration>,
-    sources: Box<[Prefix]>,
-    address: AddressRule,
-    modes: Modes,
-    widest: Widest,
 }
 
 impl Held {
@@ -68,7 +57,41 @@ impl Held {
     }
 
     pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
-        self.of_kid(kid)?.unpack().under(kid)
+        let record = self.of_kid(kid)?;
+        let person = self.person_behind(&record.name);
+        ClientRecord { person, ..record.unpack() }.under(kid)
+    }
+
+    fn person_behind(&self, name: &ClientName) -> Option<Arc<Person>> {
+        name.device().and_then(|_| self.people.get(&name.person())).cloned()
+    }
+
+    /// Whether there is such a client, and it is not shut out.
+    pub(super) fn is_open(&self, kid: &Kid) -> bool {
+        let person = |name| self.person_behind(name).is_some_and(|one| one.disabled.is_some());
+        self.of_kid(kid).is_some_and(|one| one.disabled.is_none() && !person(&one.name))
+    }
+
+    /// What is said of a person from now on.
+    pub(super) fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
+        match said {
+            Some(said) => self.people.insert(name.clone(), Arc::new(said)),
+            None => self.people.remove(name),
+        };
+    }
+
+    /// All of whom something is said.
+    pub(super) fn people(&self) -> impl Iterator<Item = &ClientName> {
+        self.people.keys()
+    }
+
+    /// The key-ids that a name stands for.
+    pub(super) fn kids_of(&self, who: &ClientName) -> Vec<Kid> {
+        if who.device().is_some() {
+            return self.own_kids(who);
+        }
+        let records = self.records.iter().flatten().filter(|record| record.name.is_of(who));
+        records.flat_map(Packed::kids).collect()
     }
 
     pub(super) fn psk(&self, kid: &Kid) -> Option<&Psk> {
@@ -81,12 +104,8 @@ impl Held {
         self.of_kid(kid).map(|record| &record.name)
     }
 
-    pub(super) fn kid_of(&self, name: &ClientName) -> Option<Kid> {
-        Some(self.at(self.place_of(name)?)?.kid)
-    }
-
     /// All under which the client of this name can knock, the newest first.
-    pub(super) fn kids_of(&self, name: &ClientName) -> Vec<Kid> {
+    pub(super) fn own_kids(&self, name: &ClientName) -> Vec<Kid> {
         let record = self.place_of(name).and_then(|place| self.at(place));
         record.map(|record| record.kids().collect()).unwrap_or_default()
     }
@@ -173,17 +192,8 @@ impl Held {
     }
 
     fn pack(&mut self, record: ClientRecord) -> Packed {
-        let policy = Policy {
-            services: record.services.into(),
-            ttl: record.ttl,
-            max_ttl: record.max_ttl,
-            sources: record.sources.into(),
-            address: record.address,
-            modes: record.modes,
-            widest: record.widest,
-        };
-        let policy = self.policies.get(&policy).cloned().unwrap_or_else(|| {
-            let policy = Arc::new(policy);
+        let policy = self.policies.get(&record.policy).cloned().unwrap_or_else(|| {
+            let policy = Arc::new(record.policy);
             self.policies.insert(Arc::clone(&policy));
             policy
         });
@@ -196,6 +206,7 @@ impl Held {
             knocked: record.knocked,
             created: record.created,
             expires: record.expires,
+            disabled: record.disabled,
             policy,
             former: record.former.map(Box::new),
         }
@@ -209,7 +220,6 @@ impl Packed {
 
     /// Whether it is this record, of the same name.
     fn says(&self, record: &ClientRecord) -> bool {
-        let policy = &*self.policy;
         let of = |former: &FormerKeys| {
             let FormerKeys { kid, key, knocked, until, ref psk } = *former;
             (kid, key, knocked, until, *psk.expose())
@@ -219,13 +229,9 @@ impl Packed {
             && self.verifier == record.verifier
             && self.former.as_deref().map(of) == record.former.as_ref().map(of);
         let dates = self.knocked == record.knocked
-            && (self.created, self.expires) == (record.created, record.expires);
-        let may = *policy.services == *record.services
-            && *policy.sources == *record.sources
-            && (policy.ttl, policy.max_ttl) == (record.ttl, record.max_ttl)
-            && (policy.address, policy.modes) == (record.address, record.modes)
-            && policy.widest == record.widest;
-        keys && dates && may
+            && (self.created, self.expires) == (record.created, record.expires)
+            && self.disabled == record.disabled;
+        keys && dates && *self.policy == record.policy
     }
 
     fn unpack(&self) -> ClientRecord {
@@ -237,13 +243,9 @@ impl Packed {
             knocked: self.knocked,
             created: self.created,
             expires: self.expires,
-            services: self.policy.services.to_vec(),
-            ttl: self.policy.ttl,
-            max_ttl: self.policy.max_ttl,
-            sources: self.policy.sources.to_vec(),
-            address: self.policy.address,
-            modes: self.policy.modes,
-            widest: self.policy.widest,
+            disabled: self.disabled,
+            policy: Policy::clone(&self.policy),
+            person: None,
             former: self.former.as_deref().cloned(),
         }
     }
