@@ -36,6 +36,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::ImportFwknop(options) => commands::import_fwknop::run(&store, options),
         Command::List { json } => commands::list::run(&store, json),
         Command::Show { name, json } => commands::show::run(&store, &name, json),
+        Command::Rotate(rotate) => commands::rotate::run(&store, *rotate),
         Command::Set(set) => commands::set::run(&store, *set),
         Command::Disable(named) => commands::disable::run(&store, &named, true),
         Command::Enable(named) => commands::disable::run(&store, &named, false),

@@ -75,6 +75,7 @@ impl NewClient {
             disabled: None,
             policy: self.policy,
             person: None,
+            former: None,
         })
     }
 }

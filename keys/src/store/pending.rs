@@ -12,24 +12,31 @@ use crate::record::{ClientName, ClientRecord, RevokedClient};
 use crate::token::Token;
 
 impl Store {
-    /// Every client that has never knocked: its token is still out, in time or not.
+    /// Every client that has never knocked: its token is still out, in time or not. One
+    /// whose keys are being replaced is not among them.
     ///
     /// # Errors
     /// As [`Self::clients`]; records that cannot be read are told of as well.
     pub fn pending(&self) -> Result<(Vec<ClientRecord>, Vec<StoreError>), StoreError> {
         let clients = self.clients()?;
-        let pending = clients.records.into_iter().filter(|record| !record.knocked).collect();
+        let pending = clients.records.into_iter().filter(is_unused).collect();
         Ok((pending, clients.broken))
     }
 
     /// Takes back a token that nobody has used: its client is revoked.
     ///
     /// # Errors
-    /// [`StoreError::Enrolled`] where somebody has, which changes nothing; else as
+    /// [`StoreError::Enrolled`] where somebody has, or [`StoreError::Overlap`] where it was
+    /// for other keys, which changes nothing; else as
     /// [`Self::revoke`].
     pub fn withdraw(&self, name: &ClientName, now: Timestamp) -> Result<RevokedClient, StoreError> {
         let _lock = self.begin_writing()?;
-        self.take_away(self.unused(name)?, now)
+        let record = self.unused(name)?;
+        // What is to be withdrawn then are the new keys, and not the client.
+        if let Some(former) = record.former {
+            return Err(StoreError::Overlap { of: name.to_string(), until: former.until });
+        }
+        self.take_away(record, now)
     }
 
     /// Makes another token for a client that has never knocked, with keys of its
@@ -64,4 +71,8 @@ impl Store {
         let record = self.client(name)?;
         if record.knocked { Err(StoreError::Enrolled(name.clone())) } else { Ok(record) }
     }
+}
+
+fn is_unused(record: &ClientRecord) -> bool {
+    !record.knocked && record.former.is_none()
 }

@@ -20,6 +20,8 @@ fn server() -> Server {
             cloak: Cloak::from_bytes([5; 16]),
             host: "fw.example".to_owned(),
             port: 62201,
+            former: None,
+            first: None,
         },
         records: vec![record("alice", 1), record("bob", 2)],
         revoked: 1,
@@ -40,6 +42,7 @@ fn record(name: &str, number: u8) -> ClientRecord {
         disabled: None,
         policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() },
         person: None,
+        former: None,
     }
 }
 
