@@ -35,10 +35,17 @@ struct Packed {
     verifier: Verifier,
     knocked: bool,
     created: Timestamp,
+    policy: Arc<Policy>,
+    /// `None` where there is nothing in it.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few clients have.
+#[derive(Clone)]
+struct Rare {
     expires: Option<Timestamp>,
     disabled: Option<Timestamp>,
-    policy: Arc<Policy>,
-    former: Option<Box<FormerKeys>>,
+    former: Option<FormerKeys>,
 }
 
 impl Held {
@@ -69,7 +76,7 @@ impl Held {
     /// Whether there is such a client, and it is not shut out.
     pub(super) fn is_open(&self, kid: &Kid) -> bool {
         let person = |name| self.person_behind(name).is_some_and(|one| one.disabled.is_some());
-        self.of_kid(kid).is_some_and(|one| one.disabled.is_none() && !person(&one.name))
+        self.of_kid(kid).is_some_and(|one| one.disabled().is_none() && !person(&one.name))
     }
 
     /// What is said of a person from now on.
@@ -96,7 +103,7 @@ impl Held {
 
     pub(super) fn psk(&self, kid: &Kid) -> Option<&Psk> {
         let record = self.of_kid(kid)?;
-        let former = record.former.as_ref().filter(|former| former.kid == *kid);
+        let former = record.former().filter(|former| former.kid == *kid);
         Some(former.map_or(&record.psk, |former| &former.psk))
     }
 
@@ -116,7 +123,7 @@ impl Held {
 
     /// Those whose former keys have ended.
     pub(super) fn overdue(&self, now: Timestamp) -> Vec<ClientRecord> {
-        let over = |record: &&Packed| record.former.as_ref().is_some_and(|it| it.until < now);
+        let over = |record: &&Packed| record.former().is_some_and(|it| it.until < now);
         let replaced = self.by_former_kid.values().filter_map(|place| self.at(*place));
         replaced.filter(over).map(Packed::unpack).collect()
     }
@@ -144,7 +151,7 @@ impl Held {
         });
         let Self { records, by_kid, by_name, hasher, by_former_kid, .. } = self;
         let (kid, name) = (hasher.hash_one(record.kid), hasher.hash_one(&record.name));
-        by_former_kid.extend(record.former.as_ref().map(|former| (former.kid, place)));
+        by_former_kid.extend(record.former().map(|former| (former.kid, place)));
         if let Some(slot) = slot(records, place) {
             *slot = Some(record);
         }
@@ -158,7 +165,7 @@ impl Held {
     pub(super) fn take(&mut self, name: &ClientName) {
         let Some(place) = self.place_of(name) else { return };
         let packed = slot(&mut self.records, place).and_then(Option::take);
-        let Some(Packed { kid, policy, former, .. }) = packed else { return };
+        let Some(Packed { kid, policy, rare, .. }) = packed else { return };
         let is_it = |other: &Place| *other == place;
         let hashes = [self.hasher.hash_one(name), self.hasher.hash_one(kid)];
         for (table, hash) in [&mut self.by_name, &mut self.by_kid].into_iter().zip(hashes) {
@@ -166,7 +173,7 @@ impl Held {
                 entry.remove();
             }
         }
-        if let Some(former) = former {
+        if let Some(former) = rare.and_then(|rare| rare.former) {
             self.by_former_kid.remove(&former.kid);
         }
         self.vacant.push(place);
@@ -197,6 +204,8 @@ impl Held {
             self.policies.insert(Arc::clone(&policy));
             policy
         });
+        let ClientRecord { expires, disabled, former, .. } = record;
+        let is_rare = expires.is_some() || disabled.is_some() || former.is_some();
         // Copied, so that what stays does not lie between what its readers have freed.
         Packed {
             name: record.name.clone(),
@@ -205,17 +214,27 @@ impl Held {
             verifier: record.verifier,
             knocked: record.knocked,
             created: record.created,
-            expires: record.expires,
-            disabled: record.disabled,
             policy,
-            former: record.former.map(Box::new),
+            rare: is_rare.then(|| Box::new(Rare { expires, disabled, former })),
         }
     }
 }
 
 impl Packed {
     fn kids(&self) -> impl Iterator<Item = Kid> {
-        std::iter::once(self.kid).chain(self.former.as_ref().map(|former| former.kid))
+        std::iter::once(self.kid).chain(self.former().map(|former| former.kid))
+    }
+
+    fn former(&self) -> Option<&FormerKeys> {
+        self.rare.as_ref()?.former.as_ref()
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.rare.as_ref()?.expires
+    }
+
+    fn disabled(&self) -> Option<Timestamp> {
+        self.rare.as_ref()?.disabled
     }
 
     /// Whether it is this record, of the same name.
@@ -227,10 +246,10 @@ impl Packed {
         let keys = self.kid == record.kid
             && self.psk.expose() == record.psk.expose()
             && self.verifier == record.verifier
-            && self.former.as_deref().map(of) == record.former.as_ref().map(of);
+            && self.former().map(of) == record.former.as_ref().map(of);
         let dates = self.knocked == record.knocked
-            && (self.created, self.expires) == (record.created, record.expires)
-            && self.disabled == record.disabled;
+            && (self.created, self.expires()) == (record.created, record.expires)
+            && self.disabled() == record.disabled;
         keys && dates && *self.policy == record.policy
     }
 
@@ -242,11 +261,11 @@ impl Packed {
             verifier: self.verifier.clone(),
             knocked: self.knocked,
             created: self.created,
-            expires: self.expires,
-            disabled: self.disabled,
+            expires: self.expires(),
+            disabled: self.disabled(),
             policy: Policy::clone(&self.policy),
             person: None,
-            former: self.former.as_deref().cloned(),
+            former: self.former().cloned(),
         }
     }
 }
