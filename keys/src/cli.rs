@@ -234,6 +234,9 @@ pub(crate) enum Command {
     Withdraw {
         /// Name of the client
         name: ClientName,
+        /// As a JSON object of what is left of it
+        #[arg(long)]
+        json: bool,
     },
     /// Prints what makes a shell complete the words of spa-keys
     #[command(after_help = COMPLETIONS_EXAMPLES)]

@@ -45,7 +45,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Rename { from, to, json } => commands::rename::run(&store, &from, &to, json),
         Command::Pending { json } => commands::pending::run(&store, json),
         Command::Renew { name, token } => commands::renew::run(&store, &name, token),
-        Command::Withdraw { name } => commands::withdraw::run(&store, &name),
+        Command::Withdraw { name, json } => commands::withdraw::run(&store, &name, json),
         Command::Completions(completions) => {
             commands::print(&completions.script("spa-keys", &Cli::command()))
         }

@@ -2,7 +2,7 @@
 
 use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
-use super::new_client::{enrolment, token};
+use super::new_client::{NO_SERVICES, enrolment, token};
 use super::{Store, files};
 use crate::date::to_the_second;
 use crate::error::StoreError;
@@ -44,12 +44,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Enrolled`], [`StoreError::Unknown`], [`StoreError::Revoked`],
-    /// or whatever kept the record from being written; then the token before
+    /// [`StoreError::Policy`] where it may knock for nothing by now, or whatever kept the record from being written; then the token before
     /// still works.
     pub fn renew(&self, name: &ClientName, now: Timestamp) -> Result<Token, StoreError> {
         let server = ServerIdentity::load(&self.dir)?;
         let _lock = self.begin_writing()?;
         let record = self.unused(name)?;
+        if record.services().is_empty() {
+            return Err(StoreError::Policy(NO_SERVICES));
+        }
         let key = match record.verifier {
             Verifier::Bound(key) => Some(key),
             Verifier::Pending { .. } => None,
