@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::control::Answer;
 use crate::control::report::{
-    Ban, Banned, Chain, Foreign, Grant, Journal, Rate, Ruleset, Session, Status, Stopped,
+    Ban, Banned, Chain, Enabled, Foreign, Grant, Journal, Rate, Ruleset, Session, Status, Stopped,
 };
 use spa_proto::Timestamp;
 
@@ -26,6 +26,7 @@ pub fn json(answer: &Answer) -> String {
             serde_json::to_string_pretty(&serde_json::json!({ "cleared": count }))
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
+        Answer::Enabled(enabled) => serde_json::to_string_pretty(enabled),
         Answer::Stopped(left) => serde_json::to_string_pretty(left),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
     };
@@ -51,9 +52,22 @@ pub fn text(answer: &Answer) -> String {
         Answer::Rates(list) => rates(list),
         Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
+        Answer::Enabled(enabled) => self::enabled(enabled),
         Answer::Stopped(left) => stopped(left),
         Answer::Failed(why) => format!("{why}\n"),
     }
+}
+
+fn enabled(enabled: &Enabled) -> String {
+    let services = enabled.services.join(", ");
+    let state = if enabled.already { "in force already" } else { "in force" };
+    let until = match enabled.opens_in_ms {
+        Some(left) => {
+            format!("open again in {} s unless you run: spad confirm\n", left.div_ceil(1000))
+        }
+        None => "from now on, after a reboot too; spad stop --open is the way back\n".into(),
+    };
+    format!("{state}: {services} shut to everybody who has not knocked\n{until}")
 }
 
 fn stopped(left: &Stopped) -> String {
@@ -128,7 +142,10 @@ fn ruleset(mode: &str, ruleset: &Ruleset) -> String {
     } else {
         format!(", put back {} times", ruleset.repairs)
     };
-    format!("{mode}, {state} ({owned}{repairs})")
+    let trial = ruleset.opens_in_ms.map_or(String::new(), |left| {
+        format!(", OPEN AGAIN in {} s unless you run: spad confirm", left.div_ceil(1000))
+    });
+    format!("{mode}, {state}{trial} ({owned}{repairs})")
 }
 
 fn foreign(foreign: &Foreign) -> impl Iterator<Item = String> {

@@ -9,6 +9,7 @@ mod attach;
 mod bans;
 mod clients;
 mod copying;
+mod enforce;
 mod gatehouse;
 mod host;
 mod keeper;
@@ -36,6 +37,7 @@ use crate::audit::Audit;
 use crate::clock;
 use crate::config::Config;
 use crate::control::server::{Call, Reply};
+use crate::enforcement::Enforcement;
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
 use crate::ipc::ToWarden;
@@ -83,6 +85,7 @@ struct Warden {
     connections: Option<sessions::Connections>,
     firewall: Firewall,
     ruleset: Ruleset,
+    enforcement: Enforcement,
     tables: upkeep::Tables,
     bans: bans::Register,
     /// Why our rule is not in all chains that it should be in, as last said.
@@ -145,6 +148,7 @@ impl Warden {
         ticks: &upkeep::Ticks,
     ) {
         let expiry = self.next_expiry();
+        let trial = self.trial_ends();
         tokio::select! {
             biased;
             _ = signals.terminate.recv() => self.course = Course::Ending,
@@ -156,6 +160,7 @@ impl Warden {
             changed = self.host.changed() => self.host_changed(&changed),
             written = self.memory.renewed() => self.lease_written(written),
             _ = ticks.next() => self.tick(),
+            () = at(trial) => self.trial_is_over(),
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
