@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use spa_keys::encoding::to_base64;
-use spa_keys::{AddressRule, Modes, NewClient, ServerIdentity, Store, Widest};
+use spa_keys::{NewClient, Policy, ServerIdentity, Store};
 use spa_proto::{
     Address, ClientKeys, Credentials, Datagram, Entropy, Kid, Kind, Mode, Psk, Request, Services,
     SigningKey, Timestamp, seal,
@@ -97,14 +97,8 @@ impl Crowd {
 fn template(keys_dir: &Path) -> Result<String> {
     let new = NewClient {
         name: "template".parse()?,
-        services: vec!["ssh".parse()?],
-        ttl: None,
-        max_ttl: None,
         expires: None,
-        sources: vec![],
-        address: AddressRule::Both,
-        modes: Modes::ALL,
-        widest: Widest::ADDRESS,
+        policy: Policy { services: vec!["ssh".parse()?], ..Policy::default() },
         key: Some(SigningKey::from_seed(&[1; 32]).verifying_key()),
     };
     let store = Store::open(keys_dir);

@@ -11,6 +11,7 @@
 pub mod channel;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod gate;
 pub mod journal;
 pub mod netlink;
@@ -24,10 +25,11 @@ mod script;
 pub type Run = fn(&[u8]) -> bool;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Run); 9] = [
+pub const TARGETS: [(&str, Run); 10] = [
     ("channel", channel::run),
     ("config", config::run),
     ("control", control::run),
+    ("explain", explain::run),
     ("gate", gate::run),
     ("journal", journal::run),
     ("netlink", netlink::run),

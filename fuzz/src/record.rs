@@ -17,7 +17,7 @@ fn client(text: &str) -> bool {
     let path = Path::new("alice.toml");
     let Ok(record) = ClientRecord::parse(path, text) else { return false };
     assert_eq!(record.name.as_str(), "alice");
-    assert!(!record.services.is_empty());
+    assert!(!record.policy.services.is_empty());
     let written = record.to_text();
     let Ok(again) = ClientRecord::parse(path, &written) else { panic!("not read again") };
     assert!(*again.to_text() == *written, "written in two ways");

@@ -3,10 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use spa_keys::{PublicKeyLine, Token};
+use spa_keys::{PublicKeyLine, SealedToken, Token};
 use spa_proto::SigningKey;
 
 const TOKEN: &str = "spa1.";
+const SEALED: &str = "spa1-sealed.";
 const LINE: &str = "spa1-key.";
 
 /// First byte: 0, the rest is the line; 1 or 2, it is what is in a token or a
@@ -15,8 +16,14 @@ const LINE: &str = "spa1-key.";
 pub fn run(input: &[u8]) -> bool {
     let Some((kind, rest)) = input.split_first() else { return false };
     match kind % 4 {
-        0 => std::str::from_utf8(rest).is_ok_and(|text| token(text) | line(text)),
-        1 => token(&armour(TOKEN, rest)),
+        0 => std::str::from_utf8(rest).is_ok_and(|text| {
+            sealed(text);
+            token(text) | line(text)
+        }),
+        1 => {
+            sealed(&armour(SEALED, rest));
+            token(&armour(TOKEN, rest))
+        }
         2 => line(&armour(LINE, rest)),
         _ => own_line(rest),
     }
@@ -28,6 +35,13 @@ fn token(text: &str) -> bool {
     assert!(*token.encode() == *text.trim(), "two lines for one token");
     assert!(token.port != 0 && !token.services.is_empty());
     true
+}
+
+/// The same for one under a passphrase; what is under it takes too long here.
+fn sealed(text: &str) {
+    if let Ok(sealed) = SealedToken::decode(text) {
+        assert!(*sealed.encode() == *text.trim(), "two lines for one sealed token");
+    }
 }
 
 fn line(text: &str) -> bool {

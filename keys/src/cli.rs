@@ -1,13 +1,15 @@
 //! The command line of `spa-keys`.
 
+mod rights;
+mod token;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use spa_keys::{
-    AddressRule, ClientName, Modes, PublicKeyLine, Widest, check_host, cidr, date, duration,
-};
-use spa_proto::{GrantMode, Prefix, ServiceName, Timestamp};
+use spa_keys::{ClientName, PublicKeyLine, check_host};
+
+pub(crate) use rights::{Part, Rights};
+pub(crate) use token::TokenOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +30,44 @@ Examples:
   spa-keys add bob --service ssh,web --ttl 1m --max-ttl 1h --expires 2026-12-31
   spa-keys add cron --service backup --from 192.0.2.0/24 --address this
   spa-keys add dave --service ssh --modes once,bound --widest-ipv6 64
+  spa-keys add erin --service ssh --qr
+  spa-keys add erin --service ssh --passphrase --png erin.png
   spa-keys add carol --service ssh --pubkey \"spa1-key.…\"      (what spa request printed)";
+
+const SET_EXAMPLES: &str = "\
+What is not named stays as it is. The running daemon goes by it from the next knock on; grants in
+force stay (spad revoke ends them). What is said of a person holds for all devices, each of which
+can be limited further by its own name, and never less.
+
+Examples:
+  spa-keys set alice --service ssh,web --hours \"mon-fri 08:00-18:00 Europe/Berlin\"
+  spa-keys set alice/phone --modes once --max-ttl 1m
+  spa-keys set bob --clear expires,from";
+
+const RENAME_EXAMPLES: &str = "\
+Examples:
+  spa-keys rename alice alice/laptop     (and then: spa-keys add alice/phone)
+  spa-keys rename alice/laptop alice/old-laptop
+  spa-keys rename alice alicia           (with all her devices)";
+
+const PENDING_EXAMPLES: &str = "\
+Examples:
+  spa-keys pending
+  spa-keys pending --json | jq -r '.[] | select(.expired).name'";
+
+const RENEW_EXAMPLES: &str = "\
+Whatever was told or sent of the token before is worth nothing any more: keys and secret are new.
+What the client may do stays, and a new token with a secret is good for a day again.
+
+Examples:
+  spa-keys renew alice
+  spa-keys renew alice --qr";
+
+const WITHDRAW_EXAMPLES: &str = "\
+As spa-keys revoke; but a client that has knocked already is left as it is.
+
+Example:
+  spa-keys withdraw alice";
 
 /// Makes, lists and revokes the keys that spad lets in.
 #[derive(Parser)]
@@ -63,11 +102,83 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shuts a client out, at once and for good
-    Revoke {
+    /// Changes what a client may do, or all devices of a person
+    #[command(after_help = SET_EXAMPLES)]
+    Set(Box<Set>),
+    /// Shuts a client out until it is enabled again, or all devices of a person
+    #[command(
+        after_help = "Its grants and connections end. Its record stays.\n\nExample:\n  spa-keys disable alice/laptop"
+    )]
+    Disable(Named),
+    /// Lets a client in again that was disabled
+    #[command(
+        after_help = "A device stays shut out if its person was disabled, and the other way round.\n\n\
+        Example:\n  spa-keys enable alice/laptop"
+    )]
+    Enable(Named),
+    /// Gives a client another name, or a person with all devices; keys and grants stay
+    #[command(after_help = RENAME_EXAMPLES)]
+    Rename {
+        /// Its name now
+        from: ClientName,
+        /// Its new name
+        to: ClientName,
+        /// As a JSON array of what it is called now
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the tokens that nobody has used yet
+    #[command(after_help = PENDING_EXAMPLES)]
+    Pending {
+        /// As a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes another token in place of one that nobody has used yet
+    #[command(after_help = RENEW_EXAMPLES)]
+    Renew {
+        /// Name of the client
+        name: ClientName,
+        #[command(flatten)]
+        token: TokenOptions,
+    },
+    /// Takes a token back that nobody has used yet
+    #[command(after_help = WITHDRAW_EXAMPLES)]
+    Withdraw {
         /// Name of the client
         name: ClientName,
     },
+    /// Shuts a client out, at once and for good, or a person with all devices
+    #[command(
+        after_help = "Example:\n  spa-keys revoke alice/phone\n  spa-keys revoke alice      (all her devices)"
+    )]
+    Revoke(Named),
+}
+
+#[derive(Args)]
+pub(crate) struct Named {
+    /// Name of the client; a person's stands for all devices
+    pub(crate) name: ClientName,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Set {
+    /// Name of the client, or of a person with devices
+    pub(crate) name: ClientName,
+
+    #[command(flatten)]
+    pub(crate) rights: Rights,
+
+    /// What is to be as if it had never been said; can be repeated
+    #[arg(long, value_name = "OPTION", value_delimiter = ',', value_enum)]
+    pub(crate) clear: Vec<Part>,
+
+    /// As a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -83,81 +194,22 @@ pub(crate) struct Init {
 
 #[derive(Args)]
 pub(crate) struct Add {
-    /// Name of the client: a-z 0-9 . _ @ -
+    /// Name of the client: a-z 0-9 . _ @ -; of a person's device: alice/laptop
     pub(crate) name: ClientName,
 
-    /// What it may knock for; the first is its default
-    #[arg(long = "service", required = true, value_name = "SERVICE", value_delimiter = ',', value_parser = service)]
-    pub(crate) services: Vec<ServiceName>,
-
-    /// How long it is let in if it does not say [default: as the service says]
-    #[arg(long, value_name = "30s", value_parser = lifetime)]
-    pub(crate) ttl: Option<Duration>,
-
-    /// How long it is let in at most [default: as the service says]
-    #[arg(long, value_name = "5m", value_parser = lifetime)]
-    pub(crate) max_ttl: Option<Duration>,
-
-    /// Until when it may knock: a day, up to its end, or a time such as 2026-12-31T18:00:00Z
-    #[arg(long, value_name = "DATE", value_parser = future)]
-    pub(crate) expires: Option<Timestamp>,
-
-    /// For addresses in this network only; can be repeated
-    #[arg(long = "from", value_name = "CIDR", value_delimiter = ',', value_parser = cidr::parse)]
-    pub(crate) sources: Vec<Prefix>,
-
-    /// Whose address: this, which the client names; seen, which the server sees; or both
-    #[arg(long, value_name = "this|seen|both", default_value_t = AddressRule::Both)]
-    pub(crate) address: AddressRule,
-
-    /// Grant modes it may ask for: window, any number of connections in the time; once, one
-    /// connection; bound, from one source port [default: all]
-    #[arg(long, value_name = "window,once,bound", value_delimiter = ',')]
-    modes: Vec<GrantMode>,
-
-    /// Widest IPv4 prefix it may be let in with, 8 to 32 bits, for carriers that change addresses
-    #[arg(long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u8).range(8..=32))]
-    widest_ipv4: u8,
-
-    /// Widest IPv6 prefix it may be let in with, 32 to 128 bits; a network at home is 64 or 56
-    #[arg(long, value_name = "BITS", default_value_t = 128, value_parser = clap::value_parser!(u8).range(32..=128))]
-    widest_ipv6: u8,
+    #[command(flatten)]
+    pub(crate) rights: Rights,
 
     /// For a key that the client has made with spa request: no secret is in the token then
     #[arg(long, value_name = "LINE", value_parser = PublicKeyLine::decode)]
     pub(crate) pubkey: Option<PublicKeyLine>,
-}
 
-impl Add {
-    /// Those named, or all.
-    pub(crate) fn modes(&self) -> Modes {
-        if self.modes.is_empty() { Modes::ALL } else { self.modes.iter().copied().collect() }
-    }
-
-    pub(crate) fn widest(&self) -> Widest {
-        Widest { v4: self.widest_ipv4, v6: self.widest_ipv6 }
-    }
+    #[command(flatten)]
+    pub(crate) token: TokenOptions,
 }
 
 fn host(text: &str) -> Result<String, spa_keys::InvalidHost> {
     check_host(text).map(|()| text.to_owned())
-}
-
-/// A record names services, never ports, which a knock can name too.
-fn service(text: &str) -> Result<ServiceName, &'static str> {
-    text.parse().map_err(
-        |_| "expected at most 16 lower-case letters, digits and hyphens, the first a letter",
-    )
-}
-
-fn lifetime(text: &str) -> Result<Duration, String> {
-    let lifetime = duration::parse(text).map_err(|error| error.to_string())?;
-    if lifetime.is_zero() { Err("it cannot be 0".to_owned()) } else { Ok(lifetime) }
-}
-
-fn future(text: &str) -> Result<Timestamp, String> {
-    let time = date::parse_end(text).map_err(|error| error.to_string())?;
-    if time > date::now() { Ok(time) } else { Err("it is over already".to_owned()) }
 }
 
 #[cfg(test)]

@@ -1,10 +1,18 @@
 //! What `spa-keys` does: one file for each command.
 
 pub(crate) mod add;
+pub(crate) mod disable;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod pending;
+pub(crate) mod rename;
+pub(crate) mod renew;
 pub(crate) mod revoke;
+pub(crate) mod set;
 pub(crate) mod show;
+pub(crate) mod withdraw;
+
+mod token;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -29,6 +29,12 @@ pub fn now() -> Timestamp {
     Timestamp::ZERO.plus(since_1970.unwrap_or(Duration::ZERO))
 }
 
+/// Without fractions of a second, for dates that people read.
+#[must_use]
+pub fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.as_millis() / 1000 * 1000)
+}
+
 /// RFC 3339 in UTC: `2026-11-21T02:11:00Z`. Times after the year 9999, which
 /// [`parse`] does not read either, come out as its end.
 #[must_use]
@@ -58,10 +64,36 @@ pub fn parse_end(text: &str) -> Result<Timestamp, InvalidDate> {
         .ok_or_else(|| InvalidDate { text: text.to_owned(), expected })
 }
 
+/// Reads what `--since` takes: RFC 3339, or a day, which stands for its first second
+/// in the system's time zone.
+///
+/// # Errors
+/// [`InvalidDate`] for anything else, and for times before 1970.
+pub fn parse_begin(text: &str) -> Result<Timestamp, InvalidDate> {
+    let expected = "2026-12-31 or 2026-12-31T18:00:00Z";
+    let begin = || from_jiff(day(text)?.to_zoned(TimeZone::system()).ok()?.timestamp());
+    begin()
+        .or_else(|| parse(text).ok())
+        .ok_or_else(|| InvalidDate { text: text.to_owned(), expected })
+}
+
+/// As people read it where they are: `2026-12-31 18:00:00`.
+#[must_use]
+pub fn local(time: Timestamp) -> String {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    let whole = instant.as_second();
+    let instant = jiff::Timestamp::from_second(whole).unwrap_or(jiff::Timestamp::MAX);
+    instant.to_zoned(TimeZone::system()).datetime().to_string().replace('T', " ")
+}
+
 /// The length tells a day from a local time, which would be read as its day.
 fn end_of_day(text: &str, zone: TimeZone) -> Option<Timestamp> {
-    let day: Date = text.parse().ok().filter(|_| text.len() == "2026-12-31".len())?;
-    from_jiff(day.at(23, 59, 59, 0).to_zoned(zone).ok()?.timestamp())
+    from_jiff(day(text)?.at(23, 59, 59, 0).to_zoned(zone).ok()?.timestamp())
+}
+
+fn day(text: &str) -> Option<Date> {
+    text.parse().ok().filter(|_| text.len() == "2026-12-31".len())
 }
 
 fn from_jiff(instant: jiff::Timestamp) -> Option<Timestamp> {
@@ -86,6 +118,15 @@ mod tests {
         let zone = TimeZone::fixed(jiff::tz::offset(-5));
         let end = end_of_day("2026-12-31", zone).unwrap();
         assert_eq!(format(end), "2027-01-01T04:59:59Z");
+    }
+
+    #[test]
+    fn a_day_begins_before_it_ends() {
+        let (begin, end) = (parse_begin("2026-12-31").unwrap(), parse_end("2026-12-31").unwrap());
+        assert_eq!(end.since(begin), Duration::from_secs(86_399));
+        assert_eq!(local(begin), "2026-12-31 00:00:00");
+        assert_eq!(parse_begin("2026-12-31T18:00:00Z"), parse("2026-12-31T18:00:00Z"));
+        assert!(parse_begin("yesterday").is_err());
     }
 
     #[test]

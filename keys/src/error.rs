@@ -26,10 +26,14 @@ pub enum StoreError {
     Policy(&'static str),
     /// A client of this name is there already.
     Taken(ClientName),
+    /// A person of this name has devices, or else is a client itself.
+    Person(ClientName),
     /// No client of this name.
     Unknown(ClientName),
     /// No client of this name any more.
     Revoked(ClientName),
+    /// This client has knocked: its token is of the past.
+    Enrolled(ClientName),
     /// The record is not what the caller took it for: it was made anew, bound
     /// to a key, or knocked with since.
     Changed(ClientName),
@@ -62,10 +66,21 @@ impl fmt::Display for StoreError {
                 "there is a client {name} already, which stays as it is: take another name, or \
                  run spa-keys revoke {name} first"
             ),
+            Self::Person(name) => write!(
+                f,
+                "{name} is either a client or a person with devices: where it is a client now, give \
+                 it a device's name first: spa-keys rename {name} {name}/DEVICE; where it has \
+                 devices, name another: {name}/DEVICE"
+            ),
             Self::Unknown(name) => {
                 write!(f, "there is no client {name}; spa-keys list shows those there are")
             }
             Self::Revoked(name) => write!(f, "{name} is revoked already"),
+            Self::Enrolled(name) => write!(
+                f,
+                "{name} has enrolled: its token is used up, and nothing was changed; to shut it \
+                 out, run spa-keys revoke {name}"
+            ),
             Self::Changed(name) => write!(f, "the record of {name} has changed meanwhile"),
             Self::Locked(path) => write!(
                 f,

@@ -12,6 +12,7 @@ use spa_proto::{
 };
 
 use crate::encoding::{from_base64, from_hex};
+use crate::hours::Hours;
 use crate::limits::Modes;
 use crate::record::{AddressRule, ClientName};
 use crate::{cidr, date, duration};
@@ -39,6 +40,7 @@ fields! {
     GrantMode: str::parse::<GrantMode>;
     ServiceName: service;
     Duration: duration::parse;
+    Hours: str::parse::<Hours>;
     Prefix: cidr::parse;
     Timestamp: date::parse;
     Kid: |text| from_hex(text).map(|bytes| Self::from_bytes(*bytes));

@@ -23,30 +23,39 @@ pub const MAX_LEN: usize = 64 * 1024;
 /// [`FileError`] where others have any right to it, its owner is neither we nor
 /// root, it is no regular file, longer than 64 KiB, or not UTF-8.
 pub fn read_private(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    read_private_up_to(path, MAX_LEN)
+}
+
+/// As [`read_private`], for files of up to so many bytes.
+///
+/// # Errors
+/// As [`read_private`].
+pub fn read_private_up_to(path: &Path, most: usize) -> Result<Zeroizing<String>, FileError> {
     let io = |error| FileError::io(path, "read", error);
-    let mut file = os::open(path).map_err(io)?;
+    let file = os::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err(FileError::new(path, Problem::NotRegular));
     }
     os::check_file(&metadata).map_err(|problem| FileError::new(path, problem))?;
-    let bytes = read_bounded(&mut file, metadata.len()).map_err(io)?;
-    text(&bytes).map_err(|problem| FileError::new(path, problem))
+    let bytes = read_bounded(file, metadata.len(), most).map_err(io)?;
+    text(&bytes, most).map_err(|problem| FileError::new(path, problem))
 }
 
 /// Reads one byte more than allowed at most, into memory that is large enough
 /// from the start: growing would leave copies of secrets behind.
-fn read_bounded(file: &mut File, len: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let len = usize::try_from(len).unwrap_or(MAX_LEN).min(MAX_LEN);
+pub(crate) fn read_bounded(file: File, len: u64, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let len = usize::try_from(len).unwrap_or(most).min(most);
     let mut bytes = Zeroizing::new(Vec::with_capacity(len + 1));
-    let limit = u64::try_from(MAX_LEN + 1).unwrap_or(u64::MAX);
+    let limit = u64::try_from(most.saturating_add(1)).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn text(bytes: &[u8]) -> Result<Zeroizing<String>, Problem> {
-    if bytes.len() > MAX_LEN {
-        return Err(Problem::TooLong);
+/// As text, if that is what it is.
+pub(crate) fn text(bytes: &[u8], most: usize) -> Result<Zeroizing<String>, Problem> {
+    if bytes.len() > most {
+        return Err(Problem::TooLong { most });
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Problem::NotText)?;
     Ok(Zeroizing::new(text.to_owned()))
@@ -59,7 +68,7 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>, Problem> {
 /// [`FileError`]; except where only the very last step failed, flushing the
 /// directory, what was there is still there.
 pub fn write_atomic(path: &Path, text: &str) -> Result<(), FileError> {
-    Temp::write(path, text)?.replace(path)?;
+    Temp::write(path, text.as_bytes())?.replace(path)?;
     sync_parent(path)
 }
 
@@ -69,7 +78,15 @@ pub fn write_atomic(path: &Path, text: &str) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`]; see [`FileError::is_taken`].
 pub fn create_new(path: &Path, text: &str) -> Result<(), FileError> {
-    Temp::write(path, text)?.become_new(path)?;
+    create_new_bytes(path, text.as_bytes())
+}
+
+/// The same with what is no text.
+///
+/// # Errors
+/// As [`create_new`].
+pub fn create_new_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    Temp::write(path, bytes)?.become_new(path)?;
     sync_parent(path)
 }
 

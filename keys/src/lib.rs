@@ -4,7 +4,10 @@
 //! ```text
 //! DIR/server.toml              identity   the server's private key, cloak, name, port
 //! DIR/clients/NAME.toml        record     one client: keys and policy
+//! DIR/clients/NAME+DEVICE.toml record     one device of a person
+//! DIR/clients/NAME+.toml       person     what all devices of a person may do
 //! DIR/revoked/NAME-KID.toml    record     what is left of it afterwards, without secrets
+//! DIR/last-knocks              last_knocks  who knocked when, as the daemon writes it now and then
 //! DIR/lock                     store      held by whoever writes
 //! ```
 //!
@@ -17,12 +20,15 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod ask;
 pub mod cidr;
 pub mod date;
 pub mod document;
 pub mod duration;
 pub mod encoding;
 pub mod files;
+pub mod hours;
+pub mod passphrase;
 pub mod random;
 pub mod wipe;
 
@@ -31,9 +37,11 @@ mod error;
 mod field;
 mod host;
 mod identity;
+mod last_knocks;
 mod limits;
 mod lock;
 mod os;
+mod policy;
 mod proof;
 mod record;
 mod record_file;
@@ -43,11 +51,14 @@ mod token;
 pub use error::StoreError;
 pub use host::{InvalidHost, check_host, own_host_name};
 pub use identity::ServerIdentity;
+pub use last_knocks::LastKnocks;
 pub use limits::{Modes, Widest};
+pub use policy::{Person, Policy};
 pub use proof::{ProofError, PublicKeyLine};
 pub use record::{
     AddressRule, ClientName, ClientRecord, ClientState, InvalidAddressRule, InvalidName,
     RevokedClient,
 };
-pub use store::{Listing, NewClient, RevokedListing, Store};
-pub use token::{Token, TokenEnrolment, TokenError};
+pub use record_file::FileOf;
+pub use store::{Listing, NewClient, PeopleListing, RevokedListing, Store};
+pub use token::{SealedToken, Token, TokenEnrolment, TokenError};

@@ -55,6 +55,8 @@ pub struct Widest {
 impl Widest {
     /// One address of either family.
     pub const ADDRESS: Self = Self { v4: 32, v6: 128 };
+    /// The widest there are.
+    pub const ANY: Self = Self { v4: 8, v6: 32 };
 
     /// For the family of `address`.
     #[must_use]

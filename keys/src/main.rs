@@ -1,9 +1,10 @@
-//! `spa-keys`: makes, lists and revokes the keys of a server.
+//! `spa-keys`: makes, changes, lists and revokes the keys of a server.
 
 #![forbid(unsafe_code)]
 
 mod cli;
 mod commands;
+mod qr;
 mod view;
 
 use std::process::ExitCode;
@@ -30,6 +31,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Add(add) => commands::add::run(&store, *add),
         Command::List { json } => commands::list::run(&store, json),
         Command::Show { name, json } => commands::show::run(&store, &name, json),
-        Command::Revoke { name } => commands::revoke::run(&store, &name),
+        Command::Set(set) => commands::set::run(&store, *set),
+        Command::Disable(named) => commands::disable::run(&store, &named, true),
+        Command::Enable(named) => commands::disable::run(&store, &named, false),
+        Command::Rename { from, to, json } => commands::rename::run(&store, &from, &to, json),
+        Command::Pending { json } => commands::pending::run(&store, json),
+        Command::Renew { name, token } => commands::renew::run(&store, &name, token),
+        Command::Withdraw { name } => commands::withdraw::run(&store, &name),
+        Command::Revoke(named) => commands::revoke::run(&store, &named),
     }
 }

@@ -1,17 +1,19 @@
 //! What the server knows of one client.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use spa_proto::{Kid, Prefix, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
+use spa_proto::{Kid, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
-use crate::limits::{Modes, Widest};
+use crate::hours;
+use crate::policy::{Person, Policy};
 
 const MAX_NAME_LEN: usize = 64;
 
-/// Name of a client: at most 64 of `a-z 0-9 . _ @ -`, the first a letter or a digit.
+/// Name of a client: at most 64 of `a-z 0-9 . _ @ -`, the first a letter or a digit;
+/// or of a person's device, two such with a slash between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientName(Box<str>);
 
@@ -20,6 +22,30 @@ impl ClientName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whose device this is: what comes before the slash, or all of it.
+    #[must_use]
+    pub fn person(&self) -> Self {
+        Self(self.0.split('/').next().unwrap_or_default().into())
+    }
+
+    /// What comes behind the slash.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(_, device)| device)
+    }
+
+    /// Whether `who` means this client: by its name, or by its person's.
+    #[must_use]
+    pub fn is_of(&self, who: &Self) -> bool {
+        self == who || (who.device().is_none() && self.person() == *who)
+    }
+
+    /// The same device of another person.
+    #[must_use]
+    pub fn with_person(&self, person: &Self) -> Option<Self> {
+        format!("{person}/{}", self.device()?).parse().ok()
     }
 }
 
@@ -34,9 +60,12 @@ impl FromStr for ClientName {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let ordinary = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let fits = text.len() <= MAX_NAME_LEN
-            && text.bytes().next().is_some_and(ordinary)
-            && text.bytes().all(|byte| ordinary(byte) || b"._@-".contains(&byte));
+        let is_name = |part: &str| {
+            part.bytes().next().is_some_and(ordinary)
+                && part.bytes().all(|byte| ordinary(byte) || b"._@-".contains(&byte))
+        };
+        let parts = text.split_once('/').map_or([text, text], |(person, device)| [person, device]);
+        let fits = text.len() <= MAX_NAME_LEN && parts.into_iter().all(is_name);
         if fits { Ok(Self(text.into())) } else { Err(InvalidName(text.to_owned())) }
     }
 }
@@ -50,7 +79,8 @@ impl fmt::Display for InvalidName {
         write!(
             f,
             "{:?} is not a client's name: expected at most 64 lower-case letters, digits and any \
-             of . _ @ -, of which the first is a letter or a digit",
+             of . _ @ -, of which the first is a letter or a digit; a person's device is \
+             person/device",
             self.0
         )
     }
@@ -59,14 +89,27 @@ impl fmt::Display for InvalidName {
 impl std::error::Error for InvalidName {}
 
 /// For which kind of address a client may ask (protocol §5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AddressRule {
     /// Only one that it names itself.
     This,
     /// Only the one that the server sees.
     Seen,
     /// Either.
+    #[default]
     Both,
+}
+
+impl AddressRule {
+    /// Whether it may ask for one that it names (`explicit`), or else for the one seen.
+    #[must_use]
+    pub const fn allows(self, explicit: bool) -> bool {
+        match self {
+            Self::This => explicit,
+            Self::Seen => !explicit,
+            Self::Both => true,
+        }
+    }
 }
 
 impl fmt::Display for AddressRule {
@@ -118,20 +161,12 @@ pub struct ClientRecord {
     pub created: Timestamp,
     /// Up to when it may knock.
     pub expires: Option<Timestamp>,
-    /// What it may knock for, the default first; never empty, none twice.
-    pub services: Vec<ServiceName>,
-    /// How long its grants last if it does not say, in place of the service's own.
-    pub ttl: Option<Duration>,
-    /// How long they last at most, in place of the service's own.
-    pub max_ttl: Option<Duration>,
-    /// For which addresses; empty: any.
-    pub sources: Vec<Prefix>,
-    /// For which kind of address.
-    pub address: AddressRule,
-    /// Which grant modes it may ask for.
-    pub modes: Modes,
-    /// How wide a prefix it may be granted.
-    pub widest: Widest,
+    /// Since when it is shut out, for a while.
+    pub disabled: Option<Timestamp>,
+    /// What it may do.
+    pub policy: Policy,
+    /// For a device: what its person may do, if that was ever said. Not in its file.
+    pub person: Option<Arc<Person>>,
 }
 
 /// What is left of a client that was revoked: no secrets.
@@ -151,20 +186,8 @@ pub struct RevokedClient {
     pub expires: Option<Timestamp>,
     /// When it was revoked.
     pub revoked: Timestamp,
-    /// What it could knock for.
-    pub services: Vec<ServiceName>,
-    /// See [`ClientRecord::ttl`].
-    pub ttl: Option<Duration>,
-    /// See [`ClientRecord::max_ttl`].
-    pub max_ttl: Option<Duration>,
-    /// See [`ClientRecord::sources`].
-    pub sources: Vec<Prefix>,
-    /// See [`ClientRecord::address`].
-    pub address: AddressRule,
-    /// See [`ClientRecord::modes`].
-    pub modes: Modes,
-    /// See [`ClientRecord::widest`].
-    pub widest: Widest,
+    /// What it could do.
+    pub policy: Policy,
 }
 
 /// Where a client stands.
@@ -180,6 +203,8 @@ pub enum ClientState {
     Enrolled,
     /// Its time is over.
     Expired,
+    /// It is shut out until somebody enables it again.
+    Disabled,
     /// It was revoked.
     Revoked,
 }
@@ -194,6 +219,7 @@ impl ClientState {
             Self::NeverKnocked => "never-knocked",
             Self::Enrolled => "enrolled",
             Self::Expired => "expired",
+            Self::Disabled => "disabled",
             Self::Revoked => "revoked",
         }
     }
@@ -204,7 +230,8 @@ impl ClientRecord {
     #[must_use]
     pub fn state(&self, now: Timestamp) -> ClientState {
         match self.verifier {
-            _ if self.expires.is_some_and(|expires| now > expires) => ClientState::Expired,
+            _ if self.is_disabled() => ClientState::Disabled,
+            _ if self.ends().is_some_and(|ends| now > ends) => ClientState::Expired,
             Verifier::Pending { expires, .. } if now > expires => ClientState::TokenExpired,
             Verifier::Pending { .. } => ClientState::Pending,
             Verifier::Bound(_) if self.knocked => ClientState::Enrolled,
@@ -227,42 +254,66 @@ impl ClientRecord {
             created: self.created,
             expires: self.expires,
             revoked,
-            services: self.services,
-            ttl: self.ttl,
-            max_ttl: self.max_ttl,
-            sources: self.sources,
-            address: self.address,
-            modes: self.modes,
-            widest: self.widest,
+            policy: self.policy,
         }
     }
 }
 
-/// What no record may say, whoever writes it.
-pub(crate) fn check_policy(
-    services: &[ServiceName],
-    ttl: Option<Duration>,
-    max_ttl: Option<Duration>,
-    modes: Modes,
-    widest: Widest,
-) -> Result<(), &'static str> {
-    let mut seen = HashSet::new();
-    if services.is_empty() {
-        return Err("services is empty: a client needs at least one");
+/// What it may do, together with its person.
+impl ClientRecord {
+    /// Its own policy and its person's: what is granted must be allowed by each.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        std::iter::once(&self.policy).chain(self.person.as_ref().map(|person| &person.policy))
     }
-    if !services.iter().all(|service| seen.insert(service)) {
-        return Err("services names one twice");
+
+    /// Whether it is shut out for a while, or its person is.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        let person = self.person.as_ref();
+        self.disabled.is_some() || person.is_some_and(|person| person.disabled.is_some())
     }
-    if ttl.is_some_and(|ttl| ttl.is_zero()) || max_ttl.is_some_and(|max| max.is_zero()) {
-        return Err("ttl and max-ttl cannot be 0");
+
+    /// Up to when it may knock.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        let person = self.person.as_ref().and_then(|person| person.expires);
+        self.expires.into_iter().chain(person).min()
     }
-    if ttl.zip(max_ttl).is_some_and(|(ttl, max)| ttl > max) {
-        return Err("ttl is longer than max-ttl");
+
+    /// What it may knock for, the default first.
+    #[must_use]
+    pub fn services(&self) -> Vec<ServiceName> {
+        let named = self.policies().find(|policy| !policy.services.is_empty());
+        let services = named.map(|policy| policy.services.as_slice()).unwrap_or_default();
+        services.iter().filter(|service| self.may_open(service)).copied().collect()
     }
-    if modes.is_empty() {
-        return Err("modes is empty: leave it out to allow all");
+
+    /// Whether it may knock for this service: each policy that names any names
+    /// it, and one does.
+    #[must_use]
+    pub fn may_open(&self, service: &ServiceName) -> bool {
+        let mut naming = self.policies().filter(|policy| !policy.services.is_empty()).peekable();
+        naming.peek().is_some() && naming.all(|policy| policy.names(service))
     }
-    widest.check()
+
+    /// How long its grants last if it does not say.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Duration> {
+        self.policies().find_map(|policy| policy.ttl)
+    }
+
+    /// How long they last at most.
+    #[must_use]
+    pub fn max_ttl(&self) -> Option<Duration> {
+        self.policies().filter_map(|policy| policy.max_ttl).min()
+    }
+
+    /// For how long from `now` on it is the time of day for it; see [`hours::left`].
+    #[must_use]
+    pub fn hours_left(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.policies().map(|policy| hours::left(&policy.hours, now));
+        left.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other))).flatten()
+    }
 }
 
 #[cfg(test)]
@@ -272,7 +323,7 @@ mod tests {
     #[test]
     fn takes_names() {
         let longest = "a".repeat(64);
-        for name in ["a", "0", "alice", "alice@laptop.example.com", "a_b-c.", &longest] {
+        for name in ["a", "0", "alice", "alice@laptop.example.com", "a_b-c.", "a/b", &longest] {
             assert_eq!(name.parse::<ClientName>().unwrap().as_str(), name);
         }
     }
@@ -280,28 +331,24 @@ mod tests {
     #[test]
     fn refuses_what_could_be_a_path_or_an_option() {
         let long = "a".repeat(65);
-        for name in ["", ".", "..", ".a", "-a", "@a", "a/b", "A", "a b", "a\n", "ä", "a\0", &long]
-        {
+        for name in [
+            "", ".", "..", ".a", "-a", "@a", "/", "a/", "/a", "a/b/c", "a/..", "a/-b", "a//b",
+            "a+b", "A", "a b", "a\n", "ä", "a\0", &long,
+        ] {
             assert!(name.parse::<ClientName>().is_err(), "{name:?}");
         }
     }
 
     #[test]
-    fn policies_that_contradict_themselves() {
-        let (ssh, web) = ("ssh".parse().unwrap(), "web".parse().unwrap());
-        let seconds = |seconds| Some(Duration::from_secs(seconds));
-        let check = |services: &[_], ttl, max_ttl| {
-            check_policy(services, ttl, max_ttl, Modes::ALL, Widest::ADDRESS)
-        };
-        assert_eq!(check(&[ssh, web], seconds(30), seconds(30)), Ok(()));
-        assert!(check(&[], None, None).is_err());
-        assert!(check(&[ssh, web, ssh], None, None).is_err());
-        assert!(check(&[ssh], seconds(0), None).is_err());
-        assert!(check(&[ssh], None, seconds(0)).is_err());
-        assert!(check(&[ssh], seconds(31), seconds(30)).is_err());
-        let none = Modes::from_iter([]);
-        assert!(check_policy(&[ssh], None, None, none, Widest::ADDRESS).is_err());
-        let wide = Widest { v4: 0, v6: 128 };
-        assert!(check_policy(&[ssh], None, None, Modes::ALL, wide).is_err());
+    fn people_and_their_devices() {
+        let name = |text: &str| text.parse::<ClientName>().unwrap();
+        let (alice, laptop) = (name("alice"), name("alice/laptop"));
+        assert_eq!((laptop.person(), laptop.device()), (alice.clone(), Some("laptop")));
+        assert_eq!((alice.person(), alice.device()), (alice.clone(), None));
+        assert!(laptop.is_of(&alice) && laptop.is_of(&laptop) && alice.is_of(&alice));
+        assert!(!laptop.is_of(&name("alice/phone")) && !alice.is_of(&laptop));
+        assert!(!name("alicia/laptop").is_of(&alice) && !name("bob/alice").is_of(&alice));
+        assert_eq!(laptop.with_person(&name("bob")), Some(name("bob/laptop")));
+        assert_eq!(alice.with_person(&name("bob")), None);
     }
 }

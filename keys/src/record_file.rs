@@ -10,8 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::document::{self, Malformed};
 use crate::encoding::to_base64;
+use crate::hours::Hours;
 use crate::limits::{Modes, Widest};
-use crate::record::{AddressRule, ClientName, ClientRecord, RevokedClient, check_policy};
+use crate::policy::{Person, Policy};
+use crate::record::{AddressRule, ClientName, ClientRecord, RevokedClient};
 use crate::{date, duration, field};
 
 /// What the file says, in the order in which it is written.
@@ -21,8 +23,10 @@ pub(crate) struct RecordFile {
     #[serde(deserialize_with = "field::required")]
     name: ClientName,
     #[serde(default, deserialize_with = "field::optional")]
+    disabled: Option<Timestamp>,
+    #[serde(default, deserialize_with = "field::optional")]
     expires: Option<Timestamp>,
-    #[serde(deserialize_with = "field::list")]
+    #[serde(default, deserialize_with = "field::list")]
     services: Vec<ServiceName>,
     #[serde(default, deserialize_with = "field::optional")]
     ttl: Option<Duration>,
@@ -30,8 +34,10 @@ pub(crate) struct RecordFile {
     max_ttl: Option<Duration>,
     #[serde(default, deserialize_with = "field::list")]
     sources: Vec<Prefix>,
-    #[serde(deserialize_with = "field::required")]
-    address: AddressRule,
+    #[serde(default, deserialize_with = "field::list")]
+    hours: Vec<Hours>,
+    #[serde(default, deserialize_with = "field::optional")]
+    address: Option<AddressRule>,
     #[serde(default, deserialize_with = "field::modes")]
     modes: Modes,
     #[serde(default)]
@@ -42,9 +48,10 @@ pub(crate) struct RecordFile {
     created: Timestamp,
     #[serde(default, deserialize_with = "field::optional")]
     revoked: Option<Timestamp>,
-    knocked: bool,
-    #[serde(deserialize_with = "field::required")]
-    kid: Kid,
+    #[serde(default)]
+    knocked: Option<bool>,
+    #[serde(default, deserialize_with = "field::optional")]
+    kid: Option<Kid>,
     #[serde(default, deserialize_with = "field::optional")]
     key: Option<VerifyingKey>,
     #[serde(default, deserialize_with = "field::optional")]
@@ -55,13 +62,15 @@ pub(crate) struct RecordFile {
     psk: Option<Psk>,
 }
 
+/// What is written here where a file has none.
+const MISSING_ADDRESS: &str = "missing field `address`";
+const MISSING_KID: &str = "missing field `kid`";
+const MISSING_KNOCKED: &str = "missing field `knocked`";
+
 impl RecordFile {
-    /// Reads the contents of `path`; what every record must be is checked here.
+    /// Reads the contents of `path`.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
-        let file: Self = document::parse(path, text)?;
-        check_policy(&file.services, file.ttl, file.max_ttl, file.modes, file.widest())
-            .map_err(|message| Malformed::new(path, message))?;
-        Ok(file)
+        document::parse(path, text)
     }
 
     /// The record of a client, which has the psk and either a key or a hash.
@@ -73,58 +82,79 @@ impl RecordFile {
         if self.revoked.is_some() {
             return Err(malformed("revoked: such a record lets nobody in"));
         }
-        let widest = self.widest();
+        self.address.ok_or_else(|| malformed(MISSING_ADDRESS))?;
+        let policy = self.policy(Widest::ADDRESS);
+        policy.check_for(&self.name).map_err(malformed)?;
         Ok(ClientRecord {
             verifier: self.verifier().map_err(malformed)?,
             psk: self.psk.ok_or_else(|| malformed("missing field `psk`"))?,
             name: self.name,
-            kid: self.kid,
-            knocked: self.knocked,
+            kid: self.kid.ok_or_else(|| malformed(MISSING_KID))?,
+            knocked: self.knocked.ok_or_else(|| malformed(MISSING_KNOCKED))?,
             created: self.created,
             expires: self.expires,
-            services: self.services,
-            ttl: self.ttl,
-            max_ttl: self.max_ttl,
-            sources: self.sources,
-            address: self.address,
-            modes: self.modes,
-            widest,
+            disabled: self.disabled,
+            policy,
+            person: None,
         })
     }
 
     /// What is left of a client, which has no secrets.
     pub(crate) fn into_revoked(self, path: &Path) -> Result<RevokedClient, Malformed> {
-        let revoked =
-            self.revoked.ok_or_else(|| Malformed::new(path, "missing field `revoked`"))?;
-        let widest = self.widest();
+        let malformed = |message| Malformed::new(path, message);
+        let revoked = self.revoked.ok_or_else(|| malformed("missing field `revoked`"))?;
+        self.address.ok_or_else(|| malformed(MISSING_ADDRESS))?;
+        let policy = self.policy(Widest::ADDRESS);
+        policy.check_for(&self.name).map_err(malformed)?;
         Ok(RevokedClient {
             name: self.name,
-            kid: self.kid,
+            kid: self.kid.ok_or_else(|| malformed(MISSING_KID))?,
             key: self.key,
-            knocked: self.knocked,
+            knocked: self.knocked.ok_or_else(|| malformed(MISSING_KNOCKED))?,
             created: self.created,
             expires: self.expires,
             revoked,
-            services: self.services,
-            ttl: self.ttl,
-            max_ttl: self.max_ttl,
-            sources: self.sources,
-            address: self.address,
-            modes: self.modes,
-            widest,
+            policy,
         })
     }
 
-    fn widest(&self) -> Widest {
-        let Widest { v4, v6 } = Widest::ADDRESS;
-        Widest { v4: self.widest_ipv4.unwrap_or(v4), v6: self.widest_ipv6.unwrap_or(v6) }
+    /// What a person's devices may do: there are no keys in it.
+    pub(crate) fn into_person(self, path: &Path) -> Result<Person, Malformed> {
+        let malformed = |message| Malformed::new(path, message);
+        if path.file_name() != Some(person_file_name(&self.name).as_ref()) {
+            return Err(malformed("the file is named for another person than its name"));
+        }
+        if self.kid.is_some() || self.psk.is_some() || self.key.is_some() {
+            return Err(malformed("kid, psk and key are a device's, not a person's"));
+        }
+        let policy = self.policy(Widest::ANY);
+        policy.check().map_err(malformed)?;
+        let Self { name, created, expires, disabled, .. } = self;
+        Ok(Person { name, created, expires, disabled, policy })
+    }
+
+    /// What it says of rights; where it says nothing of widths, these.
+    fn policy(&self, Widest { v4, v6 }: Widest) -> Policy {
+        Policy {
+            services: self.services.clone(),
+            ttl: self.ttl,
+            max_ttl: self.max_ttl,
+            sources: self.sources.clone(),
+            hours: self.hours.clone(),
+            address: self.address.unwrap_or_default(),
+            modes: self.modes,
+            widest: Widest {
+                v4: self.widest_ipv4.unwrap_or(v4),
+                v6: self.widest_ipv6.unwrap_or(v6),
+            },
+        }
     }
 
     fn verifier(&self) -> Result<Verifier, &'static str> {
         match (self.key, self.enrolment_hash, self.enrolment_expires) {
             (Some(key), None, None) => Ok(Verifier::Bound(key)),
             // A token that is still out has never been knocked with.
-            (None, Some(secret), Some(expires)) if !self.knocked => {
+            (None, Some(secret), Some(expires)) if self.knocked != Some(true) => {
                 Ok(Verifier::Pending { secret, expires })
             }
             (None, Some(_), Some(_)) => Err("knocked, but no key is bound"),
@@ -134,30 +164,73 @@ impl RecordFile {
 
     pub(crate) fn to_text(&self) -> Zeroizing<String> {
         let mut text = Text::with_room_for(self);
-        text.line(match self.revoked {
-            None => "# What this client may do can be edited here; spad takes it up at once.",
-            Some(_) => "# What is left of a client that was revoked.",
+        text.line(match (self.revoked, &self.kid) {
+            (Some(_), _) => "# What is left of a client that was revoked.",
+            (None, Some(_)) => {
+                "# What this client may do can be edited here; spad takes it up at once."
+            }
+            (None, None) => {
+                "# What all devices of this person may do, each as far as its own file allows it too."
+            }
         });
         text.value("name", Some(&self.name));
+        text.date("disabled", self.disabled);
         text.date("expires", self.expires);
         text.values("services", &self.services);
         text.value("ttl", self.ttl.map(duration::format).as_ref());
         text.value("max-ttl", self.max_ttl.map(duration::format).as_ref());
         text.values("sources", &self.sources);
-        text.value("address", Some(&self.address));
+        if !self.hours.is_empty() {
+            text.values("hours", &self.hours);
+        }
+        text.value("address", self.address.as_ref());
         text.modes(self.modes);
         text.number("widest-ipv4", self.widest_ipv4);
         text.number("widest-ipv6", self.widest_ipv6);
         text.line("\n# Kept by the programs.");
         text.date("created", self.created.into());
         text.date("revoked", self.revoked);
-        text.line(&format!("knocked = {}", self.knocked));
-        text.value("kid", Some(&self.kid));
+        if let Some(knocked) = self.knocked {
+            text.line(&format!("knocked = {knocked}"));
+        }
+        text.value("kid", self.kid.as_ref());
         text.bytes("key", self.key.map(|key| key.to_bytes()).as_ref());
         text.bytes("enrolment-hash", self.enrolment_hash.as_ref().map(EnrolHash::as_bytes));
         text.date("enrolment-expires", self.enrolment_expires);
         text.bytes("psk", self.psk.as_ref().map(Psk::expose));
         text.0
+    }
+
+    /// Rights alone, for somebody whose widths are these if nothing is said.
+    fn of_policy(
+        name: &ClientName,
+        created: Timestamp,
+        expires: Option<Timestamp>,
+        policy: &Policy,
+        usual: Widest,
+    ) -> Self {
+        Self {
+            name: name.clone(),
+            disabled: None,
+            expires,
+            services: policy.services.clone(),
+            ttl: policy.ttl,
+            max_ttl: policy.max_ttl,
+            sources: policy.sources.clone(),
+            hours: policy.hours.clone(),
+            address: Some(policy.address),
+            modes: policy.modes,
+            widest_ipv4: unusual(policy.widest.v4, usual.v4),
+            widest_ipv6: unusual(policy.widest.v6, usual.v6),
+            created,
+            revoked: None,
+            knocked: None,
+            kid: None,
+            key: None,
+            enrolment_hash: None,
+            enrolment_expires: None,
+            psk: None,
+        }
     }
 }
 
@@ -193,8 +266,25 @@ impl RevokedClient {
     }
 }
 
+impl Person {
+    /// Reads the text of the file `path`, which is named for the person.
+    ///
+    /// # Errors
+    /// As [`ClientRecord::parse`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+        RecordFile::parse(path, text)?.into_person(path)
+    }
+
+    /// The text of its file.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        RecordFile::from(self).to_text()
+    }
+}
+
 impl From<&ClientRecord> for RecordFile {
     fn from(record: &ClientRecord) -> Self {
+        let ClientRecord { name, created, expires, policy, .. } = record;
         let (key, enrolment_hash, enrolment_expires) = match &record.verifier {
             Verifier::Bound(key) => (Some(*key), None, None),
             Verifier::Pending { secret, expires } => (None, Some(*secret), Some(*expires)),
@@ -204,45 +294,33 @@ impl From<&ClientRecord> for RecordFile {
             key,
             enrolment_hash,
             enrolment_expires,
-            name: record.name.clone(),
-            kid: record.kid,
-            knocked: record.knocked,
-            created: record.created,
-            expires: record.expires,
-            revoked: None,
-            services: record.services.clone(),
-            ttl: record.ttl,
-            max_ttl: record.max_ttl,
-            sources: record.sources.clone(),
-            address: record.address,
-            modes: record.modes,
-            widest_ipv4: unusual(record.widest.v4, Widest::ADDRESS.v4),
-            widest_ipv6: unusual(record.widest.v6, Widest::ADDRESS.v6),
+            kid: Some(record.kid),
+            knocked: Some(record.knocked),
+            disabled: record.disabled,
+            ..Self::of_policy(name, *created, *expires, policy, Widest::ADDRESS)
         }
     }
 }
 
 impl From<&RevokedClient> for RecordFile {
     fn from(client: &RevokedClient) -> Self {
+        let RevokedClient { name, created, expires, policy, .. } = client;
         Self {
-            psk: None,
             key: client.key,
-            enrolment_hash: None,
-            enrolment_expires: None,
-            name: client.name.clone(),
-            kid: client.kid,
-            knocked: client.knocked,
-            created: client.created,
-            expires: client.expires,
+            kid: Some(client.kid),
+            knocked: Some(client.knocked),
             revoked: Some(client.revoked),
-            services: client.services.clone(),
-            ttl: client.ttl,
-            max_ttl: client.max_ttl,
-            sources: client.sources.clone(),
-            address: client.address,
-            modes: client.modes,
-            widest_ipv4: unusual(client.widest.v4, Widest::ADDRESS.v4),
-            widest_ipv6: unusual(client.widest.v6, Widest::ADDRESS.v6),
+            ..Self::of_policy(name, *created, *expires, policy, Widest::ADDRESS)
+        }
+    }
+}
+
+impl From<&Person> for RecordFile {
+    fn from(person: &Person) -> Self {
+        let Person { name, created, expires, disabled, policy } = person;
+        Self {
+            disabled: *disabled,
+            ..Self::of_policy(name, *created, *expires, policy, Widest::ANY)
         }
     }
 }
@@ -252,14 +330,46 @@ fn unusual(len: u8, usual: u8) -> Option<u8> {
     (len != usual).then_some(len)
 }
 
+/// What stands in place of the slash in names of files, and in no name.
+const SLASH: &str = "+";
+
 /// Name of the file in `clients/`.
 pub(crate) fn client_file_name(name: &ClientName) -> String {
-    format!("{name}.toml")
+    format!("{}.toml", stem(name))
+}
+
+/// Name of the file in `clients/` of what a person's devices may do.
+pub(crate) fn person_file_name(name: &ClientName) -> String {
+    format!("{}{SLASH}.toml", stem(name))
 }
 
 /// Name of the file in `revoked/`: a name can come to be revoked more than once.
 pub(crate) fn revoked_file_name(name: &ClientName, kid: &Kid) -> String {
-    format!("{name}-{:.8}.toml", kid.to_string())
+    format!("{}-{:.8}.toml", stem(name), kid.to_string())
+}
+
+/// Without what a path is made of.
+fn stem(name: &ClientName) -> String {
+    name.as_str().replace('/', SLASH)
+}
+
+/// Whose record a file is for.
+pub(crate) fn name_in(file: &str) -> Option<FileOf> {
+    let stem = file.strip_suffix(".toml")?;
+    match stem.strip_suffix(SLASH) {
+        Some(person) => person.parse().ok().map(FileOf::Person),
+        // A slash is in no file's name: nothing stands for two names.
+        None => stem.replace(SLASH, "/").parse().ok().map(FileOf::Client),
+    }
+}
+
+/// Whose file it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileOf {
+    /// A client's, or a device's.
+    Client(ClientName),
+    /// A person's: what its devices may do.
+    Person(ClientName),
 }
 
 /// TOML, line by line. No value needs escaping: all are made of letters,
@@ -269,7 +379,8 @@ struct Text(Zeroizing<String>);
 impl Text {
     /// Large enough from the start: growing would leave copies of the psk behind.
     fn with_room_for(file: &RecordFile) -> Self {
-        let lists = file.services.len() * 20 + file.sources.len() * 52;
+        let hours: usize = file.hours.iter().map(|hours| hours.to_string().len() + 4).sum();
+        let lists = file.services.len() * 20 + file.sources.len() * 52 + hours;
         Self(Zeroizing::new(String::with_capacity(1024 + lists)))
     }
 

@@ -1,23 +1,28 @@
 //! The directory of keys: `DIR/clients/`, `DIR/revoked/`, `DIR/lock`.
 
+mod change;
 mod new_client;
+mod pending;
+mod people;
 mod read;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use spa_proto::{Kid, Timestamp, Verifier, VerifyingKey};
 
+use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
 use crate::lock::WriteLock;
+use crate::policy::Person;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
-use crate::record_file::{client_file_name, revoked_file_name};
+use crate::record_file::{FileOf, client_file_name, revoked_file_name};
 use crate::token::Token;
 pub use new_client::NewClient;
-use new_client::to_the_second;
 
 /// A directory of keys.
 #[derive(Clone, Debug)]
@@ -30,6 +35,14 @@ pub struct Listing {
     /// In the order of their names.
     pub records: Vec<ClientRecord>,
     /// Records that cannot be used: not clients.
+    pub broken: Vec<StoreError>,
+}
+
+/// All people of whom something was written down.
+pub struct PeopleListing {
+    /// In the order of their names.
+    pub people: Vec<Arc<Person>>,
+    /// What cannot be read: none of their devices may do anything.
     pub broken: Vec<StoreError>,
 }
 
@@ -78,12 +91,14 @@ impl Store {
     /// Only where the directory itself cannot be read or trusted; one that is
     /// not there has no clients.
     pub fn clients(&self) -> Result<Listing, StoreError> {
-        read::clients(&self.clients_dir())
+        let mut listing = read::clients(&self.clients_dir())?;
+        self.with_people(&mut listing)?;
+        Ok(listing)
     }
 
     /// Reads every client's record and tells what came of each file, in no order:
     /// a crowd is never in memory as a whole. Records of one key-id are not told
-    /// apart; see [`Self::twin`].
+    /// apart (see [`Self::twin`]), and those of devices are without their person.
     ///
     /// # Errors
     /// As [`Self::clients`].
@@ -91,13 +106,37 @@ impl Store {
         &self,
         tell: impl FnMut(OsString, Result<ClientRecord, StoreError>),
     ) -> Result<(), StoreError> {
-        read::each(&self.clients_dir(), read::client, tell)
+        read::each(&self.clients_dir(), read::is_client, read::client, tell)
     }
 
-    /// What is in one file of [`Self::clients_dir`]; `None` where there is none.
+    /// The same for what is said of people.
+    ///
+    /// # Errors
+    /// As [`Self::clients`].
+    pub fn each_person(
+        &self,
+        tell: impl FnMut(OsString, Result<Person, StoreError>),
+    ) -> Result<(), StoreError> {
+        read::each(&self.clients_dir(), read::is_person, read::person, tell)
+    }
+
+    /// What is in one file of [`Self::clients_dir`], without its person; `None`
+    /// where there is none.
     #[must_use]
     pub fn client_in(&self, file: &OsStr) -> Option<Result<ClientRecord, StoreError>> {
-        read::file(&self.clients_dir(), file)
+        read::file(&self.clients_dir(), file, read::client)
+    }
+
+    /// The same for the file of a person.
+    #[must_use]
+    pub fn person_in(&self, file: &OsStr) -> Option<Result<Person, StoreError>> {
+        read::file(&self.clients_dir(), file, read::person)
+    }
+
+    /// Whose file this is, by its name.
+    #[must_use]
+    pub fn whose(file: &OsStr) -> Option<FileOf> {
+        read::whose(file)
     }
 
     /// Whether a file of this name in [`Self::clients_dir`] is looked at.
@@ -119,23 +158,19 @@ impl Store {
         read::twin(&self.clients_dir(), name)
     }
 
-    /// Reads one client's record.
+    /// Reads one client's record, and for a device what is said of its person.
     ///
     /// # Errors
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], or what is wrong with the record.
     pub fn client(&self, name: &ClientName) -> Result<ClientRecord, StoreError> {
-        let read = files::check_private_dir(&self.clients_dir())
-            .map_err(StoreError::from)
-            .and_then(|()| read::client(&self.client_path(name)));
-        match read {
-            Err(StoreError::File(error)) if error.is_missing() => Err(self.absent(name)?),
-            read => read,
-        }
+        let file = Self::file_of(name);
+        let record = self.client_in(&file).unwrap_or_else(|| Err(self.absent(name)?))?;
+        Ok(ClientRecord { person: self.person_behind(name), ..record })
     }
 
     /// Why there is no client of this name.
     fn absent(&self, name: &ClientName) -> Result<StoreError, StoreError> {
-        let was = self.revoked()?.records.iter().any(|client| client.name == *name);
+        let was = self.revoked()?.records.iter().any(|client| client.name.is_of(name));
         let name = name.clone();
         Ok(if was { StoreError::Revoked(name) } else { StoreError::Unknown(name) })
     }
@@ -151,14 +186,16 @@ impl Store {
     /// Makes a record, and the token for its client.
     ///
     /// # Errors
-    /// [`StoreError::NotInitialised`], [`StoreError::Taken`],
+    /// [`StoreError::NotInitialised`], [`StoreError::Taken`], [`StoreError::Person`],
     /// [`StoreError::Policy`], or whatever kept the record from being written;
     /// then there is none.
     pub fn add(&self, client: NewClient, now: Timestamp) -> Result<Token, StoreError> {
         let server = ServerIdentity::load(&self.dir)?;
-        client.check().map_err(StoreError::Policy)?;
-        let (record, token) = client.admit(server, now)?;
+        client.check()?;
         let _lock = self.begin_writing()?;
+        self.check_kind(&client.name)?;
+        let person = self.person_behind(&client.name);
+        let (record, token) = client.admit(server, person, now)?;
         let text = record.to_text();
         files::create_new(&self.client_path(&record.name), &text).map_err(|error| {
             if error.is_taken() { StoreError::Taken(record.name) } else { error.into() }
@@ -173,11 +210,15 @@ impl Store {
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], or what is wrong with the record.
     pub fn revoke(&self, name: &ClientName, now: Timestamp) -> Result<RevokedClient, StoreError> {
         let _lock = self.begin_writing()?;
-        let client = self.client(name)?.without_secrets(to_the_second(now));
-        let kept = self.revoked_dir().join(revoked_file_name(name, &client.kid));
+        self.take_away(self.client(name)?, now)
+    }
+
+    fn take_away(&self, record: ClientRecord, now: Timestamp) -> Result<RevokedClient, StoreError> {
+        let client = record.without_secrets(to_the_second(now));
+        let kept = self.revoked_dir().join(revoked_file_name(&client.name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
         files::write_atomic(&kept, &client.to_text())?;
-        files::remove(&self.client_path(name))?;
+        files::remove(&self.client_path(&client.name))?;
         Ok(client)
     }
 
@@ -197,7 +238,8 @@ impl Store {
         binds: Option<VerifyingKey>,
     ) -> Result<ClientRecord, StoreError> {
         let _lock = WriteLock::acquire(&self.dir)?;
-        let record = self.client(name)?;
+        let file = Self::file_of(name);
+        let record = self.client_in(&file).unwrap_or_else(|| Err(self.absent(name)?))?;
         let unchanged = record.kid == *kid && !record.knocked;
         let verifier = bound(&record.verifier, binds).filter(|_| unchanged);
         let verifier = verifier.ok_or_else(|| StoreError::Changed(name.clone()))?;

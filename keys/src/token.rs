@@ -24,6 +24,9 @@ use zeroize::Zeroizing;
 
 use crate::host::check_host;
 use crate::{armour, proof};
+pub use sealed::SealedToken;
+
+mod sealed;
 
 const PREFIX: &str = "spa1.";
 const FIXED_LEN: usize = 139;
@@ -70,6 +73,12 @@ pub enum TokenError {
     NotAToken,
     /// A public key line, which goes the other way.
     PublicKeyLine,
+    /// A token under a passphrase: see [`SealedToken`].
+    Sealed,
+    /// Not the passphrase, or somebody has changed what is under it.
+    Passphrase,
+    /// To be opened, it asks for more work than any that `spa-keys` writes.
+    Cost,
     /// A token of a later version.
     Version,
     /// Mistyped, cut or broken.
@@ -89,6 +98,14 @@ impl fmt::Display for TokenError {
             Self::PublicKeyLine => {
                 "this is a public key line, not a token: give it to spa-keys add --pubkey on the \
                  server, which prints the token"
+            }
+            Self::Sealed => "this token is under a passphrase: open it before",
+            Self::Passphrase => {
+                "that is not the token's passphrase, or the token was changed on its way"
+            }
+            Self::Cost => {
+                "the token asks for more work to be opened than any that spa-keys writes: do not \
+                 trust where it comes from"
             }
             Self::Version => {
                 "the token is of a version that this program does not know: update spa"
@@ -112,6 +129,11 @@ impl Token {
     /// most 255 services.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<String> {
+        armour::write(PREFIX, &self.payload())
+    }
+
+    /// All that a line holds.
+    fn payload(&self) -> Zeroizing<Vec<u8>> {
         let mut payload = Zeroizing::new(Vec::with_capacity(self.payload_len()));
         payload.push(u8::from(matches!(self.enrolment, TokenEnrolment::Key(_))));
         payload.extend_from_slice(&self.port.to_be_bytes());
@@ -123,7 +145,7 @@ impl Token {
         write_text(&mut payload, &self.host);
         payload.push(length(self.services.len()));
         self.services.iter().for_each(|service| write_text(&mut payload, service.as_str()));
-        armour::write(PREFIX, &payload)
+        payload
     }
 
     /// Reads one line; white space around it does not matter.
@@ -134,7 +156,11 @@ impl Token {
         let text = text.trim();
         let rest = text.strip_prefix(PREFIX).ok_or_else(|| other_kind(text))?;
         let payload = armour::read(PREFIX, rest).ok_or(TokenError::Damaged)?;
-        Self::read(&mut Reader(&payload)).ok_or(TokenError::Contents)
+        Self::of_payload(&payload)
+    }
+
+    fn of_payload(payload: &[u8]) -> Result<Self, TokenError> {
+        Self::read(&mut Reader(payload)).ok_or(TokenError::Contents)
     }
 
     fn payload_len(&self) -> usize {
@@ -192,6 +218,7 @@ fn other_kind(text: &str) -> TokenError {
     let version = text.strip_prefix("spa").and_then(|rest| rest.split_once('.'));
     match version {
         _ if text.starts_with(proof::PREFIX) => TokenError::PublicKeyLine,
+        _ if SealedToken::is_one(text) => TokenError::Sealed,
         Some((digits, _)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
             TokenError::Version
         }

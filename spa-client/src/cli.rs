@@ -2,6 +2,7 @@
 
 mod examples;
 mod knock;
+mod plain;
 mod ssh;
 
 use std::path::PathBuf;
@@ -34,38 +35,35 @@ pub(crate) struct Cli {
 impl Cli {
     /// As the arguments of this process say; where they say nothing that can be
     /// done, or ask for help, the process ends with that.
-    pub(crate) fn of_this_process() -> (Self, ArgMatches) {
-        Knocking::of_this_process().unwrap_or_else(|| {
-            let matches = Self::command().get_matches();
-            let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-            (cli, matches)
-        })
+    pub(crate) fn of_this_process() -> (Self, Words) {
+        let plain = || plain::knock(std::env::args_os().skip(1));
+        plain().map_or_else(Self::parsed, |cli| (cli, Words::Hosts))
+    }
+
+    fn parsed() -> (Self, Words) {
+        let matches = Self::command().get_matches();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        (cli, Words::Of(matches))
     }
 }
 
-/// `spa knock`, and nothing else: to define all commands takes a tenth of a
-/// knock's time. What does not fit here is for [`Cli`] to parse or to refuse.
-#[derive(Parser)]
-#[command(name = "spa")]
-struct Knocking {
-    #[arg(long, global = true)]
-    config_dir: Option<PathBuf>,
-
-    #[command(subcommand)]
-    command: OnlyKnock,
+/// The words that a knock was asked for with.
+pub(crate) enum Words {
+    /// The names of the hosts and nothing else.
+    Hosts,
+    /// As parsed.
+    Of(ArgMatches),
 }
 
-#[derive(Subcommand)]
-enum OnlyKnock {
-    Knock(Box<KnockOptions>),
-}
-
-impl Knocking {
-    fn of_this_process() -> Option<(Cli, ArgMatches)> {
-        let matches = Self::command().try_get_matches().ok()?;
-        let Self { config_dir, command: OnlyKnock::Knock(options) } =
-            Self::from_arg_matches(&matches).ok()?;
-        Some((Cli { config_dir, command: Command::Knock(options) }, matches))
+impl Words {
+    /// Those that ask for the same knock again, each whole.
+    pub(crate) fn again(&self, hosts: &[String]) -> Vec<String> {
+        match self {
+            Self::Hosts => hosts.to_vec(),
+            Self::Of(matches) => {
+                matches.subcommand().map(|(_, of)| KnockOptions::words(of)).unwrap_or_default()
+            }
+        }
     }
 }
 
@@ -147,6 +145,15 @@ pub(crate) struct EnrollOptions {
     /// What to call the server here [default: its host name]
     #[arg(long, value_name = "ALIAS")]
     pub(crate) name: Option<Alias>,
+
+    /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Where a token's passphrase is: the first line of a file, or of a pipe such as /dev/fd/3;
+    /// without it, asks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

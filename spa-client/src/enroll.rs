@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use spa_keys::{Token, TokenEnrolment};
+use spa_keys::{Token, TokenEnrolment, date};
 use zeroize::Zeroizing;
 
 use crate::alias::Alias;
@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::field::Field;
 use crate::host_file::{HostEntry, PendingEnrolment};
 use crate::request::{self, PendingKey};
-use crate::{os, report};
+use crate::{os, report, trust};
 
 /// Far more than any token.
 const MAX_INPUT: u64 = 64 * 1024;
@@ -26,7 +26,7 @@ pub(crate) fn run(config: &ConfigDir, options: &EnrollOptions) -> Result<Exit, F
     if tokens.len() > 1 && options.name.is_some() {
         return Err(Failure::usage("--name is for one token, and these are several"));
     }
-    let ended = tokens.iter().map(|token| enroll(config, token, options.name.as_ref()));
+    let ended = tokens.iter().map(|token| enroll(config, token, options));
     let failed: Vec<_> = ended.filter_map(Result::err).collect();
     // The last one is for whoever called.
     let mut failed = failed.into_iter().rev();
@@ -48,19 +48,23 @@ fn split(text: &str) -> Vec<&str> {
     starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect()
 }
 
-fn enroll(config: &ConfigDir, text: &str, name: Option<&Alias>) -> Result<(), Failure> {
-    let token = Token::decode(text).map_err(Failure::keys)?;
+fn enroll(config: &ConfigDir, text: &str, options: &EnrollOptions) -> Result<(), Failure> {
+    let name = options.name.as_ref();
+    let token = trust::token(text, options.passphrase_file.as_deref())?;
     let alias = choose_alias(name, &token)?;
     if let Some(there) = config.find_client(&token.server, &token.kid) {
         return already_there(&there, name);
     }
+    trust::refuse_late(&token, date::now())?;
     let (entry, pending_key) = bind(config, token)?;
-    let described = describe(config, &alias, &entry);
+    report::note(&describe(&entry));
+    trust::ask(options.yes)?;
     config.add(&alias, entry)?;
     if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
         report::note(&format!("the key's copy among the requests stays: {error}"));
     }
-    report::note(&described);
+    let path = config.host_path(&alias);
+    report::note(&format!("kept in   {}\nnext      spa knock {alias}", path.display()));
     Ok(())
 }
 
@@ -97,20 +101,19 @@ fn bind(config: &ConfigDir, token: Token) -> Result<(HostEntry, Option<PendingKe
     Ok((entry, pending_key))
 }
 
-fn describe(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> String {
+/// What is about to be trusted.
+fn describe(entry: &HostEntry) -> String {
     let services: Vec<_> = entry.services().iter().map(ToString::to_string).collect();
-    let expires = entry.token_expires().map(|expires| {
-        format!("token     works once, first knock before {}\n", report::deadline(expires))
-    });
+    let token = entry.token_expires().map_or_else(
+        || "works with the key that spa request made".to_owned(),
+        |expires| format!("works once, first knock before {}", date::format(expires)),
+    );
     format!(
-        "server    {}, UDP port {}\nits key   {}\nservices  {}\n{}kept in   {}\nnext      spa \
-         knock {alias}",
+        "server    {}, UDP port {}\nits key   {}\nservices  {}\ntoken     {token}",
         entry.host(),
         entry.port(),
         *entry.server_key().write(),
         services.join(", "),
-        expires.unwrap_or_default(),
-        config.host_path(alias).display(),
     )
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use spa_keys::date;
 use spa_proto::{GrantMode, Mode, Service, Services};
 
-use crate::cli::KnockOptions;
+use crate::cli::{KnockOptions, Words};
 use crate::config::ConfigDir;
 use crate::door::{Door, Host, too_many_services, warn_of_clock};
 use crate::exit::{Exit, Failure};
@@ -27,7 +27,7 @@ struct Wait {
 pub(crate) fn run(
     config: &ConfigDir,
     options: KnockOptions,
-    words: &[String],
+    words: &Words,
 ) -> Result<Exit, Failure> {
     warn_of_clock();
     let again = options.again;
@@ -46,7 +46,7 @@ pub(crate) fn run(
         reporter.finish(ended)
     });
     if manner.is_for_a_person() && !again {
-        remember(config, words);
+        remember(config, &words.again(&options.host));
     }
     Ok(exits.into_iter().find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done))
 }
@@ -55,9 +55,9 @@ pub(crate) fn run(
 fn last(
     config: &ConfigDir,
     options: &KnockOptions,
-    words: &[String],
+    words: &Words,
 ) -> Result<KnockOptions, Failure> {
-    if let Some(word) = words.first() {
+    if let Some(word) = words.again(&options.host).first() {
         return Err(Failure::usage(format!(
             "--again knocks as last time, without changes such as {word}: say all of it anew"
         )));

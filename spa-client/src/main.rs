@@ -8,7 +8,7 @@
 //! cli → doctor → door …                                                            spa doctor
 //! cli → knock → door → save; cli → save → resolve → send                           spa send
 //! cli → unlock (lock, os/keyring)                                                  spa passphrase …
-//! cli → config → enroll, request, hosts                                            everything else
+//! cli → config → enroll (trust), request, hosts                                       everything else
 //! ```
 //!
 //! What depends on the operating system is in `os`, and in `spa_keys`, which
@@ -49,32 +49,33 @@ mod ssh_block;
 mod ssh_config;
 mod ssh_target;
 mod story;
+mod trust;
 mod unlock;
 mod wait;
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory};
+use clap::CommandFactory;
 
-use cli::{Cli, Command, KnockOptions};
+use cli::{Cli, Command, Words};
 use config::ConfigDir;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let (cli, matches) = Cli::of_this_process();
-    let ended = run(cli, &matches).unwrap_or_else(|failure| {
+    let (cli, words) = Cli::of_this_process();
+    let ended = run(cli, &words).unwrap_or_else(|failure| {
         report::complain(&failure);
         failure.exit()
     });
     ended.into()
 }
 
-fn run(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
+fn run(cli: Cli, words: &Words) -> Result<Exit, Failure> {
     let config = ConfigDir::new(cli.config_dir)?;
     match cli.command {
         Command::Enroll(options) => enroll::run(&config, &options),
         Command::Request => request::run(&config),
-        Command::Knock(options) => knock::run(&config, *options, &words(matches)),
+        Command::Knock(options) => knock::run(&config, *options, words),
         Command::Doctor(options) => doctor::run(&config, &options),
         Command::Ssh(options) => ssh::run(&config, &options),
         Command::SshConfig(options) => ssh_config::run(&config, &options),
@@ -90,9 +91,4 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
     }
-}
-
-/// What was asked of the knock.
-fn words(matches: &ArgMatches) -> Vec<String> {
-    matches.subcommand().map(|(_, matches)| KnockOptions::words(matches)).unwrap_or_default()
 }

@@ -139,19 +139,24 @@ impl Story<'_> {
             times(waited.rounds),
             waited.elapsed.as_secs(),
             unsent(sent),
-            self.late_token(),
+            self.token(),
             renumbered(sent),
             date::format(date::now()),
             listed(&self.services),
         ))
     }
 
-    /// An old token that may never have been used.
-    fn late_token(&self) -> String {
-        let late = self.token_expires.filter(|expires| *expires < date::now());
-        let hint =
-            |expires| format!("\n  the token's first use was due before {}", deadline(expires));
-        late.map(hint).unwrap_or_default()
+    /// A token that may never have been used.
+    fn token(&self) -> String {
+        match self.token_expires {
+            None => String::new(),
+            Some(expires) if expires < date::now() => {
+                format!("\n  the token's first use was due before {}", deadline(expires))
+            }
+            Some(_) => "\n  whether the token still works: one that was used elsewhere, withdrawn \
+                        or renewed does not"
+                .to_owned(),
+        }
     }
 }
 

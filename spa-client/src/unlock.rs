@@ -1,11 +1,11 @@
 //! Getting at keys that are under a passphrase: they are kept unlocked, or a
 //! person is asked.
 
-use std::env;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use spa_keys::ask::{self, AskError};
 use spa_keys::duration;
+use spa_keys::passphrase::PassphraseKey;
 use zeroize::Zeroizing;
 
 use crate::alias::Alias;
@@ -14,7 +14,7 @@ use crate::config::ConfigDir;
 use crate::exit::{Exit, Failure};
 use crate::field::{Field, Salt};
 use crate::host_file::{HostEntry, KeysInFile};
-use crate::lock::{FileKey, Keys, Locked, Owner};
+use crate::lock::{Keys, Locked, Owner};
 use crate::os::keyring;
 use crate::report;
 
@@ -50,10 +50,15 @@ fn owner(entry: &HostEntry) -> Owner {
 
 fn kept(entry: &HostEntry, locked: &Locked) -> Option<Keys> {
     let key = keyring::kept(&name(entry, locked))?;
-    locked.open(owner(entry), &FileKey::of_kept(&key)?)
+    locked.open(owner(entry), &PassphraseKey::of_kept(&key)?)
 }
 
-fn keep(entry: &HostEntry, locked: &Locked, key: &FileKey, time: Duration) -> Result<(), String> {
+fn keep(
+    entry: &HostEntry,
+    locked: &Locked,
+    key: &PassphraseKey,
+    time: Duration,
+) -> Result<(), String> {
     if time.is_zero() {
         return Ok(());
     }
@@ -65,7 +70,7 @@ fn ask_for_keys(
     alias: &Alias,
     entry: &HostEntry,
     locked: &Locked,
-) -> Result<(Keys, FileKey), Failure> {
+) -> Result<(Keys, PassphraseKey), Failure> {
     for _ in 0..TRIES {
         let passphrase = ask(&format!("passphrase for {alias}: "))?;
         let key = locked.derive(&passphrase).map_err(|why| {
@@ -82,41 +87,24 @@ fn ask_for_keys(
     )))
 }
 
-/// Asks on the terminal, or through the program that ssh would ask with.
 fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
-    let require = env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
-    if require == "force" {
-        return ask_by_program(prompt);
-    }
-    match rpassword::prompt_password(prompt) {
-        Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
-        Err(_) if env::var_os("SSH_ASKPASS").is_some() && require != "never" => {
-            ask_by_program(prompt)
-        }
-        Err(error) => Err(Failure::keys(format!(
+    ask::passphrase(prompt).map_err(|error| explain(error, prompt))
+}
+
+/// Why a question came to nothing, and what to do.
+fn explain(error: AskError, prompt: &str) -> Failure {
+    match error {
+        AskError::NoTerminal(error) => Failure::keys(format!(
             "no terminal to ask on for the {} ({error}): unlock it at one (spa unlock), or name a \
              program that asks in SSH_ASKPASS",
             prompt.trim_end_matches(": ")
-        ))),
+        )),
+        AskError::Empty => {
+            Failure::usage("an empty passphrase is none: spa passphrase --remove takes it away")
+        }
+        AskError::Different => Failure::usage(format!("{error}: nothing was changed")),
+        AskError::Program(_) | AskError::File(_) => Failure::keys(error),
     }
-}
-
-fn ask_by_program(prompt: &str) -> Result<Zeroizing<String>, Failure> {
-    let program = env::var_os("SSH_ASKPASS").unwrap_or_else(|| "ssh-askpass".into());
-    let shown = program.display().to_string();
-    let output = Command::new(&program)
-        .arg(prompt)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::keys(format!("cannot run {shown} (SSH_ASKPASS): {error}")))?;
-    let said = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(Failure::keys(format!("{shown} (SSH_ASKPASS) was told no passphrase")));
-    }
-    let text = std::str::from_utf8(&said)
-        .map_err(|_| Failure::keys(format!("{shown} (SSH_ASKPASS) gave no text")))?;
-    Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
 /// `spa passphrase`: sets, changes, or takes away.
@@ -139,7 +127,8 @@ pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Res
     if options.remove {
         entry.set_keys(KeysInFile::Plain(keys));
     } else {
-        let passphrase = ask_for_new(&alias)?;
+        let prompt = format!("new passphrase for {alias}: ");
+        let passphrase = ask::new_passphrase(&prompt).map_err(|error| explain(error, &prompt))?;
         let salt = Salt::new(*spa_keys::random::bytes().map_err(Failure::keys)?);
         let locked = Locked::new(&keys, owner(&entry), &passphrase, salt);
         entry.set_keys(KeysInFile::Locked(locked.map_err(Failure::keys)?));
@@ -149,19 +138,6 @@ pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Res
         if options.remove { "have no passphrase any more" } else { "are under the passphrase" };
     report::note(&format!("the keys for {alias} {state}: {}", config.host_path(&alias).display()));
     Ok(Exit::Done)
-}
-
-fn ask_for_new(alias: &Alias) -> Result<Zeroizing<String>, Failure> {
-    let first = ask(&format!("new passphrase for {alias}: "))?;
-    if first.is_empty() {
-        return Err(Failure::usage(
-            "an empty passphrase is none: spa passphrase --remove takes it away",
-        ));
-    }
-    if *ask("the same again: ")? == *first {
-        return Ok(first);
-    }
-    Err(Failure::usage("those were two different passphrases: nothing was changed"))
 }
 
 /// `spa unlock`: asks now, so that nobody is asked later.

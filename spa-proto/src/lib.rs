@@ -38,6 +38,7 @@ mod request;
 mod schedule;
 mod seal;
 mod secret;
+mod sender;
 mod service;
 mod shelf;
 mod signed;
@@ -55,6 +56,7 @@ pub use request::{Address, BODY_LEN, Enrolment, Kind, Mode, NotCanonical, Prefix
 pub use schedule::ClientKeys;
 pub use seal::{Credentials, Entropy, SealError, seal};
 pub use secret::{Cloak, EnrolHash, EnrolSecret, Psk};
+pub use sender::Sender;
 pub use service::{InvalidService, Protocol, Service, ServiceName, Services};
 pub use signed::{Arrival, SIGNED_REQUEST_LEN, SignedRequest, VerifiedKnock, Verifier};
 pub use time::{Monotonic, Timestamp, Tolerance};

@@ -110,8 +110,50 @@ impl Pseudonyms {
 struct Table {
     epoch: Option<u64>,
     names: HashTable<Name>,
+    sieve: Sieve,
     /// Whoever is at a place below this is in it.
     filled: Place,
+}
+
+/// Sixteen bits or more for each name, of which it sets one: so that it stays in the
+/// processor's caches when the table does not, and most of an outsider's packets
+/// need no more of it.
+#[derive(Default)]
+struct Sieve(Vec<u64>);
+
+impl Sieve {
+    const BITS_EACH: usize = 16;
+
+    /// One of a power of two words.
+    fn place(&self, name: u64) -> Option<(usize, u64)> {
+        let last = u64::try_from(self.0.len().checked_sub(1)?).ok()?;
+        let word = usize::try_from(name >> 6 & last).ok()?;
+        Some((word, 1 << (name & 63)))
+    }
+
+    fn may_have(&self, name: u64) -> bool {
+        let bit = |(word, bit): (usize, u64)| self.0.get(word).is_some_and(|word| word & bit != 0);
+        self.place(name).is_some_and(bit)
+    }
+
+    fn add(&mut self, name: u64) {
+        if let Some((at, bit)) = self.place(name)
+            && let Some(word) = self.0.get_mut(at)
+        {
+            *word |= bit;
+        }
+    }
+
+    fn has_room_for(&self, names: usize) -> bool {
+        names * Self::BITS_EACH <= self.0.len() * 64
+    }
+
+    fn of(names: impl ExactSizeIterator<Item = u64>) -> Self {
+        let words = (names.len() * 2 * Self::BITS_EACH).div_ceil(64).next_power_of_two();
+        let mut sieve = Self(vec![0; words]);
+        names.for_each(|name| sieve.add(name));
+        sieve
+    }
 }
 
 /// A pseudonym and whose it is, in 12 bytes.
@@ -140,6 +182,7 @@ impl Table {
     fn fill<C: AsRef<Keys>>(&mut self, epoch: u64, clients: &Shelf<C>, some: Place) -> bool {
         if self.epoch != Some(epoch) {
             self.names.clear();
+            self.sieve.0.fill(0);
             (self.epoch, self.filled) = (Some(epoch), 0);
         }
         let end = self.filled.saturating_add(some).min(clients.places());
@@ -153,7 +196,9 @@ impl Table {
     }
 
     fn find(&self, Pseudonym(name): Pseudonym) -> Option<Place> {
-        self.names.find(name, |entry| entry.hash() == name).map(|entry| entry.place)
+        let known = self.sieve.may_have(name);
+        let found = known.then(|| self.names.find(name, |entry| entry.hash() == name))?;
+        found.map(|entry| entry.place)
     }
 
     fn insert(&mut self, Pseudonym(name): Pseudonym, place: Place) {
@@ -163,7 +208,17 @@ impl Table {
                 let halves =
                     [0, 4].map(|at| u32::from_be_bytes(field(&name.to_be_bytes(), at..at + 4)));
                 entry.insert(Name { halves, place });
+                self.sift(name);
             }
+        }
+    }
+
+    /// Puts a new name into the sieve. One that is removed stays in it.
+    fn sift(&mut self, name: u64) {
+        if self.sieve.has_room_for(self.names.len()) {
+            self.sieve.add(name);
+        } else {
+            self.sieve = Sieve::of(self.names.iter().map(Name::hash));
         }
     }
 

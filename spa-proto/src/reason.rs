@@ -52,8 +52,12 @@ pub enum Reason {
     EnrolExpired,
     /// The token was used already, with another key.
     EnrolTaken,
+    /// The client is disabled, or its person is.
+    ClientDisabled,
     /// The client's record has expired.
     ClientExpired,
+    /// The record does not allow this time of day.
+    TimeNotAllowed,
     /// The record does not allow this kind of address.
     AddressKind,
     /// The seen address is not within the prefix that the client named.
@@ -84,7 +88,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Granted,
         Self::Lost,
         Self::Length,
@@ -105,7 +109,9 @@ impl Reason {
         Self::BadEnrolSecret,
         Self::EnrolExpired,
         Self::EnrolTaken,
+        Self::ClientDisabled,
         Self::ClientExpired,
+        Self::TimeNotAllowed,
         Self::AddressKind,
         Self::OutsidePrefix,
         Self::SourceNotAllowed,
@@ -154,7 +160,9 @@ impl Reason {
             Self::BadEnrolSecret => "bad-enrol-secret",
             Self::EnrolExpired => "enrol-expired",
             Self::EnrolTaken => "enrol-taken",
+            Self::ClientDisabled => "client-disabled",
             Self::ClientExpired => "client-expired",
+            Self::TimeNotAllowed => "time-not-allowed",
             Self::AddressKind => "address-kind",
             Self::OutsidePrefix => "outside-prefix",
             Self::SourceNotAllowed => "source-not-allowed",

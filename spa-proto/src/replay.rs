@@ -54,7 +54,11 @@ impl History {
     }
 
     /// Marks a knock as used; the oldest beyond 16 goes, and the floor rises to it.
+    /// What a journal says twice is used once.
     pub fn record(&mut self, time: Timestamp, nonce: Nonce) {
+        if self.used.contains(&(time, nonce)) {
+            return;
+        }
         self.used.push((time, nonce));
         while self.used.len() > RING_LEN {
             let oldest = self.used.iter().enumerate().min_by_key(|(_, (time, _))| *time);
@@ -193,7 +197,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Marks a knock as used. The journal must have it first.
+    /// Marks a knock as used. The journal must have it before anything is granted.
     pub fn record(&mut self, kid: Kid, time: Timestamp, nonce: Nonce) {
         self.histories.entry(kid).or_default().record(time, nonce);
     }

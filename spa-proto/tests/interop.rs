@@ -33,14 +33,16 @@ fn python(arguments: &[&str], input: &str) -> String {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{PYTHON}: {error}: apt-get install python3-cryptography"));
+        .unwrap_or_else(|error| {
+            panic!("{PYTHON}: {error}: apt-get install python3-argon2 python3-cryptography")
+        });
     // A child that ends early is told below by what it wrote.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        !said.contains("No module named 'cryptography'"),
-        "this test needs a second cryptographic library: apt-get install python3-cryptography"
+        !said.contains("No module named"),
+        "this test needs other cryptographic libraries: apt-get install python3-argon2 python3-cryptography"
     );
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{printed}{said}");

@@ -2,25 +2,33 @@
 //! each connection through a grant, each ban; and for each knock refused that was
 //! authentic, but no more than one a minute for each client and reason.
 
+mod event;
+mod file;
+mod recorder;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use spa_keys::ClientName;
 use spa_proto::{Arrival, Kid, Monotonic, Reason, Timestamp};
-use tracing::{info, warn};
 
 use crate::bans::Ban;
 use crate::firewall::{Count, Traffic};
 use crate::grants::Grant;
 use crate::sessions::Session;
 
+pub use event::{Event, Kind};
+pub use recorder::{Recorder, Target, leads_to_journal};
+
 /// How often the same refusal of the same client is told.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Writes the lines, and remembers which it has left out.
+/// Makes the lines, and remembers which it has left out.
 #[derive(Debug, Default)]
 pub struct Audit {
     refusals: HashMap<(Kid, Reason), Refusals>,
+    /// Where they go.
+    pub recorder: Recorder,
 }
 
 #[derive(Debug)]
@@ -30,29 +38,31 @@ struct Refusals {
 }
 
 impl Audit {
+    /// One that writes there.
+    #[must_use]
+    pub fn to(recorder: Recorder) -> Self {
+        Self { refusals: HashMap::new(), recorder }
+    }
+
     /// A knock was accepted, and opened this.
     pub fn granted(
-        &self,
+        &mut self,
         grant: &Grant,
         ports: &[String],
         arrival: Arrival,
         now: Monotonic,
         enrolled: bool,
     ) {
-        info!(
-            target: "audit",
-            client = %grant.client,
-            service = %grant.element.service,
-            ports = ports.join(","),
-            source = %grant.element.source_text(),
-            mode = %grant.element.terms,
-            seconds = grant.ends.since(now).as_secs_f32().round(),
-            grant = grant.id,
-            seen = %arrival.source,
-            kid = %grant.kid,
-            enrolled,
-            "knock accepted"
-        );
+        let lasts = grant.ends.since(now) + Duration::from_millis(500);
+        self.recorder.put(Event {
+            ports: Some(ports.join(",")),
+            mode: Some(grant.element.terms.to_string()),
+            seconds: Some(lasts.as_secs()),
+            seen: Some(arrival.source.to_string()),
+            kid: Some(grant.kid.to_string()),
+            enrolled: Some(enrolled),
+            ..about(Kind::KnockAccepted, grant)
+        });
     }
 
     /// An authentic knock was refused.
@@ -65,81 +75,61 @@ impl Audit {
         now: Monotonic,
     ) {
         let Some(count) = self.tell(kid, reason, now) else { return };
-        warn!(
-            target: "audit",
-            client = %client,
-            reason = reason.name(),
-            count,
-            seen = %arrival.source,
-            kid = %kid,
-            "knock refused"
-        );
+        self.recorder.put(Event {
+            client: Some(client.to_string()),
+            reason: Some(reason.name().to_owned()),
+            count: Some(count),
+            seen: Some(arrival.source.to_string()),
+            kid: Some(kid.to_string()),
+            ..Event::now(Kind::KnockRefused)
+        });
     }
 
     /// A grant was ended before its time.
-    pub fn ended(&self, grant: &Grant, why: &str) {
-        info!(
-            target: "audit",
-            client = %grant.client,
-            service = %grant.element.service,
-            source = %grant.element.source_text(),
-            grant = grant.id,
-            why,
-            "grant ended"
-        );
+    pub fn ended(&mut self, grant: &Grant, why: &str) {
+        self.recorder.put(Event { why: Some(why.to_owned()), ..about(Kind::GrantEnded, grant) });
     }
 
     /// A connection was made through a grant.
-    pub fn began(&self, session: &Session) {
-        info!(
-            target: "audit",
-            client = %session.client,
-            service = %session.service,
-            protocol = %session.ends.protocol,
-            source = %session.ends.source,
-            destination = %session.ends.destination,
-            grant = session.grant,
-            "session began"
-        );
+    pub fn began(&mut self, session: &Session) {
+        self.recorder.put(of(Kind::SessionBegan, session));
     }
 
     /// It is over. Without `traffic` nobody knows when it ended, nor what went
     /// through it: spad was not there.
-    pub fn over(&self, session: &Session, ended: Timestamp, traffic: Option<Traffic>) {
+    pub fn over(&mut self, session: &Session, ended: Timestamp, traffic: Option<Traffic>) {
         let bytes = |count: fn(&Traffic) -> Count| traffic.as_ref().map(|all| count(all).bytes);
-        info!(
-            target: "audit",
-            client = %session.client,
-            service = %session.service,
-            protocol = %session.ends.protocol,
-            source = %session.ends.source,
-            destination = %session.ends.destination,
-            grant = session.grant,
-            start = %spa_keys::date::format(session.began),
-            end = traffic.map(|_| tracing::field::display(spa_keys::date::format(ended))),
-            bytes_in = bytes(|all| all.to_server),
-            bytes_out = bytes(|all| all.to_client),
-            why = session.cut.unwrap_or("closed"),
-            "session ended"
-        );
+        self.recorder.put(Event {
+            start: Some(spa_keys::date::format(session.began)),
+            end: traffic.as_ref().map(|_| spa_keys::date::format(ended)),
+            bytes_in: bytes(|all| all.to_server),
+            bytes_out: bytes(|all| all.to_client),
+            why: Some(session.cut.unwrap_or("closed").to_owned()),
+            ..of(Kind::SessionEnded, session)
+        });
     }
 
     /// A network was banned, and so many grants ended with it.
-    pub fn banned(&self, ban: &Ban, grants: usize) {
-        warn!(
-            target: "audit",
-            network = %ban.network,
-            until = %ban.until().map_or("lifted".to_owned(), spa_keys::date::format),
-            why = ban.why,
-            by = ban.by,
-            grants,
-            "banned"
-        );
+    pub fn banned(&mut self, ban: &Ban, grants: usize) {
+        let until = ban.until().map_or("lifted".to_owned(), spa_keys::date::format);
+        self.recorder.put(Event {
+            until: Some(until),
+            why: Some(ban.why.clone()),
+            by: ban.by,
+            grants: Some(grants),
+            ..Event { network: Some(ban.network.to_string()), ..Event::now(Kind::Banned) }
+        });
     }
 
     /// A ban is over: its time is, or somebody has lifted it.
-    pub fn ban_ended(&self, ban: &Ban, end: &str, by: Option<u32>) {
-        info!(target: "audit", network = %ban.network, why = ban.why, end, by, "ban ended");
+    pub fn ban_ended(&mut self, ban: &Ban, end: &str, by: Option<u32>) {
+        self.recorder.put(Event {
+            network: Some(ban.network.to_string()),
+            why: Some(ban.why.clone()),
+            end: Some(end.to_owned()),
+            by,
+            ..Event::now(Kind::BanEnded)
+        });
     }
 
     /// Forgets what has been quiet for long.
@@ -160,6 +150,28 @@ impl Audit {
                 Some(count)
             }
         }
+    }
+}
+
+fn about(kind: Kind, grant: &Grant) -> Event {
+    Event {
+        client: Some(grant.client.to_string()),
+        service: Some(grant.element.service.to_string()),
+        source: Some(grant.element.source_text()),
+        grant: Some(grant.id),
+        ..Event::now(kind)
+    }
+}
+
+fn of(kind: Kind, session: &Session) -> Event {
+    Event {
+        client: Some(session.client.to_string()),
+        service: Some(session.service.to_string()),
+        protocol: Some(session.ends.protocol.to_string()),
+        source: Some(session.ends.source.to_string()),
+        destination: Some(session.ends.destination.to_string()),
+        grant: Some(session.grant),
+        ..Event::now(kind)
     }
 }
 

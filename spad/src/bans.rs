@@ -94,6 +94,14 @@ impl Bans {
         (0..=network.prefix_len()).find_map(around)
     }
 
+    /// Whether what is granted to `source` would open nothing, where bans hold against
+    /// grants too: it is banned, and does not lie in a `trusted` network.
+    #[must_use]
+    pub fn holds_against(&self, source: &Prefix, trusted: &[Prefix]) -> bool {
+        let spared = trusted.iter().any(|network| covers(network, source));
+        !spared && self.covering(source).is_some()
+    }
+
     /// The bans, by address.
     pub fn iter(&self) -> impl Iterator<Item = &Ban> {
         self.by_network.values()

@@ -8,6 +8,7 @@ use spa_keys::{ServerIdentity, Store};
 use crate::config::{Config, Interfaces};
 use crate::control::report;
 use crate::firewall::{AttachError, Firewall, FirewallError, Mode, Obstacle, Survey};
+use crate::hooks::Checked;
 use crate::route;
 use spa_proto::ServiceName;
 
@@ -41,6 +42,14 @@ pub fn targets(config: &Config, path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Hooks, if there are any and nobody but root decides what they do.
+///
+/// # Errors
+/// What is wrong with them in the file at `path`.
+pub fn hooks(config: &Config, path: &Path) -> Result<Option<Checked>, String> {
+    Checked::of(config).map_err(|what| format!("{}: {what}", path.display()))
+}
+
 /// Looks at keys, records, interfaces, and at the chains of others.
 #[must_use]
 pub fn findings(config: &Config, path: &Path) -> Findings {
@@ -50,6 +59,7 @@ pub fn findings(config: &Config, path: &Path) -> Findings {
             .into_iter()
             .chain(records(config))
             .chain(targets(config, path).err())
+            .chain(hooks(config, path).err())
             .collect(),
         notices: [interfaces(config), forwarding(config)].concat(),
     };

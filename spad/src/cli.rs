@@ -1,15 +1,17 @@
 //! The command line of `spad`.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use spa_keys::{cidr, duration};
-use spa_proto::Prefix;
+use spa_keys::{ClientName, cidr, date, duration};
+use spa_proto::{Prefix, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::boot::Closed;
@@ -18,7 +20,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, enable, gatekeeper, show, warden};
+use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -47,8 +49,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the audit: who knocked, what was opened, cut, banned, and by whom
+    #[command(
+        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
+        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
+        zcat audit.jsonl.2.gz | spad log --file -"
+    )]
+    Log(#[command(flatten)] log::Options),
     /// List the grants in force
     Grants {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -61,13 +72,15 @@ enum Command {
     },
     /// List the connections that were made through grants and are open
     Sessions {
+        /// Of this client only, or of all devices of this person
+        client: Option<ClientName>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
     Revoke {
-        /// Name of the client
+        /// Name of the client, or of a person for all devices
         #[arg(required_unless_present = "grant")]
         client: Option<String>,
         /// End this grant alone, by its number, and the connections made through it
@@ -177,6 +190,35 @@ enum Command {
         has never run.\n\nExit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut"
     )]
     Close,
+    /// Say of each packet in a file why it was refused, or would be
+    #[command(
+        after_help = "FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what \
+        spa knock --save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the daemon \
+        would with the keys and configuration that are here now; beyond that, its sender is looked for whatever its \
+        clock says. Whether a knock was used before only the daemon knows; within the files, copies are told.\n\n\
+        Needs to read the keys, and no daemon; writes nothing, opens nothing.\n\nExample:\n  \
+        tcpdump -ni any -s 0 -w knocks.pcap udp port 62201\n  spad explain knocks.pcap"
+    )]
+    Explain {
+        /// Captures and knocks; - for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Judge as of this time, such as 2026-12-31T18:00:00Z [default: when it was captured, or now]
+        #[arg(long, value_name = "TIME", value_parser = date::parse)]
+        at: Option<Timestamp>,
+        /// The UDP port of knocks [default: the configuration's]
+        #[arg(long, value_name = "N")]
+        port: Option<NonZeroU16>,
+        /// The address that a knock comes from, where the file does not tell
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<IpAddr>,
+        /// All that is known of each, on several lines
+        #[arg(short, long, conflicts_with = "json")]
+        verbose: bool,
+        /// As JSON, for programs: one object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// The unprivileged half; started by run, with the channel as standard input
     #[command(hide = true)]
     Gatekeeper {
@@ -184,6 +226,18 @@ enum Command {
         uid: Option<u32>,
         #[arg(long, requires = "uid")]
         gid: Option<u32>,
+    },
+    /// Runs a hook as its user and ends it in time; started by run
+    #[command(hide = true)]
+    Hook {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        #[arg(long)]
+        seconds: u64,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
     },
 }
 
@@ -200,9 +254,16 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
-        Command::Grants { json } => ask(&config, &Request::Grants, json),
+        Command::Log(options) => {
+            log::run(&options, &config).map_err(failed).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Grants { client, json } => {
+            ask_of(&config, &Request::Grants, client.as_ref(), json)
+        }
         Command::Rules { json } => ask(&config, &Request::Rules, json),
-        Command::Sessions { json } => ask(&config, &Request::Sessions, json),
+        Command::Sessions { client, json } => {
+            ask_of(&config, &Request::Sessions, client.as_ref(), json)
+        }
         Command::Revoke { client, grant, json } => ask(&config, &revocation(client, grant), json),
         Command::Ban { network, lasts, why, json } => {
             let (network, seconds) = (network.to_string(), lasts.map(|lasts| lasts.as_secs()));
@@ -223,7 +284,17 @@ pub fn main() -> ExitCode {
         }
         Command::Confirm { json } => ask(&config, &Request::Confirm { by: None }, json),
         Command::Close => close(&config),
+        Command::Explain { files, at, port, source, verbose, json } => {
+            let port = port.map(NonZeroU16::get);
+            let options = explain::Options { files, at, port, source, json, verbose };
+            let explained = explain::run(&config, &options, &mut std::io::stdout().lock());
+            explained.map(|()| ExitCode::SUCCESS).map_err(failed)
+        }
         Command::Gatekeeper { uid, gid } => keep_gate(uid.zip(gid)),
+        Command::Hook { uid, gid, seconds, command } => {
+            let limit = Duration::from_secs(seconds);
+            Ok(hooks::supervisor::run(Identity { uid, gid }, limit, &command).into())
+        }
     };
     done.unwrap_or_else(|failure| {
         eprintln!("spad: {}", failure.what);
@@ -241,7 +312,7 @@ fn failed(what: impl ToString) -> Failure {
 }
 
 fn run(config: PathBuf) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     // Before anything else, and before there is a second thread.
     privileges::warden::narrow()
         .map_err(|error| failed(format!("privileges cannot be given up: {error}")))?;
@@ -262,6 +333,21 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
 
 fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
     report(&answer_to(path, request)?, json)
+}
+
+/// What concerns this client, or this person.
+fn ask_of(
+    path: &Path,
+    request: &Request,
+    who: Option<&ClientName>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let answer = answer_to(path, request)?;
+    let answer = match who {
+        Some(who) => answer.only_of(who),
+        None => answer,
+    };
+    report(&answer, json)
 }
 
 fn answer_to(path: &Path, request: &Request) -> Result<Answer, Failure> {
@@ -316,7 +402,7 @@ fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn close(path: &Path) -> Result<ExitCode, Failure> {
-    log();
+    tell();
     let closed = boot::close(path).map_err(failed)?;
     if let Closed::Shut { faults, .. } = &closed {
         faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
@@ -347,7 +433,7 @@ fn take_channel() -> std::io::Result<OwnedFd> {
 }
 
 /// One line an event, to standard error; in colour nowhere.
-fn log() {
+fn tell() {
     tracing_subscriber::fmt()
         .with_writer(|| Log)
         .log_internal_errors(false)

@@ -89,6 +89,13 @@ impl Ledger {
         self.grants.insert(grant.id, grant);
     }
 
+    /// A client has another name now, and so have its grants and connections.
+    pub fn rename(&mut self, kid: &Kid, name: &ClientName) {
+        let grants = self.grants.values_mut().filter(|grant| grant.kid == *kid);
+        grants.for_each(|grant| grant.client.clone_from(name));
+        self.sessions.rename(kid, name);
+    }
+
     /// Numbers up to this one belong to grants that are over.
     pub fn begin_after(&mut self, id: u64) {
         self.last = self.last.max(id);

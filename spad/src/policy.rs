@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use spa_keys::{AddressRule, ClientRecord};
+use spa_keys::{ClientRecord, Policy};
 use spa_proto::{
     Address, Arrival, GrantMode, Mode, Prefix, Reason, Request, Service, Timestamp, VerifiedKnock,
 };
@@ -76,20 +76,23 @@ struct Ends {
     destination: Option<IpAddr>,
 }
 
-/// How long the record is still valid; `None` for ever.
-fn time_left(record: &ClientRecord, now: Timestamp) -> Result<Option<Duration>, Reason> {
-    let Some(expires) = record.expires else { return Ok(None) };
-    if now < expires { Ok(Some(expires.since(now))) } else { Err(Reason::ClientExpired) }
+/// How long the client may still come in: its record lasts, and its time of day.
+fn time_left(record: &ClientRecord, now: Timestamp) -> Result<Duration, Reason> {
+    if record.is_disabled() {
+        return Err(Reason::ClientDisabled);
+    }
+    let ends = record.ends();
+    if ends.is_some_and(|ends| now >= ends) {
+        return Err(Reason::ClientExpired);
+    }
+    let left = ends.map_or(Duration::MAX, |ends| ends.since(now));
+    record.hours_left(now).map(|hours| hours.min(left)).ok_or(Reason::TimeNotAllowed)
 }
 
 /// For which address: the one named, or the one seen, as far as the record allows.
 fn source(asked: Address, record: &ClientRecord, seen: IpAddr) -> Result<IpAddr, Reason> {
     let explicit = matches!(asked, Address::Explicit(_));
-    let allowed = match record.address {
-        AddressRule::This => explicit,
-        AddressRule::Seen => !explicit,
-        AddressRule::Both => true,
-    };
+    let allowed = record.policies().all(|policy| policy.address.allows(explicit));
     let source = match asked {
         _ if !allowed => return Err(Reason::AddressKind),
         Address::Explicit(address) => address,
@@ -97,7 +100,7 @@ fn source(asked: Address, record: &ClientRecord, seen: IpAddr) -> Result<IpAddr,
         Address::SeenWithin(prefix) if prefix.contains(seen) => seen,
         Address::SeenWithin(_) => return Err(Reason::OutsidePrefix),
     };
-    let known = record.sources.is_empty() || record.sources.iter().any(|net| net.contains(source));
+    let known = record.policies().all(|policy| policy.has_source(source));
     if known { Ok(source) } else { Err(Reason::SourceNotAllowed) }
 }
 
@@ -124,11 +127,10 @@ fn widened(
     let widths = if source.is_ipv4() { &firewall.widths4 } else { &firewall.widths6 };
     let bound = matches!(request.mode, Mode::Bound { .. });
     let widest = widths.iter().copied().filter(|width| *width >= asked).min();
-    let allowed = !bound && asked >= record.widest.of(source);
+    let wide_enough = |policy: &Policy| asked >= policy.widest.of(source);
+    let allowed = !bound && record.policies().all(wide_enough);
     let prefix = Prefix::of(source, widest.filter(|_| allowed).ok_or(Reason::WidthNotAllowed)?);
-    let covers =
-        |net: &Prefix| net.prefix_len() <= prefix.prefix_len() && net.contains(prefix.address());
-    let known = record.sources.is_empty() || record.sources.iter().any(covers);
+    let known = record.policies().all(|policy| policy.covers(&prefix));
     if known { Ok(prefix) } else { Err(Reason::SourceNotAllowed) }
 }
 
@@ -152,11 +154,11 @@ fn approve(
     config: &Config,
     request: &Request,
     ends: Ends,
-    left: Option<Duration>,
+    left: Duration,
 ) -> Result<Approved, Reason> {
     let known = config.service(asked).filter(|(_, service)| service.access == Access::Knock);
     let (name, service) = known.ok_or(Reason::UnknownService)?;
-    if !record.services.contains(&name) {
+    if !record.may_open(&name) {
         return Err(Reason::ServiceNotAllowed);
     }
     if !service.serves(ends.source) {
@@ -164,8 +166,7 @@ fn approve(
     }
     let terms = terms(request.mode, record, service)?;
     let asked = request.seconds.map(|seconds| Duration::from_secs(u32::from(seconds).into()));
-    let lasts = lasts(asked, record, service);
-    let lasts = left.map_or(lasts, |left| lasts.min(left));
+    let lasts = lasts(asked, record, service).min(left);
     let Ends { source, destination } = ends;
     Ok(Approved { element: Element { service: name, source, destination, terms }, lasts })
 }
@@ -173,7 +174,7 @@ fn approve(
 /// As asked for; else as the service has it, or where the record does not allow
 /// that, as the record does.
 fn terms(asked: Mode, record: &ClientRecord, service: &ServiceConfig) -> Result<Terms, Reason> {
-    let may = |mode: &GrantMode| record.modes.contains(*mode);
+    let may = |mode: &GrantMode| record.policies().all(|policy| policy.modes.contains(*mode));
     let default = || {
         let modes = [service.mode, GrantMode::Once, GrantMode::Window];
         modes.into_iter().find(may)
@@ -194,14 +195,14 @@ fn terms(asked: Mode, record: &ClientRecord, service: &ServiceConfig) -> Result<
 /// Asked for, else the record's default, else the service's; never beyond
 /// either's maximum: asking for more gets the most there is.
 fn lasts(asked: Option<Duration>, record: &ClientRecord, service: &ServiceConfig) -> Duration {
-    let most = record.max_ttl.map_or(service.max_ttl, |most| most.min(service.max_ttl));
-    asked.or(record.ttl).unwrap_or(service.ttl).min(most)
+    let most = record.max_ttl().map_or(service.max_ttl, |most| most.min(service.max_ttl));
+    asked.or(record.ttl()).unwrap_or(service.ttl).min(most)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spa_keys::ClientName;
+    use spa_keys::{AddressRule, ClientName, Person};
     use spa_proto::{
         Arrival, ClientKeys, Cloak, Credentials, Entropy, Gate, GateSettings, Kid, Kind, Monotonic,
         Prefix, Psk, ServerSecret, Services, SigningKey, Tolerance, Verifier, seal,
@@ -228,14 +229,20 @@ mod tests {
             knocked: true,
             created: Timestamp::ZERO,
             expires: None,
-            services: vec!["ssh".parse().unwrap(), "web".parse().unwrap()],
-            ttl: None,
-            max_ttl: None,
-            sources: Vec::new(),
-            address: AddressRule::Both,
-            modes: spa_keys::Modes::ALL,
-            widest: spa_keys::Widest::ADDRESS,
+            disabled: None,
+            policy: policy(),
+            person: None,
         }
+    }
+
+    fn policy() -> Policy {
+        let services = ["ssh", "web"].map(|name| name.parse().unwrap()).to_vec();
+        Policy { services, ..Policy::default() }
+    }
+
+    /// The same client with other rights.
+    fn allowed(policy: Policy) -> ClientRecord {
+        ClientRecord { policy, ..record() }
     }
 
     fn request(services: &[&str]) -> Request {
@@ -313,7 +320,7 @@ mod tests {
         let asking = |asked| Request { seconds: NonZeroU32::new(asked), ..request(&["ssh"]) };
         let with = |ttl: Option<u64>, most: Option<u64>| {
             let duration = |seconds: Option<u64>| seconds.map(Duration::from_secs);
-            ClientRecord { ttl: duration(ttl), max_ttl: duration(most), ..record() }
+            allowed(Policy { ttl: duration(ttl), max_ttl: duration(most), ..policy() })
         };
         for (asked, ttl, most, given) in [
             (0, None, None, 30),
@@ -341,15 +348,15 @@ mod tests {
 
     #[test]
     fn the_record_says_which_addresses() {
-        let rule = |address| ClientRecord { address, ..record() };
+        let rule = |address| allowed(Policy { address, ..policy() });
         let explicit = asking_for("203.0.113.5");
         assert!(judged(&explicit, &rule(AddressRule::This)).is_ok());
         assert_eq!(judged(&explicit, &rule(AddressRule::Seen)), Err(Reason::AddressKind));
         assert_eq!(judged(&request(&["ssh"]), &rule(AddressRule::This)), Err(Reason::AddressKind));
         assert!(judged(&request(&["ssh"]), &rule(AddressRule::Seen)).is_ok());
-        let from = |net: &str| ClientRecord {
-            sources: vec![spa_keys::cidr::parse(net).unwrap()],
-            ..record()
+        let from = |net: &str| {
+            let sources = vec![spa_keys::cidr::parse(net).unwrap()];
+            allowed(Policy { sources, ..policy() })
         };
         assert!(judged(&request(&["ssh"]), &from("198.51.100.0/24")).is_ok());
         assert_eq!(
@@ -357,6 +364,56 @@ mod tests {
             Err(Reason::SourceNotAllowed)
         );
         assert_eq!(judged(&explicit, &from("198.51.100.0/24")), Err(Reason::SourceNotAllowed));
+    }
+
+    #[test]
+    fn who_is_disabled_or_comes_at_another_time_of_day_is_refused() {
+        let disabled = ClientRecord { disabled: Some(NOW), ..record() };
+        assert_eq!(judged(&request(&["ssh"]), &disabled), Err(Reason::ClientDisabled));
+        // NOW is a Friday, 08:00 UTC.
+        let at = |hours: &str| allowed(Policy { hours: vec![hours.parse().unwrap()], ..policy() });
+        assert_eq!(judged(&request(&["ssh"]), &at("sat 00:00-24:00")), Err(Reason::TimeNotAllowed));
+        assert!(judged(&request(&["ssh"]), &at("fri 00:00-24:00")).is_ok());
+        let asking = Request { seconds: NonZeroU32::new(300), ..request(&["ssh"]) };
+        assert_eq!(seconds(judged(&asking, &at("fri 08:00-08:01"))), 60, "not beyond the hours");
+        let soon = Some(NOW.plus(Duration::from_secs(7)));
+        let both = ClientRecord { expires: soon, ..at("fri 08:00-08:01") };
+        assert_eq!(seconds(judged(&asking, &both)), 7);
+    }
+
+    /// A device may do what its own record and its person's allow, and no more.
+    #[test]
+    fn what_a_person_may_not_no_device_may() {
+        let device = |change: &dyn Fn(&mut Person)| {
+            let mut person = Person::new("alice".parse().unwrap(), NOW);
+            change(&mut person);
+            ClientRecord { person: Some(std::sync::Arc::new(person)), ..record() }
+        };
+        let ssh = request(&["ssh"]);
+        let refused = |change: &dyn Fn(&mut Person)| judged(&ssh, &device(change)).unwrap_err();
+        assert_eq!(judged(&ssh, &device(&|_| ())), judged(&ssh, &record()), "nothing is said");
+        assert_eq!(refused(&|one| one.disabled = Some(NOW)), Reason::ClientDisabled);
+        assert_eq!(refused(&|one| one.expires = Some(NOW)), Reason::ClientExpired);
+        let hours = |one: &mut Person| one.policy.hours = vec!["sat 08:00-09:00".parse().unwrap()];
+        assert_eq!(refused(&hours), Reason::TimeNotAllowed);
+        let web = |one: &mut Person| one.policy.services = vec!["web".parse().unwrap()];
+        assert_eq!(refused(&web), Reason::ServiceNotAllowed);
+        let net = |one: &mut Person| {
+            one.policy.sources = vec![spa_keys::cidr::parse("203.0.113.0/24").unwrap()];
+        };
+        assert_eq!(refused(&net), Reason::SourceNotAllowed);
+        assert_eq!(refused(&|one| one.policy.address = AddressRule::This), Reason::AddressKind);
+        let bound = |one: &mut Person| one.policy.modes = [GrantMode::Bound].into_iter().collect();
+        assert_eq!(refused(&bound), Reason::ModeNotAllowed);
+        let short = |one: &mut Person| one.policy.max_ttl = Some(Duration::from_secs(5));
+        assert_eq!(seconds(judged(&ssh, &device(&short))), 5);
+        // And what its person may, its own record must allow as well.
+        let mut inherits = device(&|one| one.policy.services = vec!["db".parse().unwrap()]);
+        assert_eq!(judged(&request(&["db"]), &inherits), Err(Reason::ServiceNotAllowed));
+        inherits.policy.services.clear();
+        assert!(judged(&request(&["db"]), &inherits).is_ok(), "it names none itself");
+        inherits.person = None;
+        assert_eq!(judged(&ssh, &inherits), Err(Reason::ServiceNotAllowed), "nobody names any");
     }
 
     #[test]
@@ -398,7 +455,7 @@ mod tests {
     }
 
     fn only(modes: &[GrantMode]) -> ClientRecord {
-        ClientRecord { modes: modes.iter().copied().collect(), ..record() }
+        allowed(Policy { modes: modes.iter().copied().collect(), ..policy() })
     }
 
     #[test]
@@ -437,7 +494,7 @@ mod tests {
             (Some(28), 24, refused),
         ] {
             let record =
-                ClientRecord { widest: spa_keys::Widest { v4: widest, v6: 128 }, ..record() };
+                allowed(Policy { widest: spa_keys::Widest { v4: widest, v6: 128 }, ..policy() });
             let request = Request { width: asked, ..request(&["ssh"]) };
             let judged = judged(&request, &record).map(|grants| grants[0].element.source);
             assert_eq!(judged, given, "{asked:?} of {widest}");
@@ -446,10 +503,9 @@ mod tests {
 
     #[test]
     fn a_prefix_stays_within_the_records_sources_and_is_never_bound() {
-        let record = |net: &str| ClientRecord {
-            widest: spa_keys::Widest { v4: 8, v6: 32 },
-            sources: vec![spa_keys::cidr::parse(net).unwrap()],
-            ..record()
+        let record = |net: &str| {
+            let sources = vec![spa_keys::cidr::parse(net).unwrap()];
+            allowed(Policy { widest: spa_keys::Widest::ANY, sources, ..policy() })
         };
         let wide = Request { width: Some(24), ..request(&["ssh"]) };
         assert!(judged(&wide, &record("198.51.0.0/16")).is_ok());

@@ -105,6 +105,12 @@ impl Sessions {
         self.0.values()
     }
 
+    /// A client has another name now.
+    pub fn rename(&mut self, kid: &Kid, name: &ClientName) {
+        let own = self.0.values_mut().filter(|session| session.kid == *kid);
+        own.for_each(|session| session.client.clone_from(name));
+    }
+
     /// Those that `which` picks are being cut for this reason.
     pub fn condemn(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> Vec<Ends> {
         let condemned = self.0.values_mut().filter(|session| which(session));

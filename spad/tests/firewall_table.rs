@@ -337,6 +337,29 @@ fn several_grants_are_added_together_or_not_at_all() {
 }
 
 #[test]
+fn new_grants_are_added_alone_and_extend_what_is_there() {
+    isolated("new_grants_are_added_alone_and_extend_what_is_there", || {
+        let host = Host::new();
+        let small = rules::ruleset(&Plan { set_size: 2, ..plan() });
+        let (mut firewall, _) = host.firewall(Options::default(), &small);
+        let grant = |source: &str, seconds| (element(source), Duration::from_secs(seconds));
+        firewall.grant_new(&[grant("192.0.2.1", 20)]).expect("a new one");
+        assert!(about(left(&mut firewall), 20));
+        firewall.grant_new(&[grant("192.0.2.1", 90)]).expect("it was there");
+        assert!(about(left(&mut firewall), 90));
+        let both = [grant("192.0.2.1", 10), grant("192.0.2.2", 10)];
+        firewall.grant_new(&both).expect("one of them was there");
+        assert!(firewall.elements().expect("elements").iter().all(|(_, left)| about(*left, 10)));
+        let refused = refusal(firewall.grant_new(&[grant("192.0.2.3", 10)]));
+        assert!(matches!(refused, FirewallError::SetFull { .. }), "{refused}");
+        assert!(firewall.grant_new(&[grant("192.0.2.1", 0)]).is_err(), "its time is over");
+        firewall.grant_new(&[grant("2001:db8::1", 1)]).expect("a new one");
+        sleep(Duration::from_millis(1100));
+        firewall.grant_new(&[grant("2001:db8::1", 1)]).expect("that has ended by itself");
+    });
+}
+
+#[test]
 fn grant_is_added_extended_shortened_withdrawn() {
     isolated("grant_is_added_extended_shortened_withdrawn", || {
         let host = Host::new();

@@ -10,7 +10,7 @@ are the answers. `seal` needs server, cloak, kid, psk, seed, and the fields of
 the request or a body; randomness and ts come from the system where they are
 not given.
 
-Needs Debian's python3-cryptography.
+Needs Debian's python3-argon2 and python3-cryptography.
 """
 
 import os
@@ -32,8 +32,10 @@ from spa_protocol import (  # noqa: E402
 )
 from spa_token import (  # noqa: E402
     decode_key_line,
+    decode_sealed,
     decode_token,
     encode_key_line,
+    encode_sealed,
     encode_token,
 )
 
@@ -160,6 +162,10 @@ def line_failures(case: Case) -> list[str]:
     if "seed" in fields:
         agrees = decode_key_line(line).hex() == fields["key"]
         made = encode_key_line(octets(case, "seed"))
+    elif "passphrase" in fields:
+        passphrase, token, salt = fields["passphrase"], fields["token"], octets(case, "salt")
+        agrees = decode_sealed(line, passphrase) == (salt, token)
+        made = encode_sealed(token, passphrase, salt)
     else:
         agrees = decode_token(line) == fields
         made = encode_token(fields)

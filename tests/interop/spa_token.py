@@ -4,12 +4,18 @@ import base64
 import hashlib
 import re
 
+from argon2.low_level import Type, hash_secret_raw
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from spa_protocol import signature_holds, u64, usable
 
 TOKEN = "spa1."
+SEALED = "spa1-sealed."
 KEY_LINE = "spa1-key."
+# Memory in KiB, passes, lanes: what a writer takes, and the most that a reader does.
+COST, MOST = (65536, 3, 4), (1024 * 1024, 64, 64)
 HOST = re.compile(r"[A-Za-z0-9:%_][A-Za-z0-9:%_.-]{0,252}")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 
@@ -62,6 +68,36 @@ def decode_token(line: str) -> dict[str, str]:
         return fields | {"secret": payload[99:131].hex(), "expires": str(expires)}
     check(expires == 0 and usable(payload[99:131]), "not a key")
     return fields | {"key": payload[99:131].hex()}
+
+
+def encode_sealed(token: str, passphrase: str, salt: bytes) -> str:
+    """A token under a passphrase: section 8.1."""
+    payload = unarmour(TOKEN, token)
+    cost = b"".join(part.to_bytes(4, "big") for part in COST)
+    sealed = cipher(passphrase, salt, COST).encrypt(bytes(12), payload, b"spa1 token\0" + cost)
+    return armour(SEALED, cost + salt + sealed)
+
+
+def decode_sealed(line: str, passphrase: str) -> tuple[bytes, str]:
+    """The salt and the token."""
+    payload = unarmour(SEALED, line)
+    cost, salt, sealed = payload[:12], payload[12:28], payload[28:]
+    parts = [number(cost[at : at + 4]) for at in (0, 4, 8)]
+    check(len(salt) == 16 and all(part <= most for part, most in zip(parts, MOST)), "cost")
+    try:
+        opened = cipher(passphrase, salt, parts).decrypt(bytes(12), sealed, b"spa1 token\0" + cost)
+    except InvalidTag:
+        raise Damaged("not the passphrase") from None
+    token = armour(TOKEN, opened)
+    decode_token(token)
+    return salt, token
+
+
+def cipher(passphrase: str, salt: bytes, cost) -> ChaCha20Poly1305:
+    memory, passes, lanes = cost
+    return ChaCha20Poly1305(
+        hash_secret_raw(passphrase.encode(), salt, passes, memory, lanes, 32, Type.ID)
+    )
 
 
 def take_services(rest: bytes) -> list[str]:

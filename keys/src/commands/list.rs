@@ -1,31 +1,48 @@
 //! `spa-keys list`.
 
-use spa_keys::{ClientRecord, RevokedClient, Store, StoreError, date};
+use spa_keys::{Listing, RevokedListing, Store, StoreError, date};
 
 use super::{Failure, print};
-use crate::view::{View, table, to_json};
+use crate::view::{Row, View, revoked_row, row, table, to_json};
 
 pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
-    if let Ok(false) = store.dir().try_exists() {
-        return Err(StoreError::NotInitialised(store.dir().to_owned()).into());
-    }
+    check_there(store)?;
     let (clients, revoked) = (store.clients()?, store.revoked()?);
-    let views = views(&clients.records, &revoked.records);
-    print(&if json { to_json(&views) } else { table(&views) })?;
-    if views.is_empty() && !json {
+    let is_empty = clients.records.is_empty() && revoked.records.is_empty();
+    print(&match json {
+        true => to_json(&views(store, &clients, &revoked)),
+        false => table(rows(store, &clients, &revoked)),
+    })?;
+    if is_empty && !json {
         eprintln!("no clients yet: spa-keys add NAME --service SERVICE");
     }
     complain(clients.broken.into_iter().chain(revoked.broken).collect())
 }
 
-fn views(clients: &[ClientRecord], revoked: &[RevokedClient]) -> Vec<View> {
-    let now = date::now();
-    let clients = clients.iter().map(|client| View::of_client(client, now));
-    clients.chain(revoked.iter().map(View::of_revoked)).collect()
+/// A directory that is not there is mistyped rather than empty.
+pub(super) fn check_there(store: &Store) -> Result<(), StoreError> {
+    match store.dir().try_exists() {
+        Ok(false) => Err(StoreError::NotInitialised(store.dir().to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn views(store: &Store, clients: &Listing, revoked: &RevokedListing) -> Vec<View> {
+    let (now, knocks) = (date::now(), store.last_knocks());
+    let clients = clients.records.iter();
+    let clients =
+        clients.map(|client| View::of_client(client, now).with_last_knock(client, &knocks));
+    clients.chain(revoked.records.iter().map(View::of_revoked)).collect()
+}
+
+fn rows(store: &Store, clients: &Listing, revoked: &RevokedListing) -> Vec<Row> {
+    let (now, knocks) = (date::now(), store.last_knocks());
+    let clients = clients.records.iter().map(|client| row(client, &knocks, now));
+    clients.chain(revoked.records.iter().map(revoked_row)).collect()
 }
 
 /// Records that cannot be read are named one by one, after those that can.
-fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
+pub(super) fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
     broken.iter().for_each(|error| eprintln!("spa-keys: {error}"));
     match broken.len() {
         0 => Ok(()),

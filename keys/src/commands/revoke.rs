@@ -1,12 +1,31 @@
 //! `spa-keys revoke`.
 
-use spa_keys::{ClientName, Store, StoreError, date};
+use spa_keys::{Store, StoreError, date};
 
 use super::{Failure, print};
+use crate::cli::Named;
+use crate::view::{View, to_json};
 
-pub(crate) fn run(store: &Store, name: &ClientName) -> Result<(), Failure> {
-    let client = store.revoke(name, date::now()).map_err(explain)?;
-    print(&format!("{name} (key-id {:.8}) is revoked\n", client.kid.to_string()))
+pub(crate) fn run(store: &Store, named: &Named) -> Result<(), Failure> {
+    let mut revoked = Vec::new();
+    let mut failures = Vec::new();
+    for one in store.revoke_all(&named.name, date::now())? {
+        match one {
+            Ok(client) => revoked.push(client),
+            Err(error) => failures.push(explain(error)),
+        }
+    }
+    if named.json {
+        print(&to_json(&revoked.iter().map(View::of_revoked).collect::<Vec<_>>()))?;
+    } else {
+        let lines = revoked.iter().map(|client| {
+            format!("{} (key-id {:.8}) is revoked\n", client.name, client.kid.to_string())
+        });
+        print(&lines.collect::<String>())?;
+    }
+    let last = failures.pop();
+    failures.iter().for_each(|failure| eprintln!("spa-keys: {failure}"));
+    last.map_or(Ok(()), Err)
 }
 
 /// A record that cannot be read cannot be kept without its secrets either.

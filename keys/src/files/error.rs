@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::MAX_LEN;
 use crate::os;
 
 /// What went wrong with a file or a directory.
@@ -46,8 +45,11 @@ pub enum Problem {
     NotRegular,
     /// Something else than a directory.
     NotDir,
-    /// Longer than [`MAX_LEN`].
-    TooLong,
+    /// Longer than such a file ever is.
+    TooLong {
+        /// So many bytes at most.
+        most: usize,
+    },
     /// Not UTF-8.
     NotText,
     /// There is one already.
@@ -55,7 +57,7 @@ pub enum Problem {
 }
 
 impl FileError {
-    pub(super) fn new(path: &Path, problem: Problem) -> Self {
+    pub(crate) fn new(path: &Path, problem: Problem) -> Self {
         Self { path: path.to_owned(), problem }
     }
 
@@ -137,7 +139,7 @@ impl fmt::Display for FileError {
             ),
             Problem::NotRegular => write!(f, "{path} is not a regular file"),
             Problem::NotDir => write!(f, "{path} is not a directory"),
-            Problem::TooLong => write!(f, "{path} is longer than {MAX_LEN} bytes"),
+            Problem::TooLong { most } => write!(f, "{path} is longer than {most} bytes"),
             Problem::NotText => write!(f, "{path} is not UTF-8 text"),
             Problem::Taken => write!(f, "{path} is there already; it stays as it is"),
         }

@@ -18,13 +18,13 @@ pub(super) struct Temp {
 }
 
 impl Temp {
-    /// Writes `text` to a temporary file for `target`.
-    pub(super) fn write(target: &Path, text: &str) -> Result<Self, FileError> {
+    /// Writes `bytes` to a temporary file for `target`.
+    pub(super) fn write(target: &Path, bytes: &[u8]) -> Result<Self, FileError> {
         let io = |error| FileError::io(target, "write", error);
         let path = beside(target).map_err(io)?;
         let mut file = os::create(&path).map_err(io)?;
         let temp = Self { path, moved: false };
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
         Ok(temp)
     }
 

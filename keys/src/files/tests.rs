@@ -78,7 +78,7 @@ fn what_is_no_text_file_is_refused() {
     create_new(&path, &"x".repeat(MAX_LEN)).unwrap();
     assert_eq!(read_private(&path).unwrap().len(), MAX_LEN);
     write_atomic(&path, &"x".repeat(MAX_LEN + 1)).unwrap();
-    assert!(matches!(reading_fails(&path), Problem::TooLong));
+    assert!(matches!(reading_fails(&path), Problem::TooLong { most: MAX_LEN }));
     fs::write(&path, b"\xff").unwrap();
     assert!(matches!(reading_fails(&path), Problem::NotText));
 }
@@ -142,7 +142,7 @@ fn sweeping_takes_temporary_files_only() {
     left.sort();
     assert_eq!(left, [".hidden", "a.tmp", "a.toml"]);
 
-    let temp = Temp::write(&dir.path().join("b"), "text").unwrap();
+    let temp = Temp::write(&dir.path().join("b"), b"text").unwrap();
     sweep(dir.path()).unwrap();
     assert!(temp.replace(&dir.path().join("b")).is_err(), "our own are recognised");
 }

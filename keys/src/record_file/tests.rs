@@ -15,12 +15,21 @@ fn pending() -> ClientRecord {
         knocked: false,
         created: Timestamp::from_millis(1_799_000_000_000),
         expires: Some(Timestamp::from_millis(1_900_000_000_000)),
+        disabled: Some(Timestamp::from_millis(1_850_000_000_000)),
+        policy: policy(),
+        person: None,
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
         services: ["web", "ssh"].map(|name| name.parse().unwrap()).to_vec(),
         ttl: Some(Duration::from_secs(30)),
         max_ttl: Some(Duration::from_secs(300)),
         sources: ["10.0.0.0/8", "2001:db8::/32"]
             .map(|cidr| crate::cidr::parse(cidr).unwrap())
             .to_vec(),
+        hours: vec!["mon-fri 08:00-18:00 Europe/Berlin".parse().unwrap()],
         address: AddressRule::Seen,
         modes: [GrantMode::Bound, GrantMode::Once].into_iter().collect(),
         widest: Widest { v4: 24, v6: 56 },
@@ -34,11 +43,8 @@ fn bound() -> ClientRecord {
         verifier,
         knocked: true,
         expires: None,
-        ttl: None,
-        max_ttl: None,
-        sources: Vec::new(),
-        modes: Modes::ALL,
-        widest: Widest::ADDRESS,
+        disabled: None,
+        policy: Policy { services: policy().services, ..Policy::default() },
         ..pending()
     }
 }
@@ -69,10 +75,7 @@ fn clients_read_what_they_write() {
         assert_eq!((read.name, read.kid, read.knocked), (record.name, record.kid, record.knocked));
         assert!(read.psk.expose() == record.psk.expose());
         assert_eq!((read.created, read.expires), (record.created, record.expires));
-        assert_eq!((read.services, read.sources), (record.services, record.sources));
-        assert_eq!((read.ttl, read.max_ttl), (record.ttl, record.max_ttl));
-        assert_eq!(read.address, record.address);
-        assert_eq!((read.modes, read.widest), (record.modes, record.widest));
+        assert_eq!((read.disabled, read.policy), (record.disabled, record.policy));
     }
 }
 
@@ -80,9 +83,9 @@ fn clients_read_what_they_write() {
 fn the_revoked_read_what_they_write_and_have_no_secrets() {
     for record in [pending(), bound()] {
         let secrets = [to_base64(record.psk.expose()), to_base64(&[0xef; 32])];
-        let (modes, widest) = (record.modes, record.widest);
+        let policy = record.policy.clone();
         let client = record.without_secrets(Timestamp::from_millis(1_850_000_000_000));
-        assert_eq!((client.modes, client.widest), (modes, widest));
+        assert_eq!(client.policy, policy);
         let written = RecordFile::from(&client).to_text();
         assert!(secrets.iter().all(|secret| !written.contains(secret.as_str())));
         let path = Path::new("/keys/revoked/alice-abababab.toml");
@@ -95,10 +98,12 @@ fn the_revoked_read_what_they_write_and_have_no_secrets() {
 fn buffers_are_large_enough_from_the_start() {
     let mut record = pending();
     record.name = "a".repeat(64).parse().unwrap();
-    record.services =
+    record.policy.services =
         ('a'..='z').map(|letter| letter.to_string().repeat(16).parse().unwrap()).collect();
     let longest: std::net::IpAddr = "2001:db8:1111:1111:1111:1111:1111:1111".parse().unwrap();
-    record.sources = (64..=128).map(|len| Prefix::of(longest, len)).collect();
+    record.policy.hours =
+        vec!["mon-fri 08:00-18:00 America/Argentina/ComodRivadavia".parse().unwrap(); 9];
+    record.policy.sources = (64..=128).map(|len| Prefix::of(longest, len)).collect();
     let file = RecordFile::from(&record);
     let room = Text::with_room_for(&file).0.capacity();
     assert!(file.to_text().len() <= room);
@@ -113,18 +118,20 @@ fn people_may_write_dates_with_or_without_quotes_and_leave_lists_out() {
         .replace("sources", "# sources");
     let read = read(&edited).ok().unwrap();
     assert_eq!(read.expires, pending().expires);
-    assert_eq!(read.sources, []);
+    assert_eq!(read.policy.sources, []);
 }
 
 /// As all records were before there were modes and widths.
 #[test]
 fn records_without_modes_and_widths_allow_every_mode_for_one_address() {
     let text = text(&pending());
-    let new = |line: &&str| !line.starts_with("modes") && !line.starts_with("widest");
+    let keys = ["modes", "widest", "hours", "disabled"];
+    let new = |line: &&str| !keys.iter().any(|key| line.starts_with(key));
     let old = text.lines().filter(new).collect::<Vec<_>>().join("\n");
-    assert_eq!(old.lines().count(), text.lines().count() - 3);
+    assert_eq!(old.lines().count(), text.lines().count() - 5);
     let read = read(&old).ok().unwrap();
-    assert_eq!((read.modes, read.widest), (Modes::ALL, Widest::ADDRESS));
+    assert_eq!((read.policy.modes, read.policy.widest), (Modes::ALL, Widest::ADDRESS));
+    assert_eq!((read.policy.hours, read.disabled), (Vec::new(), None));
 }
 
 #[test]
@@ -137,23 +144,23 @@ fn what_contradicts_itself_is_refused() {
     let cases = [
         (
             pending.replace("\nttl =", "\ntttl ="),
-            "/keys/clients/alice.toml:5: unknown field `tttl`",
+            "/keys/clients/alice.toml:6: unknown field `tttl`",
         ),
         (pending.replace("\"alice\"", "\"bob\""), "named for another client"),
         (pending.replace("\"alice\"", "\"Alice\""), ":2: \"Alice\" is not a client's name"),
         (pending.replace("[\"web\", \"ssh\"]", "[]"), "services is empty"),
         (pending.replace("\"web\"", "\"ssh\""), "services names one twice"),
-        (pending.replace("\"web\"", "\"tcp/22\""), ":4: \"tcp/22\" is not the name of a service"),
+        (pending.replace("\"web\"", "\"tcp/22\""), ":5: \"tcp/22\" is not the name of a service"),
         (pending.replace("\"30s\"", "\"6m\""), "ttl is longer than max-ttl"),
-        (pending.replace("\"30s\"", "30"), ":5: "),
-        (pending.replace("10.0.0.0/8", "10.0.0.1/8"), ":7: \"10.0.0.1/8\" has bits set"),
-        (pending.replace("seen", "sean"), ":8: \"sean\" is none of"),
-        (pending.replace("\"once\"", "\"twice\""), ":9: \"twice\" is none of"),
+        (pending.replace("\"30s\"", "30"), ":6: "),
+        (pending.replace("10.0.0.0/8", "10.0.0.1/8"), ":8: \"10.0.0.1/8\" has bits set"),
+        (pending.replace("seen", "sean"), ":10: \"sean\" is none of"),
+        (pending.replace("\"once\"", "\"twice\""), ":11: \"twice\" is none of"),
         (pending.replace("\"once\", \"bound\"", ""), "modes is empty"),
         (pending.replace("ipv4 = 24", "ipv4 = 0"), "widest-ipv4 is a prefix length from 8"),
-        (pending.replace("ipv4 = 24", "ipv4 = \"/24\""), ":10: "),
+        (pending.replace("ipv4 = 24", "ipv4 = \"/24\""), ":12: "),
         (pending.replace("ipv6 = 56", "ipv6 = 24"), "widest-ipv6 is a prefix length from 32"),
-        (pending.replace("2030-03-17T17:46:40Z", "2030-03-17"), ":3: \"2030-03-17\" is not a date"),
+        (pending.replace("2030-03-17T17:46:40Z", "2030-03-17"), ":4: \"2030-03-17\" is not a date"),
         (pending.replace("ababababab", "ababab"), "expected 16 bytes in hexadecimal"),
         (pending.replace("knocked = false", "knocked = true"), "knocked, but no key is bound"),
         (format!("{}\n{key}\n", &*pending), "expected either key, or enrolment-hash"),
@@ -162,6 +169,13 @@ fn what_contradicts_itself_is_refused() {
         (without(&bound, "key"), "expected either key, or enrolment-hash"),
         (without(&pending, "psk"), "missing field `psk`"),
         (without(&pending, "kid"), "missing field `kid`"),
+        (without(&pending, "knocked"), "missing field `knocked`"),
+        (without(&pending, "address"), "missing field `address`"),
+        (pending.replace("Berlin", "Nowhere"), ":9: \"Europe/Nowhere\" is no time zone"),
+        (
+            pending.replace("fri 08:00", "fri 8:00"),
+            ":9: \"mon-fri 8:00-18:00 Europe/Berlin\" is no time",
+        ),
         (format!("revoked = 2026-01-01T00:00:00Z\n{}", &*pending), "lets nobody in"),
         (format!("{}\npsk = \"\"\n", &*pending), "duplicate key"),
         (
@@ -193,6 +207,53 @@ fn complaints_never_quote_secrets() {
     ] {
         let said = complain(&broken);
         assert!(said != "nothing" && !said.contains(head) && !said.contains(tail), "{said}");
+    }
+}
+
+fn person() -> Person {
+    Person {
+        name: "alice".parse().unwrap(),
+        created: Timestamp::from_millis(1_799_000_000_000),
+        expires: Some(Timestamp::from_millis(1_900_000_000_000)),
+        disabled: Some(Timestamp::from_millis(1_850_000_000_000)),
+        policy: policy(),
+    }
+}
+
+#[test]
+fn people_read_what_they_write_and_have_no_keys() {
+    let path = Path::new("/keys/clients/alice+.toml");
+    let free = Person::new("alice".parse().unwrap(), Timestamp::ZERO);
+    for person in [person(), free] {
+        assert_eq!(Person::parse(path, &person.to_text()).ok().unwrap(), person);
+    }
+    let text = person().to_text();
+    for (broken, complaint) in [
+        (format!("{}kid = \"{}\"\n", &*text, "ab".repeat(16)), "are a device's"),
+        (text.replace("\"alice\"", "\"alice/laptop\""), "named for another person"),
+        (text.replace("\"web\"", "\"ssh\""), "services names one twice"),
+    ] {
+        let said = Person::parse(path, &broken).unwrap_err().to_string();
+        assert!(said.contains(complaint), "{said}");
+    }
+    assert!(read(&text).is_err(), "and is no client");
+}
+
+#[test]
+fn each_name_has_a_file_of_its_own() {
+    let name = |text: &str| text.parse::<ClientName>().unwrap();
+    for (text, file) in [("alice", "alice.toml"), ("alice/laptop.old", "alice+laptop.old.toml")] {
+        assert_eq!(client_file_name(&name(text)), file);
+        assert_eq!(name_in(file), Some(FileOf::Client(name(text))));
+    }
+    assert_eq!(person_file_name(&name("alice")), "alice+.toml");
+    assert_eq!(name_in("alice+.toml"), Some(FileOf::Person(name("alice"))));
+    for file in ["alice", "+.toml", "+alice.toml", "a+b+c.toml", "a++.toml", "a+b+.toml", "A.toml"]
+    {
+        match name_in(file) {
+            Some(FileOf::Person(person)) => assert_ne!(person_file_name(&person), "alice+.toml"),
+            found => assert_eq!(found, None, "{file}"),
+        }
     }
 }
 

@@ -1,58 +1,55 @@
 //! What makes a client of a name.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use spa_proto::{
-    EnrolHash, EnrolSecret, Kid, Prefix, Psk, ServiceName, Timestamp, Verifier, VerifyingKey,
-};
+use spa_proto::{EnrolHash, EnrolSecret, Kid, Psk, Timestamp, Verifier, VerifyingKey};
 
 use super::Store;
+use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::identity::ServerIdentity;
-use crate::limits::{Modes, Widest};
+use crate::policy::{Person, Policy};
 use crate::random;
-use crate::record::{AddressRule, ClientName, ClientRecord, check_policy};
+use crate::record::{ClientName, ClientRecord};
 use crate::token::{Token, TokenEnrolment};
+
+const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
+                           may knock for";
 
 /// What `add` is told of a client.
 pub struct NewClient {
     /// Under which people know it.
     pub name: ClientName,
-    /// What it may knock for, the default first.
-    pub services: Vec<ServiceName>,
-    /// See [`ClientRecord::ttl`].
-    pub ttl: Option<Duration>,
-    /// See [`ClientRecord::max_ttl`].
-    pub max_ttl: Option<Duration>,
     /// See [`ClientRecord::expires`].
     pub expires: Option<Timestamp>,
-    /// See [`ClientRecord::sources`].
-    pub sources: Vec<Prefix>,
-    /// See [`ClientRecord::address`].
-    pub address: AddressRule,
-    /// See [`ClientRecord::modes`].
-    pub modes: Modes,
-    /// See [`ClientRecord::widest`].
-    pub widest: Widest,
+    /// What it may do.
+    pub policy: Policy,
     /// The key it has made already; without one, the token carries a one-time secret.
     pub key: Option<VerifyingKey>,
 }
 
 impl NewClient {
-    /// What no record may say.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
-        check_policy(&self.services, self.ttl, self.max_ttl, self.modes, self.widest)
+    /// Refuses what no record may say.
+    ///
+    /// # Errors
+    /// [`StoreError::Policy`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.policy.check_for(&self.name).map_err(StoreError::Policy)
     }
 
     /// Draws keys for it.
     pub(super) fn admit(
         self,
         server: ServerIdentity,
+        person: Option<Arc<Person>>,
         now: Timestamp,
     ) -> Result<(ClientRecord, Token), StoreError> {
         let created = to_the_second(now);
         let (verifier, enrolment) = enrolment(self.key, created.plus(Store::TOKEN_LIFETIME))?;
-        let record = self.into_record(verifier, created)?;
+        let record = ClientRecord { person, ..self.into_record(verifier, created)? };
+        if record.services().is_empty() {
+            return Err(StoreError::Policy(NO_SERVICES));
+        }
         let token = token(server, &record, enrolment);
         Ok((record, token))
     }
@@ -70,18 +67,19 @@ impl NewClient {
             knocked: false,
             created,
             expires: self.expires,
-            services: self.services,
-            ttl: self.ttl,
-            max_ttl: self.max_ttl,
-            sources: self.sources,
-            address: self.address,
-            modes: self.modes,
-            widest: self.widest,
+            disabled: None,
+            policy: self.policy,
+            person: None,
         })
     }
 }
 
-fn token(server: ServerIdentity, record: &ClientRecord, enrolment: TokenEnrolment) -> Token {
+/// What the record's client is told.
+pub(super) fn token(
+    server: ServerIdentity,
+    record: &ClientRecord,
+    enrolment: TokenEnrolment,
+) -> Token {
     Token {
         server: server.secret.public(),
         cloak: server.cloak,
@@ -90,12 +88,12 @@ fn token(server: ServerIdentity, record: &ClientRecord, enrolment: TokenEnrolmen
         kid: record.kid,
         psk: record.psk.clone(),
         enrolment,
-        services: record.services.clone(),
+        services: record.services(),
     }
 }
 
 /// What the record and what the token say of how the key gets here.
-fn enrolment(
+pub(super) fn enrolment(
     key: Option<VerifyingKey>,
     expires: Timestamp,
 ) -> Result<(Verifier, TokenEnrolment), StoreError> {
@@ -105,9 +103,4 @@ fn enrolment(
     let secret = EnrolSecret::from_bytes(*random::bytes()?);
     let pending = Verifier::Pending { secret: EnrolHash::of(&secret), expires };
     Ok((pending, TokenEnrolment::Secret { secret, expires }))
-}
-
-/// Dates that people read: without fractions.
-pub(super) fn to_the_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_millis(time.as_millis() / 1000 * 1000)
 }

@@ -3,29 +3,37 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread;
 
-use super::{Listing, RevokedListing};
+use super::{Listing, PeopleListing, RevokedListing};
 use crate::document::Malformed;
 use crate::error::StoreError;
 use crate::files;
+use crate::policy::Person;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
-use crate::record_file::client_file_name;
+use crate::record_file::{FileOf, client_file_name, name_in};
 use crate::wipe;
 
 pub(super) fn clients(dir: &Path) -> Result<Listing, StoreError> {
-    let (mut records, mut broken) = read_all(dir, client)?;
+    let (mut records, mut broken) = read_all(dir, is_client, client)?;
     records.sort_by(|one, other| one.name.cmp(&other.name));
     let (records, twins) = without_twins(records);
     broken.extend(twins.iter().map(|record| twin(dir, &record.name)));
     Ok(Listing { records, broken })
 }
 
+pub(super) fn people(dir: &Path) -> Result<PeopleListing, StoreError> {
+    let (mut people, broken) = read_all(dir, is_person, person)?;
+    people.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(PeopleListing { people: people.into_iter().map(Arc::new).collect(), broken })
+}
+
 pub(super) fn revoked(dir: &Path) -> Result<RevokedListing, StoreError> {
-    let (mut records, broken) = read_all(dir, revoked_client)?;
+    let (mut records, broken) = read_all(dir, is_record, revoked_client)?;
     records.sort_by(|one, other| (&one.name, one.revoked).cmp(&(&other.name, other.revoked)));
     Ok(RevokedListing { records, broken })
 }
@@ -34,17 +42,22 @@ pub(super) fn client(path: &Path) -> Result<ClientRecord, StoreError> {
     Ok(ClientRecord::parse(path, &files::read_private(path)?)?)
 }
 
+pub(super) fn person(path: &Path) -> Result<Person, StoreError> {
+    Ok(Person::parse(path, &files::read_private(path)?)?)
+}
+
 fn revoked_client(path: &Path) -> Result<RevokedClient, StoreError> {
     Ok(RevokedClient::parse(path, &files::read_private(path)?)?)
 }
 
-/// Reads every `*.toml` in a directory; what cannot be read hides nothing else.
+/// Reads every file of a kind in a directory; what cannot be read hides nothing else.
 fn read_all<R: Send>(
     dir: &Path,
+    is_wanted: impl Fn(&OsStr) -> bool,
     read: impl Fn(&Path) -> Result<R, StoreError> + Sync,
 ) -> Result<(Vec<R>, Vec<StoreError>), StoreError> {
     let (mut records, mut broken) = (Vec::new(), Vec::new());
-    each(dir, read, |file, result| match result {
+    each(dir, is_wanted, read, |file, result| match result {
         Ok(record) => records.push(record),
         Err(error) => broken.push((file, error)),
     })?;
@@ -55,14 +68,15 @@ fn read_all<R: Send>(
 /// How many files a reader takes at once.
 const PART: usize = 64;
 
-/// Reads every `*.toml` in a directory, with as many threads as are of use, and
+/// Reads every file of a kind in a directory, with as many threads as are of use, and
 /// tells what came of each file, in no order.
 pub(super) fn each<R: Send>(
     dir: &Path,
+    is_wanted: impl Fn(&OsStr) -> bool,
     read: impl Fn(&Path) -> Result<R, StoreError> + Sync,
     mut tell: impl FnMut(OsString, Result<R, StoreError>),
 ) -> Result<(), StoreError> {
-    let files = files::names(dir, is_record)?;
+    let files = files::names(dir, is_wanted)?;
     let read_part = |part: &[OsString]| -> Vec<_> {
         let there = part
             .iter()
@@ -99,14 +113,31 @@ fn unless_gone<R>(read: Result<R, StoreError>) -> Option<Result<R, StoreError>> 
 }
 
 /// Reads one file of the directory; `None` where there is none.
-pub(super) fn file(dir: &Path, file: &OsStr) -> Option<Result<ClientRecord, StoreError>> {
-    let read = files::check_private_dir(dir).map_err(StoreError::from);
-    unless_gone(read.and_then(|()| client(&dir.join(file))))
+pub(super) fn file<R>(
+    dir: &Path,
+    file: &OsStr,
+    read: impl Fn(&Path) -> Result<R, StoreError>,
+) -> Option<Result<R, StoreError>> {
+    let checked = files::check_private_dir(dir).map_err(StoreError::from);
+    unless_gone(checked.and_then(|()| read(&dir.join(file))))
 }
 
 /// Editors' copies and temporary files are none.
 pub(super) fn is_record(file: &OsStr) -> bool {
     file.to_str().is_some_and(|name| name.ends_with(".toml") && !name.starts_with('.'))
+}
+
+pub(super) fn is_person(file: &OsStr) -> bool {
+    is_record(file) && matches!(whose(file), Some(FileOf::Person(_)))
+}
+
+pub(super) fn is_client(file: &OsStr) -> bool {
+    is_record(file) && !is_person(file)
+}
+
+/// Whose file it is, by its name.
+pub(super) fn whose(file: &OsStr) -> Option<FileOf> {
+    name_in(file.to_str()?)
 }
 
 /// Takes out all but the first record of each key-id: a knock says only which

@@ -4,8 +4,8 @@ use spa_proto::SigningKey;
 use tempfile::TempDir;
 
 use super::*;
-use crate::limits::{Modes, Widest};
-use crate::record::{AddressRule, ClientState};
+use crate::policy::Policy;
+use crate::record::ClientState;
 use crate::token::TokenEnrolment;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_999);
@@ -43,14 +43,8 @@ fn parse(name: &str) -> ClientName {
 fn new_client(name: &str, key: Option<VerifyingKey>) -> NewClient {
     NewClient {
         name: parse(name),
-        services: vec!["ssh".parse().unwrap()],
-        ttl: None,
-        max_ttl: None,
         expires: None,
-        sources: Vec::new(),
-        address: AddressRule::Both,
-        modes: Modes::ALL,
-        widest: Widest::ADDRESS,
+        policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
         key,
     }
 }
@@ -262,4 +256,169 @@ fn writers_wait_for_each_other() {
     assert!(!writer.is_finished() && lab.path("alice").exists());
     drop(lock);
     assert!(writer.join().unwrap());
+}
+
+fn names(lab: &Lab) -> Vec<String> {
+    lab.store.clients().ok().unwrap().records.iter().map(|one| one.name.to_string()).collect()
+}
+
+fn may_open(lab: &Lab, name: &str) -> Vec<String> {
+    lab.client(name).services().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_name_is_a_client_or_a_person() {
+    let lab = Lab::new();
+    lab.add("alice", None);
+    lab.add("bob/laptop", None);
+    for name in ["alice/laptop", "bob"] {
+        let added = lab.store.add(new_client(name, None), NOW);
+        assert!(matches!(error(added), StoreError::Person(_)), "{name}");
+    }
+    lab.add("bob/phone", None);
+    lab.store.rename(&parse("alice"), &parse("alice/laptop")).ok().unwrap();
+    lab.add("alice/phone", None);
+    assert_eq!(names(&lab), ["alice/laptop", "alice/phone", "bob/laptop", "bob/phone"]);
+}
+
+#[test]
+fn a_person_limits_all_devices_and_a_device_itself_further() {
+    let lab = Lab::new();
+    for name in ["alice/laptop", "alice/phone", "bob/laptop"] {
+        lab.add(name, None);
+    }
+    let services = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    lab.store
+        .change(&parse("alice/laptop"), |record| record.policy.services = services(&["ssh", "web"]))
+        .ok()
+        .unwrap();
+    let person = lab.store.change_person(&parse("alice"), NOW, |person| {
+        person.policy.services = services(&["web", "db"]);
+        person.policy.max_ttl = Some(Duration::from_secs(60));
+        person.expires = Some(NOW);
+    });
+    assert_eq!(person.ok().unwrap().name, parse("alice"));
+    assert_eq!(
+        (may_open(&lab, "alice/laptop"), may_open(&lab, "alice/phone")),
+        (vec!["web".into()], vec![])
+    );
+    lab.store.change(&parse("alice/phone"), |record| record.policy.services.clear()).ok().unwrap();
+    assert_eq!(may_open(&lab, "alice/phone"), ["web", "db"], "what its person may");
+    assert_eq!(may_open(&lab, "bob/laptop"), ["ssh"]);
+    let phone = lab.client("alice/phone");
+    assert_eq!((phone.max_ttl(), phone.ends()), (Some(Duration::from_secs(60)), Some(NOW)));
+    assert_eq!(phone.state(NOW.plus(Duration::from_secs(1))), ClientState::Expired);
+    let listed = lab.store.clients().ok().unwrap().records;
+    assert!(listed.iter().zip([true, true, false]).all(|(one, said)| one.person.is_some() == said));
+
+    lab.store
+        .change_person(&parse("alice"), NOW, |person| person.disabled = Some(NOW))
+        .ok()
+        .unwrap();
+    assert_eq!(lab.client("alice/phone").state(NOW), ClientState::Disabled);
+    assert_eq!(lab.client("bob/laptop").state(NOW), ClientState::Pending);
+    let nobody = lab.store.change_person(&parse("carol"), NOW, |_| ());
+    assert!(matches!(error(nobody), StoreError::Unknown(_)));
+}
+
+#[test]
+fn where_a_person_cannot_be_read_no_device_may_do_anything() {
+    let lab = Lab::new();
+    lab.add("alice/laptop", None);
+    let path = lab.store.person_path(&parse("alice"));
+    crate::files::create_new(&path, "garbage").unwrap();
+    assert_eq!(lab.client("alice/laptop").state(NOW), ClientState::Disabled);
+    let listing = lab.store.clients().ok().unwrap();
+    assert_eq!((listing.records[0].state(NOW), listing.broken.len()), (ClientState::Disabled, 1));
+}
+
+#[test]
+fn a_device_without_services_needs_a_person_with_some() {
+    let lab = Lab::new();
+    let nothing = |name: &str| NewClient { policy: Policy::default(), ..new_client(name, None) };
+    for name in ["alice", "alice/phone"] {
+        assert!(matches!(error(lab.store.add(nothing(name), NOW)), StoreError::Policy(_)));
+    }
+    lab.add("alice/laptop", None);
+    let ssh = new_client("x", None).policy.services;
+    lab.store
+        .change_person(&parse("alice"), NOW, |alice| alice.policy.services = ssh)
+        .ok()
+        .unwrap();
+    let token = lab.store.add(nothing("alice/phone"), NOW).ok().unwrap();
+    assert_eq!(token.services, ["ssh".parse().unwrap()]);
+    assert_eq!(lab.client("alice/phone").policy.services, []);
+}
+
+#[test]
+fn revoking_a_person_takes_all_devices_and_one_that_is_broken_keeps_no_other() {
+    let lab = Lab::new();
+    for name in ["alice/laptop", "alice/phone", "alicia/laptop"] {
+        lab.add(name, None);
+    }
+    lab.store.change_person(&parse("alice"), NOW, |_| ()).ok().unwrap();
+    fs::write(lab.path("alice/laptop"), "garbage").unwrap();
+    let done = lab.store.revoke_all(&parse("alice"), NOW).ok().unwrap();
+    assert!(done[0].is_err() && done[1].is_ok() && done.len() == 2);
+    assert!(lab.store.person_path(&parse("alice")).exists(), "a device is left");
+    fs::remove_file(lab.path("alice/laptop")).unwrap();
+    assert!(lab.store.revoke_all(&parse("alice"), NOW).ok().unwrap().is_empty());
+    assert!(!lab.store.person_path(&parse("alice")).exists());
+    assert_eq!(names(&lab), ["alicia/laptop"]);
+    assert!(matches!(error(lab.store.revoke_all(&parse("alice"), NOW)), StoreError::Revoked(_)));
+    assert!(matches!(error(lab.store.revoke_all(&parse("bob"), NOW)), StoreError::Unknown(_)));
+}
+
+#[test]
+fn renaming_keeps_keys_and_rights_and_takes_nobodys_name() {
+    let lab = Lab::new();
+    let token = lab.add("alice", None);
+    lab.add("bob", None);
+    let taken = lab.store.rename(&parse("alice"), &parse("bob"));
+    assert!(matches!(error(taken), StoreError::Taken(_)));
+    assert!(matches!(
+        error(lab.store.rename(&parse("alice"), &parse("alice"))),
+        StoreError::Taken(_)
+    ));
+    assert_eq!(names(&lab), ["alice", "bob"]);
+    lab.store.rename(&parse("alice"), &parse("carol")).ok().unwrap();
+    assert_eq!(
+        (names(&lab), lab.client("carol").kid),
+        (vec!["bob".into(), "carol".into()], token.kid)
+    );
+}
+
+#[test]
+fn a_person_is_renamed_with_all_devices_also_if_that_was_cut_off() {
+    let lab = Lab::new();
+    for name in ["alice/laptop", "alice/phone", "bob/phone"] {
+        lab.add(name, None);
+    }
+    lab.store.change_person(&parse("alice"), NOW, |one| one.disabled = Some(NOW)).ok().unwrap();
+    let (from, to) = (parse("alice"), parse("alicia"));
+    let taken = lab.store.rename(&from, &parse("bob"));
+    assert!(matches!(error(taken), StoreError::Taken(_)));
+    assert!(matches!(error(lab.store.rename(&from, &parse("bob/x"))), StoreError::Person(_)));
+    // As after a crash in the middle: one device has both names.
+    let said = lab.store.person(&from).ok().unwrap().unwrap();
+    let moved = Person { name: to.clone(), ..said };
+    crate::files::create_new(&lab.store.person_path(&to), &moved.to_text()).unwrap();
+    let laptop = ClientRecord { name: parse("alicia/laptop"), ..lab.client("alice/laptop") };
+    crate::files::create_new(&lab.path("alicia/laptop"), &laptop.to_text()).unwrap();
+    let renamed = lab.store.rename(&from, &to).ok().unwrap();
+    assert_eq!(renamed, [parse("alicia/laptop"), parse("alicia/phone")]);
+    assert_eq!(names(&lab), ["alicia/laptop", "alicia/phone", "bob/phone"]);
+    assert_eq!(lab.client("alicia/phone").state(NOW), ClientState::Disabled);
+    assert!(lab.store.person(&from).ok().unwrap().is_none());
+}
+
+#[test]
+fn what_may_not_be_said_changes_nothing() {
+    let lab = Lab::new();
+    lab.add("alice", None);
+    let before = fs::read(lab.path("alice")).unwrap();
+    let changed = lab.store.change(&parse("alice"), |record| record.policy.services.clear());
+    assert!(matches!(error(changed), StoreError::Policy(_)));
+    assert_eq!(fs::read(lab.path("alice")).unwrap(), before);
+    assert!(matches!(error(lab.store.change(&parse("bob"), |_| ())), StoreError::Unknown(_)));
 }

@@ -187,3 +187,74 @@ proptest! {
         }
     }
 }
+
+fn sealed() -> SealedToken {
+    SealedToken::seal(&with_secret(), "correct horse", [7; 16]).unwrap()
+}
+
+#[test]
+fn a_passphrase_opens_what_it_sealed() {
+    for token in [with_secret(), with_key()] {
+        let line = SealedToken::seal(&token, "correct horse", [7; 16]).unwrap().encode();
+        assert!(SealedToken::is_one(&line) && !SealedToken::is_one(&token.encode()));
+        let read = SealedToken::decode(&format!(" {}\r\n", *line)).ok().unwrap();
+        assert!(*read.open("correct horse").ok().unwrap().encode() == *token.encode());
+        assert_eq!(read.open("Correct horse").err(), Some(TokenError::Passphrase));
+        let bytes = armour::read(sealed::PREFIX, line.strip_prefix(sealed::PREFIX).unwrap());
+        let in_clear = bytes.unwrap().windows(3).any(|bytes| bytes == b"fw.");
+        assert!(!in_clear, "nothing of it stands in clear");
+    }
+}
+
+/// The layout in the module's documentation.
+#[test]
+fn sealed_fields_are_where_they_are_documented() {
+    let line = sealed().encode();
+    let bytes = armour::read(sealed::PREFIX, line.strip_prefix(sealed::PREFIX).unwrap()).unwrap();
+    assert_eq!(bytes[..12], [0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4]);
+    assert_eq!(bytes[12..28], [7; 16]);
+    assert_eq!(bytes.len(), 28 + payload(&with_secret()).len() + 16);
+}
+
+#[test]
+fn what_is_sealed_cannot_be_changed() {
+    let line = sealed().encode();
+    let bytes = armour::read(sealed::PREFIX, line.strip_prefix(sealed::PREFIX).unwrap()).unwrap();
+    let open = |bytes: &[u8]| {
+        let line = armour::write(sealed::PREFIX, bytes);
+        SealedToken::decode(&line).and_then(|sealed| sealed.open("correct horse")).err()
+    };
+    // Each part: passes, salt, sealed, tag.
+    for at in [7, 12, 28, 100, bytes.len() - 1] {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        assert_eq!(open(&changed), Some(TokenError::Passphrase), "byte {at}");
+    }
+    let mut endless = bytes.to_vec();
+    endless[4] = 1;
+    assert_eq!(open(&endless), Some(TokenError::Cost));
+    assert_eq!(open(&bytes[..20]), Some(TokenError::Contents));
+    assert_eq!(open(&bytes[..30]), Some(TokenError::Passphrase));
+}
+
+#[test]
+fn sealed_lines_are_told_from_others() {
+    let line = sealed().encode();
+    assert_eq!(Token::decode(&line).err(), Some(TokenError::Sealed));
+    assert_eq!(SealedToken::decode(&line[..line.len() - 1]).err(), Some(TokenError::Damaged));
+    assert_eq!(SealedToken::decode(&with_secret().encode()).err(), Some(TokenError::NotAToken));
+}
+
+/// Made by the second implementation, in Python.
+#[test]
+fn sealed_tokens_of_this_version_stay_readable() {
+    let vector = include_str!("../../../spa-proto/tests/vectors/lines/token-sealed.txt");
+    let field = |name| vector.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let salt = *crate::encoding::from_hex(field("salt: ")).unwrap();
+    let (token, passphrase) = (field("token: "), field("passphrase: "));
+    let sealed = SealedToken::decode(field("line: ")).ok().unwrap();
+    assert!(*sealed.open(passphrase).ok().unwrap().encode() == token);
+    let token = Token::decode(token).ok().unwrap();
+    let again = SealedToken::seal(&token, passphrase, salt).unwrap();
+    assert!(*again.encode() == field("line: "));
+}

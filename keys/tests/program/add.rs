@@ -64,19 +64,19 @@ fn keeps_every_option() {
     ])
     .done();
     let record = keys.record("alice");
-    assert_eq!(record.services, ["ssh", "web"].map(|name| name.parse().unwrap()));
-    assert_eq!(record.ttl.unwrap().as_secs(), 30);
-    assert_eq!(record.max_ttl.unwrap().as_secs(), 300);
+    assert_eq!(record.policy.services, ["ssh", "web"].map(|name| name.parse().unwrap()));
+    assert_eq!(record.policy.ttl.unwrap().as_secs(), 30);
+    assert_eq!(record.policy.max_ttl.unwrap().as_secs(), 300);
     assert_eq!(date::format(record.expires.unwrap()), "2999-12-31T17:00:00Z");
-    let sources: Vec<_> = record.sources.iter().map(ToString::to_string).collect();
+    let sources: Vec<_> = record.policy.sources.iter().map(ToString::to_string).collect();
     assert_eq!(sources, ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::1/128"]);
-    assert_eq!(record.address, AddressRule::Seen);
-    assert_eq!(record.modes, [GrantMode::Once, GrantMode::Bound].into_iter().collect());
-    assert_eq!(record.widest, Widest { v4: 24, v6: 56 });
+    assert_eq!(record.policy.address, AddressRule::Seen);
+    assert_eq!(record.policy.modes, [GrantMode::Once, GrantMode::Bound].into_iter().collect());
+    assert_eq!(record.policy.widest, Widest { v4: 24, v6: 56 });
     keys.add("bob");
     let bob = keys.record("bob");
-    assert_eq!(bob.address, AddressRule::Both);
-    assert_eq!((bob.modes, bob.widest), (Modes::ALL, Widest::ADDRESS));
+    assert_eq!(bob.policy.address, AddressRule::Both);
+    assert_eq!((bob.policy.modes, bob.policy.widest), (Modes::ALL, Widest::ADDRESS));
 }
 
 #[test]
@@ -129,7 +129,17 @@ fn refuses_wrong_usage_and_makes_nothing() {
     keys.run(&["add", "alice"]).failed(2, "--service");
     keys.run(&["add", "alice", "--service", "ssh", "--ttl", "6m", "--max-ttl", "5m"])
         .failed(2, "ttl is longer than max-ttl");
-    for name in ["Alice", "../alice", "alice/laptop", "", ".", "-alice", &"a".repeat(65)] {
+    for name in [
+        "Alice",
+        "../alice",
+        "alice/",
+        "alice/laptop/x",
+        "alice+x",
+        "",
+        ".",
+        "-alice",
+        &"a".repeat(65),
+    ] {
         keys.run(&["add", "--service", "ssh", "--", name]).failed(2, "not a client's name");
     }
     assert!(keys.names("clients").is_empty());
@@ -166,5 +176,5 @@ fn says_so_when_the_token_could_not_be_handed_over() {
     let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("the token is lost: run spa-keys revoke alice"), "{said}");
+    assert!(said.contains("the token is lost: run spa-keys renew alice"), "{said}");
 }

@@ -43,11 +43,17 @@ fn shows_every_state_in_an_aligned_table() {
     let lines: Vec<_> = run.stdout.lines().collect();
     let column = |heading: &str| lines[0].find(heading).unwrap();
     let (services, state, expires) = (column("SERVICES"), column("STATE"), column("EXPIRES"));
+    let last = column("LAST KNOCK");
     let rows: Vec<_> = lines[1..]
         .iter()
         .map(|line| {
             let name = line.split_whitespace().next().unwrap();
-            (name, line[services..state].trim(), line[state..expires].trim(), &line[expires..])
+            (
+                name,
+                line[services..state].trim(),
+                line[state..expires].trim(),
+                line[expires..last].trim(),
+            )
         })
         .collect();
     assert_eq!(
@@ -119,7 +125,7 @@ fn show_has_all_policy_and_no_secrets() {
         json!({
             "name": "alice", "kid": record.kid.to_string(), "state": "pending",
             "services": ["ssh", "web"], "created": Value::Null, "expires": "2999-12-31T00:00:00Z",
-            "sources": ["10.0.0.0/8"], "address": "this", "modes": ["once"],
+            "sources": ["10.0.0.0/8"], "hours": [], "address": "this", "modes": ["once"],
             "widest_ipv4": 24, "widest_ipv6": 128, "ttl_seconds": 30, "max_ttl_seconds": 300,
             "token_expires": Value::Null,
         })

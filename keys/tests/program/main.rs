@@ -7,5 +7,7 @@ mod faults;
 mod init;
 mod keys;
 mod list;
+mod pending;
 mod private;
 mod revoke;
+mod token;

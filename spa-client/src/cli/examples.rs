@@ -40,7 +40,11 @@ Examples:
   spa enroll                    asks for the token, without showing it
   spa enroll token.txt
   cat tokens/*.txt | spa enroll -
-  ssh admin@server spa-keys add laptop --service ssh | spa enroll -";
+  zbarimg --quiet --raw token.png | spa enroll -
+  ssh admin@server spa-keys add laptop --service ssh | spa enroll -
+
+At a terminal it shows what the token has in it, and asks whether that is to be trusted: compare
+the server's key with what spa-keys init printed there.";
 
 pub(super) const KNOCK_EXAMPLES: &str = "\
 Examples:

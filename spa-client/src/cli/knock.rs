@@ -12,7 +12,7 @@ use super::{Cli, SshOptions};
 use crate::address::{Source, Width};
 use crate::resolve::Family;
 
-#[derive(Args)]
+#[derive(Args, Debug, Default, PartialEq)]
 pub(crate) struct KnockOptions {
     /// Aliases of servers, or their host names; of several, all are tried at once
     #[arg(required_unless_present = "again")]
@@ -152,7 +152,7 @@ pub(crate) struct ProxyOptions {
 }
 
 /// What each knock asks for, and where it goes.
-#[derive(Args, Default)]
+#[derive(Args, Debug, Default, PartialEq)]
 pub(crate) struct RequestOptions {
     /// How long new connections are let in, such as 30s or 5m [default: as the server says]
     #[arg(long, value_name = "TIME", value_parser = seconds)]

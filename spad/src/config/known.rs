@@ -8,12 +8,17 @@ use super::value::Fault;
 
 /// Keys at the top.
 pub(super) const TOP: &[&str] = &[
+    "audit-file",
+    "control-group",
+    "control-group-may",
     "enforce",
     "firewall",
+    "hooks",
     "interfaces",
     "keys-dir",
     "listen-port",
     "managed",
+    "metrics",
     "run-dir",
     "service",
     "state-dir",
@@ -52,14 +57,22 @@ pub(super) const FIREWALL: &[&str] = &[
     "widths-ipv6",
 ];
 
+/// Keys of `[hooks]`.
+pub(super) const HOOKS: &[&str] = &["on-end", "on-grant", "timeout", "user"];
+
 /// Keys of `[managed]`.
 pub(super) const MANAGED: &[&str] =
     &["helpers", "inside", "masquerade", "masquerade-ipv6", "outside", "source-nat", "strict"];
 
 /// All tables, by name, with their keys; `service` for any service.
 #[cfg(test)]
-const TABLES: &[(&str, &[&str])] =
-    &[("", TOP), ("firewall", FIREWALL), ("managed", MANAGED), ("service", SERVICE)];
+const TABLES: &[(&str, &[&str])] = &[
+    ("", TOP),
+    ("firewall", FIREWALL),
+    ("hooks", HOOKS),
+    ("managed", MANAGED),
+    ("service", SERVICE),
+];
 
 /// Refuses the first key of `table` that is not among `known`.
 pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {

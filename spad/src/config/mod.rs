@@ -1,7 +1,9 @@
 //! `spad.toml`: read, checked, and turned into types that cannot be wrong.
 
+mod hooks;
 mod known;
 mod managed;
+pub mod operations;
 mod packet_filter;
 mod parse;
 mod service;
@@ -15,6 +17,9 @@ use std::time::Duration;
 use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Target};
 use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
 use crate::kept;
+pub use hooks::{HookCommand, HooksConfig};
+use operations::Operations;
+use rustix::process::getuid;
 use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
@@ -39,10 +44,14 @@ pub struct Config {
     pub enforce: Enforce,
     /// Who the gatekeeper runs as.
     pub user: String,
+    /// For those who operate the host.
+    pub operations: Operations,
     /// How the packet filter is used.
     pub firewall: FirewallConfig,
     /// What is let in and through besides, in mode `managed`.
     pub managed: Managed,
+    /// What is run when a grant is made and when it ends.
+    pub hooks: Option<HooksConfig>,
     /// What is protected, by name; at least one.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
 }
@@ -152,6 +161,8 @@ pub struct ConfigError {
     path: PathBuf,
     line: Option<usize>,
     what: String,
+    /// Whether whoever asks has no right to read it.
+    denied: bool,
 }
 
 impl Config {
@@ -160,19 +171,35 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] says the file, the line, what was expected and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let fault = |(line, what)| ConfigError { path: path.to_owned(), line, what };
+        let fault = |(line, what)| ConfigError { path: path.to_owned(), line, what, denied: false };
         let text = read(path)?;
         only_ours(path).map_err(|what| fault((None, what)))?;
         Self::parse(&text).map_err(fault)
     }
 
     /// The run directory that the file names, or the default, however broken the
-    /// rest is: a spad that runs can still be asked.
+    /// rest is: a spad that runs can still be asked. The default also for those who have
+    /// no right to read the file: a control-group may ask all the same.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where the file cannot be read for another reason.
     pub fn run_dir(path: &Path) -> Result<PathBuf, ConfigError> {
-        Ok(parse::run_dir(&read(path)?))
+        match read(path) {
+            Err(error) if error.denied => Ok(parse::run_dir("")),
+            text => Ok(parse::run_dir(&text?)),
+        }
+    }
+
+    /// The file that audit lines go to, likewise: where the file cannot be read for
+    /// want of the right to, none is known.
+    ///
+    /// # Errors
+    /// Where the file cannot be read for another reason.
+    pub fn audit_file(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        match read(path) {
+            Err(error) if error.denied => Ok(None),
+            text => Ok(parse::audit_file(&text?)),
+        }
     }
 
     /// Both directories, likewise; the defaults where the file cannot be read.
@@ -304,9 +331,10 @@ fn only_ours(path: &Path) -> Result<(), String> {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let fail = |error| ConfigError {
+    let fail = |error: std::io::Error| ConfigError {
         path: path.to_owned(),
         line: None,
+        denied: error.kind() == std::io::ErrorKind::PermissionDenied && !getuid().is_root(),
         what: FileError::foreign(path, &error)
             .map_or_else(|| format!("cannot be read: {error}"), |foreign| foreign.to_string()),
     };
@@ -379,6 +407,37 @@ mod tests {
         assert_eq!(dns.max_ttl, Duration::from_secs(7200));
         assert_eq!(config.service("udp/53".parse().unwrap()).unwrap().1, dns);
         assert_eq!(config.service("tcp/53".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn hooks_are_programs_of_another_user() {
+        let with =
+            |hooks: &str| Config::parse(&format!("[hooks]\n{hooks}[service.ssh]\nport = 22\n"));
+        let hooks =
+            with("on-grant = [\"/usr/bin/logger\", \"a b\"]\nuser = \"hooks\"\ntimeout = \"2s\"\n");
+        let hooks = hooks.unwrap().hooks.unwrap();
+        let command = hooks.on_grant.unwrap();
+        assert_eq!(
+            (command.program, command.arguments),
+            ("/usr/bin/logger".into(), vec!["a b".into()])
+        );
+        assert_eq!((hooks.on_end, hooks.timeout), (None, Duration::from_secs(2)));
+        assert_eq!(Config::parse("[service.ssh]\nport = 22\n").unwrap().hooks, None);
+        for (text, line, part) in [
+            ("user = \"hooks\"\n", 1, "on-grant"),
+            ("on-end = [\"/bin/true\"]\n", 1, "needs a user"),
+            ("on-end = [\"/bin/true\"]\nuser = \"root\"\n", 3, "neither root"),
+            ("on-end = [\"/bin/true\"]\nuser = \"spad\"\n", 3, "gatekeeper"),
+            ("on-end = [\"true\"]\nuser = \"hooks\"\n", 2, "absolute"),
+            ("on-end = []\nuser = \"hooks\"\n", 2, "absolute"),
+            ("on-end = \"/bin/true\"\nuser = \"hooks\"\n", 2, "list"),
+            ("on-end = [\"/bin/a\\u0000\"]\nuser = \"hooks\"\n", 2, "NUL"),
+            ("on-end = [\"/bin/true\"]\nuser = \"hooks\"\ntimeout = \"6m\"\n", 4, "5m"),
+            ("on-ending = [\"/bin/true\"]\n", 2, "'on-end'"),
+        ] {
+            let (at, what) = with(text).unwrap_err();
+            assert!(at == Some(line) && what.contains(part), "{text}: line {at:?}: {what}");
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use spa_proto::{Protocol, Tolerance};
 use toml::de::DeTable;
 
 use super::value::{Fault, Value, choice, directory, duration, each, network, port, string};
-use super::{Config, Enforce, Interfaces, known, managed, packet_filter, service};
+use super::{
+    Config, Enforce, Interfaces, hooks, known, managed, operations, packet_filter, service,
+};
 use crate::capture::filter::MAX_INTERFACES;
 use crate::firewall::plan::Ports;
 
@@ -19,6 +21,7 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
         .map_err(|error| Fault { span: error.span(), what: error.message().to_owned() })?;
     let top = parsed.get_ref();
     known::check(top, known::TOP)?;
+    let user = top.get("user").map_or(Ok("spad"), string)?;
     let config = Config {
         interfaces: top.get("interfaces").map_or(Ok(Interfaces::Any), interfaces)?,
         listen_port: top.get("listen-port").map_or(Ok(62201), port)?,
@@ -28,9 +31,11 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
         tolerance: top.get("tolerance").map_or(Ok(Tolerance::DEFAULT), tolerance)?,
         trusted: top.get("trusted").map_or(Ok(Vec::new()), |list| each(list, network))?,
         enforce: top.get("enforce").map_or(Ok(Enforce::Always), enforce)?,
-        user: top.get("user").map_or(Ok("spad".into()), |value| Ok(string(value)?.to_owned()))?,
+        user: user.to_owned(),
+        operations: operations::read(top)?,
         firewall: packet_filter::read(top)?,
         managed: managed::read(top)?,
+        hooks: hooks::read(top, user)?,
         services: service::all(top)?,
     };
     apart_from_knocks(&config, top)?;
@@ -46,6 +51,12 @@ pub(super) fn run_dir(text: &str) -> PathBuf {
 /// The state directory, likewise.
 pub(super) fn state_dir(text: &str) -> PathBuf {
     recovered(text, "state-dir", STATE_DIR)
+}
+
+/// The audit's file, likewise.
+pub(super) fn audit_file(text: &str) -> Option<PathBuf> {
+    let (parsed, _) = DeTable::parse_recoverable(text);
+    operations::audit_file(parsed.get_ref()).ok().flatten()
 }
 
 fn recovered(text: &str, key: &str, default: &str) -> PathBuf {

@@ -86,7 +86,7 @@ fn explain(path: &Path, error: &io::Error) -> String {
             )
         }
         io::ErrorKind::PermissionDenied => {
-            format!("{path}: permission denied; ask as the user that spad runs as, as a rule root")
+            format!("{path}: permission denied; ask as root, or as a member of the control-group")
         }
         _ => format!("{path}: {error}"),
     }

@@ -1,6 +1,7 @@
 //! The control socket: one request, one answer, as lines of JSON over a Unix
-//! socket that only its owner can reach.
+//! socket that only its owner can reach, or one group.
 
+pub mod access;
 pub mod client;
 pub mod report;
 pub mod server;
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use spa_keys::ClientName;
 
 /// What an administrator can ask a running spad.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub enum Request {
     Sessions,
     /// End a client's grants and connections; its record stays.
     Revoke {
-        /// Name of the client.
+        /// Name of the client, or of a person for all devices.
         client: String,
     },
     /// End one grant, and the connections made through it.
@@ -138,6 +140,20 @@ pub enum Answer {
     Stopped(report::Stopped),
     /// It was not done, and why.
     Failed(String),
+}
+
+impl Answer {
+    /// Without the grants and connections of others than this client or person.
+    #[must_use]
+    pub fn only_of(mut self, who: &ClientName) -> Self {
+        let is_of = |name: &str| name.parse().is_ok_and(|name: ClientName| name.is_of(who));
+        match &mut self {
+            Self::Grants(grants) => grants.retain(|grant| is_of(&grant.client)),
+            Self::Sessions(sessions) => sessions.retain(|session| is_of(&session.client)),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// Where the socket is.

@@ -3,16 +3,20 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::access::{Access, Caller, Rights};
 use super::{Answer, Request};
+use crate::privileges::warden::as_group;
+use crate::sys::peer;
 
-/// A request, and where its answer goes.
-pub type Call = (Request, oneshot::Sender<Reply>);
+/// A request, who asks, and where the answer goes.
+pub type Call = (Request, Caller, oneshot::Sender<Reply>);
 
 /// What the warden says to a request.
 pub enum Reply {
@@ -43,30 +47,62 @@ impl Reply {
 const LONGEST: u64 = 4096;
 /// How long a caller may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// And to read the answer.
+const PATIENCE_TO_READ: Duration = Duration::from_secs(30);
 
-/// Binds the socket, readable by its owner only. Whatever a dead process has
-/// left there is replaced: the caller holds the lock of the run directory.
+/// How many callers of the group are heard at once: root is always.
+const MEMBERS: usize = 16;
+
+/// Binds the socket, for its owner only, or for a group too, which can reach it then
+/// and nothing else in its directory. Whatever a dead process has left there is
+/// replaced: the caller holds the lock of the run directory.
 ///
 /// # Errors
-/// Where the directory does not take it.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Where the directory does not take it, or the group cannot be given it.
+pub fn bind(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let mode =
+        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let Some(group) = group else {
+        // A former group has no business here any more.
+        mode(dir, 0o700)?;
+        let listener = UnixListener::bind(path)?;
+        mode(path, 0o600)?;
+        return Ok(listener);
+    };
+    let listener = as_group(group, || {
+        std::os::unix::fs::chown(dir, None, Some(group))?;
+        mode(dir, 0o710)?;
+        UnixListener::bind(path)
+    })??;
+    mode(path, 0o660)?;
     Ok(listener)
 }
 
 /// Accepts callers for ever and passes their requests on.
-pub async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
+pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<Call>) {
+    let members = Arc::new(Semaphore::new(MEMBERS));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Ok(caller) = identify(&stream, &access) else { continue };
+                let place = match caller.rights {
+                    Rights::Change => None,
+                    _ => match Arc::clone(&members).try_acquire_owned() {
+                        Ok(place) => Some(place),
+                        Err(_) => continue,
+                    },
+                };
                 let calls = calls.clone();
-                // A caller that fails has nobody else to tell.
-                tokio::spawn(async move { converse(stream, calls).await.ok() });
+                tokio::spawn(async move {
+                    // A caller that fails has nobody else to tell.
+                    let _ = converse(stream, caller, calls).await;
+                    drop(place);
+                });
             }
             // Out of descriptors: wait until some are closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -74,16 +110,37 @@ pub async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
-    let caller = stream.peer_cred()?.uid();
+/// Who it is, and what it may do.
+fn identify(stream: &UnixStream, access: &Access) -> io::Result<Caller> {
+    let peer = stream.peer_cred()?;
+    // Without them the primary group counts alone.
+    let groups = peer::groups(stream).unwrap_or_default();
+    let rights = access.rights(peer.uid(), peer.gid(), &groups);
+    Ok(Caller { uid: peer.uid(), login: None, rights })
+}
+
+async fn converse(
+    mut stream: UnixStream,
+    mut caller: Caller,
+    calls: mpsc::Sender<Call>,
+) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new((&mut stream).take(LONGEST));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => ask(request.asked_by(caller), &calls).await,
+        Ok(_) if caller.rights == Rights::None => {
+            failed("you may not ask: that is for root, and for the control-group".into())
+        }
+        Ok(request) => {
+            if request.takes() == Rights::Change {
+                caller.login = login(caller.uid).await;
+            }
+            ask(request.asked_by(caller.uid), caller, &calls).await
+        }
         Err(error) => failed(format!("not understood: {error}")),
     };
-    stream.write_all(answer.text().await?.as_bytes()).await
+    let text = answer.text().await?;
+    tokio::time::timeout(PATIENCE_TO_READ, stream.write_all(text.as_bytes())).await?
 }
 
 /// Does the work on a thread that ends with it; here where there is none to be had.
@@ -106,10 +163,23 @@ fn failed(why: String) -> Reply {
     Answer::Failed(why).into()
 }
 
-async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Reply {
+/// The name that belongs to a user id. Whoever knows it may be far away: asked for on a
+/// thread that ends with it.
+async fn login(uid: u32) -> Option<String> {
+    let (done, name) = oneshot::channel();
+    let look = move || {
+        let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+        // Whoever has asked has waited long enough.
+        let _ = done.send(user.map(|user| user.name));
+    };
+    std::thread::Builder::new().name("login".into()).spawn(look).ok()?;
+    tokio::time::timeout(PATIENCE, name).await.ok()?.ok()?
+}
+
+async fn ask(request: Request, caller: Caller, calls: &mpsc::Sender<Call>) -> Reply {
     let ending = || failed("spad is ending".into());
     let (sender, receiver) = oneshot::channel();
-    if calls.send((request, sender)).await.is_err() {
+    if calls.send((request, caller, sender)).await.is_err() {
         return ending();
     }
     receiver.await.unwrap_or_else(|_| ending())

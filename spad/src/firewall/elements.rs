@@ -9,7 +9,7 @@ use super::requests::{self, ELEMENTS_PER_MESSAGE, KeyWithTimeout};
 use super::transaction::{Subject, Transaction};
 use super::wire::{self, Message};
 use netlink_packet_netfilter::NetfilterProtoFamily;
-use nix::libc::ENOENT;
+use nix::libc::{EEXIST, ENOENT};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use std::time::Duration;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+/// The message that does something with elements of a set.
+type Request = fn(&str, &[KeyWithTimeout]) -> Vec<u8>;
+
 /// The kernel's unit of time is not longer.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -38,22 +41,45 @@ impl Firewall {
     /// # Errors
     /// As [`Firewall::grant`], on account of any of them.
     pub fn grant_all(&mut self, grants: &[(Element, Duration)]) -> Result<(), FirewallError> {
+        // Out and in again, because not every kernel changes the time of an
+        // element that is there; and first in, because a transaction that fails
+        // for want of one to take out costs ten milliseconds instead of 0.03.
+        self.change(
+            grants,
+            &[requests::add_elements, requests::delete_elements, requests::add_elements],
+        )
+    }
+
+    /// As [`Firewall::grant_all`], where none of them should be there: one message
+    /// for three. Where one is nevertheless, it costs ten milliseconds more.
+    ///
+    /// # Errors
+    /// As [`Firewall::grant`], on account of any of them.
+    pub fn grant_new(&mut self, grants: &[(Element, Duration)]) -> Result<(), FirewallError> {
+        match self.change(grants, &[requests::add_new_elements]) {
+            Err(error) if is_there(&error) => self.grant_all(grants),
+            result => result,
+        }
+    }
+
+    /// What these requests do with all of them, one after the other, as one.
+    fn change(
+        &self,
+        grants: &[(Element, Duration)],
+        requests: &[Request],
+    ) -> Result<(), FirewallError> {
         if grants.iter().any(|(_, timeout)| timeout.as_millis() == 0) {
             return Err(FirewallError::BadElement("its time is over".to_owned()));
         }
-        let grants = grants.iter().map(|(element, timeout)| (element, Some(*timeout)));
-        let by_set = by_set(grants);
+        let by_set = by_set(grants.iter().map(|(element, timeout)| (element, Some(*timeout))));
         by_set.keys().try_for_each(|set| self.is_known(set))?;
         let mut transaction = Transaction::new();
         for (set, elements) in &by_set {
             let set = &set.name();
             for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
-                // Out and in again, because not every kernel changes the time of an
-                // element that is there; and first in, because a transaction that fails
-                // for want of one to take out costs ten milliseconds instead of 0.03.
-                transaction.push(elements_of(set), requests::add_elements(set, elements))?;
-                transaction.push(elements_of(set), requests::delete_elements(set, elements))?;
-                transaction.push(elements_of(set), requests::add_elements(set, elements))?;
+                for request in requests {
+                    transaction.push(elements_of(set), request(set, elements))?;
+                }
             }
         }
         self.channel.commit(transaction)
@@ -210,6 +236,14 @@ pub(super) fn elements_of(set: &str) -> Subject {
 }
 
 fn is_missing(error: &FirewallError) -> bool {
+    is_refused_with(error, ENOENT)
+}
+
+fn is_there(error: &FirewallError) -> bool {
+    is_refused_with(error, EEXIST)
+}
+
+fn is_refused_with(error: &FirewallError, number: i32) -> bool {
     let FirewallError::Refused { source, .. } = error else { return false };
-    source.raw_os_error() == Some(ENOENT)
+    source.raw_os_error() == Some(number)
 }

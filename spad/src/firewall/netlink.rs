@@ -50,7 +50,7 @@ impl Channel {
 
     /// Does all of the transaction or nothing of it.
     pub(crate) fn commit(&self, transaction: Transaction) -> Result<(), FirewallError> {
-        let (bytes, parts) = transaction.finish()?;
+        let (bytes, parts) = transaction.finish();
         self.answers()?;
         self.send(&bytes)?;
         check(&parts, self.answers()?)

@@ -2,8 +2,10 @@
 //! tables with flags, sets with timeouts, their elements, and lists.
 
 use super::ruleset::{Datatype, Helper, Limit, Set, TABLE};
-use super::wire;
-use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE};
+use super::wire::{self, Writer};
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL,
+};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
@@ -21,6 +23,15 @@ const TYPE_PORT: u32 = 13;
 /// Bits of each field's type in the type of a concatenation.
 const TYPE_BITS: u32 = 6;
 // linux/netfilter/nf_tables.h
+const NFT_MSG_NEWSETELEM: u16 = 12;
+const NFT_MSG_DELSETELEM: u16 = 14;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_SET_EXPR: u16 = 17;
 const NFTA_OBJ_TABLE: u16 = 1;
 pub(crate) const NFTA_OBJ_NAME: u16 = 2;
@@ -127,12 +138,34 @@ pub(crate) fn delete_set(name: &str) -> Vec<u8> {
 /// Adds up to [`ELEMENTS_PER_MESSAGE`] elements. Of one that is there already,
 /// newer kernels change the remaining time and older ones nothing.
 pub(crate) fn add_elements(set: &str, elements: &[KeyWithTimeout]) -> Vec<u8> {
-    change(NfTablesMessage::NewSetElement(with_timeouts(set, elements)), NLM_F_CREATE)
+    change_elements(NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, elements)
+}
+
+/// Adds up to [`ELEMENTS_PER_MESSAGE`] elements, none of which may be there.
+pub(crate) fn add_new_elements(set: &str, elements: &[KeyWithTimeout]) -> Vec<u8> {
+    change_elements(NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, set, elements)
 }
 
 /// Deletes up to [`ELEMENTS_PER_MESSAGE`] elements, all of which must be there.
 pub(crate) fn delete_elements(set: &str, keys: &[KeyWithTimeout]) -> Vec<u8> {
-    change(NfTablesMessage::DeleteSetElement(with_timeouts(set, keys)), 0)
+    change_elements(NFT_MSG_DELSETELEM, 0, set, keys)
+}
+
+fn change_elements(kind: u16, flags: u16, set: &str, elements: &[KeyWithTimeout]) -> Vec<u8> {
+    let mut message = Writer::new(kind, NLM_F_ACK | flags);
+    message.put(NFTA_SET_ELEM_LIST_TABLE, &text(TABLE));
+    message.put(NFTA_SET_ELEM_LIST_SET, &text(set));
+    message.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+        for (key, timeout) in elements {
+            list.nest(NFTA_LIST_ELEM, |element| {
+                element.nest(NFTA_SET_ELEM_KEY, |data| data.put(NFTA_DATA_VALUE, key));
+                if let Some(timeout) = timeout {
+                    element.put(NFTA_SET_ELEM_TIMEOUT, &milliseconds(*timeout).to_be_bytes());
+                }
+            });
+        }
+    });
+    message.finish()
 }
 
 /// Deletes all elements of a set.
@@ -185,10 +218,6 @@ fn all_elements(set: &str) -> SetElementMessage {
     let attributes =
         vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())];
     SetElementMessage { attributes }
-}
-
-fn with_timeouts(set: &str, elements: &[KeyWithTimeout]) -> SetElementMessage {
-    element_list(set, elements.iter().map(|(key, timeout)| element(key, *timeout)))
 }
 
 type ElementAttributes = ListAttribute<SetElementAttribute>;

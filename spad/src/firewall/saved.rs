@@ -40,7 +40,7 @@ impl Saved {
     pub fn of(ruleset: &Ruleset, options: Options) -> Result<Self, FirewallError> {
         let mut transaction = Transaction::new();
         transaction.define(ruleset, 0)?;
-        let (bytes, _) = transaction.finish()?;
+        let (bytes, _) = transaction.finish();
         let parts = wire::messages(&bytes).filter(is_part);
         let messages = parts.flat_map(wire::tidied).collect();
         Ok(Self { own: options.own, comment: ruleset.comment.clone(), messages })

@@ -32,7 +32,7 @@ impl Snapshot {
 
     /// What the kernel will hold when this has been sent to an empty one.
     pub(crate) fn sent(transaction: Transaction) -> Result<Self, FirewallError> {
-        let (bytes, _) = transaction.finish()?;
+        let (bytes, _) = transaction.finish();
         let mut snapshot = Self::default();
         for message in wire::messages(&bytes).filter(wire::is_about_us) {
             snapshot.take(wire::parse(message)?);

@@ -5,14 +5,14 @@ use super::error::FirewallError;
 use super::requests;
 use super::ruleset::{Chain, Ruleset, TABLE};
 use super::wire;
-use crate::sys::nft::Serialised;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND};
 use nftnl::{Batch, MsgType, NlMsg, ProtoFamily, Table};
 use std::fmt;
 
 /// libnftnl silently loses a message that is longer than a page.
 const PAGE: u32 = 64 * 1024;
-const BEGIN_AND_END: usize = 2;
+/// No message of ours is longer.
+const LONGEST: usize = 64 * 1024;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 /// Where a netlink message has its flags.
@@ -20,8 +20,8 @@ const FLAGS: std::ops::Range<usize> = 6..8;
 
 /// Messages in the making, and what each is about.
 pub(crate) struct Transaction {
-    batch: Batch,
-    subjects: Vec<Subject>,
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
 }
 
 /// What a message is about, for errors.
@@ -43,7 +43,7 @@ pub(crate) enum Subject {
     Saved(usize),
 }
 
-/// One message of a finished transaction.
+/// One message of a transaction.
 pub(crate) struct Part {
     pub(crate) sequence: u32,
     pub(crate) subject: Subject,
@@ -53,20 +53,28 @@ pub(crate) struct Part {
 
 impl Transaction {
     pub(crate) fn new() -> Self {
-        Self { batch: Batch::with_page_size(PAGE), subjects: Vec::new() }
+        Self { bytes: wire::batch(NFNL_MSG_BATCH_BEGIN), parts: Vec::new() }
     }
 
-    /// Adds a message that was serialised elsewhere.
-    pub(crate) fn push(&mut self, subject: Subject, message: Vec<u8>) -> Result<(), FirewallError> {
+    /// Adds a message.
+    pub(crate) fn push(
+        &mut self,
+        subject: Subject,
+        mut message: Vec<u8>,
+    ) -> Result<(), FirewallError> {
         let too_long = || FirewallError::BadName(format!("{subject} is too long to send"));
-        let message = Serialised::new(message).ok_or_else(too_long)?;
-        self.add(subject, &message);
+        let whole = wire::messages(&message).next().filter(|_| message.len() <= LONGEST);
+        let acknowledged = whole.ok_or_else(too_long)?.flags() & NLM_F_ACK != 0;
+        let sequence = u32::try_from(self.parts.len() + 1).unwrap_or(u32::MAX);
+        wire::number(&mut message, sequence);
+        message.resize(message.len().next_multiple_of(4), 0);
+        self.bytes.append(&mut message);
+        self.parts.push(Part { sequence, subject, acknowledged });
         Ok(())
     }
 
-    fn add(&mut self, subject: Subject, message: &impl NlMsg) {
-        self.batch.add(message, MsgType::Add);
-        self.subjects.push(subject);
+    fn add(&mut self, subject: Subject, object: &impl NlMsg) -> Result<(), FirewallError> {
+        self.push(subject, serialised(object))
     }
 
     /// Adds all that the ruleset defines; what is there already and the same
@@ -85,7 +93,7 @@ impl Transaction {
             ruleset.chains.iter().map(with_object).collect::<Result<_, FirewallError>>()?;
         // All chains before the first rule, which may jump to any of them.
         for (chain, object) in &chains {
-            self.add(Subject::Chain(chain.name.clone()), object);
+            self.add(Subject::Chain(chain.name.clone()), object)?;
         }
         for (chain, object) in &chains {
             self.add_rules(chain, object)?;
@@ -96,47 +104,38 @@ impl Transaction {
     fn add_rules(&mut self, chain: &Chain, object: &nftnl::Chain<'_>) -> Result<(), FirewallError> {
         for rule in &chain.rules {
             let subject = Subject::Rule { chain: chain.name.clone(), text: rule.to_string() };
-            self.add(subject, &encode::rule(object, rule)?);
+            self.add(subject, &encode::rule(object, rule)?)?;
         }
         Ok(())
     }
 
     /// The bytes to send, and what each message in them is about.
-    pub(crate) fn finish(self) -> Result<(Vec<u8>, Vec<Part>), FirewallError> {
-        let added = self.subjects.len();
-        let batch = self.batch.finalize();
-        // One datagram, whatever pages libnftnl has used: only then is it one transaction.
-        let bytes: Vec<u8> = batch.iter().flatten().copied().collect();
-        let mut subjects = self.subjects.into_iter();
-        let part = |message: wire::Message<'_>| Part {
-            sequence: message.sequence_number(),
-            acknowledged: message.flags() & NLM_F_ACK != 0,
-            subject: match message.message_type() {
-                NFNL_MSG_BATCH_BEGIN | NFNL_MSG_BATCH_END => Subject::Whole,
-                _ => subjects.next().unwrap_or(Subject::Whole),
-            },
-        };
-        let parts: Vec<Part> = wire::messages(&bytes).map(part).collect();
-        if parts.len() != added + BEGIN_AND_END {
-            return Err(FirewallError::BadName("a message was lost: too long".to_owned()));
-        }
-        Ok((bytes, parts))
+    pub(crate) fn finish(mut self) -> (Vec<u8>, Vec<Part>) {
+        self.bytes.extend(wire::batch(NFNL_MSG_BATCH_END));
+        (self.bytes, self.parts)
     }
+}
+
+/// What libnftnl makes of an object; nothing of one that is too long.
+fn serialised(object: &impl NlMsg) -> Vec<u8> {
+    let mut batch = Batch::with_page_size(PAGE);
+    batch.add(object, MsgType::Add);
+    let batch = batch.finalize();
+    let bytes: Vec<u8> = batch.iter().flatten().copied().collect();
+    let mut messages = wire::messages(&bytes)
+        .filter(|m| !matches!(m.message_type(), NFNL_MSG_BATCH_BEGIN | NFNL_MSG_BATCH_END));
+    messages.next().map(|message| message.into_inner().to_vec()).unwrap_or_default()
 }
 
 /// The message that puts a rule before all others of its chain; libnftnl's
 /// safe interface only puts them behind.
 pub(crate) fn insertion(rule: &nftnl::Rule<'_>) -> Vec<u8> {
-    let mut batch = Batch::with_page_size(PAGE);
-    batch.add(rule, MsgType::Add);
-    let batch = batch.finalize();
-    let bytes: Vec<u8> = batch.iter().flatten().copied().collect();
-    let mut messages = wire::messages(&bytes)
-        .filter(|m| !matches!(m.message_type(), NFNL_MSG_BATCH_BEGIN | NFNL_MSG_BATCH_END));
-    let Some(message) = messages.next() else { return Vec::new() };
-    let flags = message.flags() & !NLM_F_APPEND;
-    let mut message = message.into_inner().to_vec();
-    message[FLAGS].copy_from_slice(&flags.to_ne_bytes());
+    let mut message = serialised(rule);
+    if let Some(field) = message.get_mut(FLAGS)
+        && let Ok(flags) = field.try_into().map(u16::from_ne_bytes)
+    {
+        field.copy_from_slice(&(flags & !NLM_F_APPEND).to_ne_bytes());
+    }
     message
 }
 

@@ -13,6 +13,8 @@ use std::io;
 use std::ops::RangeInclusive;
 
 const NETLINK_HEADER_LEN: usize = 16;
+/// Where it has the number of the message.
+const SEQUENCE: std::ops::Range<usize> = 8..12;
 /// Length of the netfilter header behind that of netlink.
 const NETFILTER_HEADER: usize = 4;
 /// In every nftables message the first kind of attribute is the table's name.
@@ -61,6 +63,78 @@ pub fn message(
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
+}
+
+/// A message of nftables in the making, attribute by attribute. For what goes with each
+/// knock: on cold caches the structures of `netlink-packet-netfilter` take longer to
+/// send than the kernel takes to do it.
+pub struct Writer(Vec<u8>);
+
+impl Writer {
+    /// A request about the table's family, with the given `NFT_MSG_*` and `NLM_F_*`.
+    #[must_use]
+    pub fn new(kind: u16, flags: u16) -> Self {
+        let mut writer = Self(Vec::with_capacity(192));
+        writer.0.extend(header(kind | NFNL_SUBSYS_NFTABLES << 8, NLM_F_REQUEST | flags));
+        writer.0.extend([u8::from(NetfilterProtoFamily::Inet), 0, 0, 0]);
+        writer
+    }
+
+    /// Adds an attribute.
+    pub fn put(&mut self, kind: u16, value: &[u8]) {
+        self.add(kind, |writer| writer.0.extend_from_slice(value));
+    }
+
+    /// Adds an attribute of attributes.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        self.add(kind | NLA_F_NESTED, fill);
+    }
+
+    fn add(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let begin = self.0.len();
+        self.0.extend([0; 2]);
+        self.0.extend(kind.to_ne_bytes());
+        fill(self);
+        let len = u16::try_from(self.0.len() - begin).unwrap_or(u16::MAX);
+        self.0[begin..begin + 2].copy_from_slice(&len.to_ne_bytes());
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    /// The whole message.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        set_len(&mut self.0);
+        self.0
+    }
+}
+
+/// What begins or ends a transaction (`NFNL_MSG_BATCH_*`).
+#[must_use]
+pub fn batch(kind: u16) -> Vec<u8> {
+    let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
+    let mut message = header(kind, NLM_F_REQUEST).to_vec();
+    message.extend([0, 0, high, low]);
+    set_len(&mut message);
+    message
+}
+
+/// Gives a whole message its number, by which it is answered.
+pub fn number(message: &mut [u8], sequence: u32) {
+    if let Some(field) = message.get_mut(SEQUENCE) {
+        field.copy_from_slice(&sequence.to_ne_bytes());
+    }
+}
+
+fn header(kind: u16, flags: u16) -> [u8; NETLINK_HEADER_LEN] {
+    let mut header = [0; NETLINK_HEADER_LEN];
+    header[4..6].copy_from_slice(&kind.to_ne_bytes());
+    header[6..8].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+fn set_len(message: &mut [u8]) {
+    let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    message[..4].copy_from_slice(&len.to_ne_bytes());
 }
 
 /// The messages of a datagram, or of a batch, one after the other.

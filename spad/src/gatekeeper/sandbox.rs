@@ -85,7 +85,7 @@ pub fn enter() -> Result<(), SandboxError> {
 }
 
 /// A ruleset that handles everything and allows nothing.
-fn reach_nothing() -> Result<(), RulesetError> {
+pub(crate) fn reach_nothing() -> Result<(), RulesetError> {
     let newest = ABI::V6;
     Ruleset::default()
         .handle_access(AccessFs::from_all(newest))?

@@ -2,14 +2,9 @@
 
 use std::io;
 
-use rustix::fs::Gid;
-use rustix::process::{Signal, Uid, set_parent_process_death_signal};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::{Identity, bound_to, keep_to_itself, memory};
+use super::{Identity, become_nobody_more, memory};
 
 /// The first descriptor that is not a standard one.
 const FIRST_OTHER: i32 = 3;
@@ -24,18 +19,7 @@ const FIRST_OTHER: i32 = 3;
 pub fn drop_all(identity: Option<Identity>) -> io::Result<()> {
     // Where it is not possible, the warden has said so.
     let _ = memory::lock();
-    bound_to(CapabilitySet::empty())?;
-    clear_ambient_capability_set()?;
-    if let Some(Identity { uid, gid }) = identity {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        set_thread_groups(&[])?;
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)?;
-    }
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    set_no_new_privs(true)?;
-    keep_to_itself()?;
+    become_nobody_more(identity)?;
     // Changing identity clears it, so it comes last. Between two users the
     // kernel does not send it, since the warden has no CAP_KILL: there, it is
     // the end of the channel that ends a gatekeeper whose warden was killed.

@@ -3,16 +3,21 @@
 //! taken back.
 
 pub mod gatekeeper;
+pub mod hook;
 mod memory;
 pub mod warden;
 
 use std::io;
 
-use rustix::fs::Mode;
+use rustix::fs::{Gid, Mode};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+    DumpableBehavior, Resource, Rlimit, Uid, set_dumpable_behavior, setrlimit, umask,
 };
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
 
 /// As whom to run from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,25 @@ pub struct Identity {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+}
+
+/// Becomes `identity` (unless `None`: a user namespace that has no other) for good:
+/// without groups, capability sets and the way to new ones, and keeps to itself.
+///
+/// The process must have one thread only.
+fn become_nobody_more(identity: Option<Identity>) -> io::Result<()> {
+    bound_to(CapabilitySet::empty())?;
+    clear_ambient_capability_set()?;
+    if let Some(Identity { uid, gid }) = identity {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+    }
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_no_new_privs(true)?;
+    keep_to_itself()
 }
 
 /// Sees to it that what this process knows stays in it: no core file, no

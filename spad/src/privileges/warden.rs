@@ -4,10 +4,10 @@
 use std::fmt;
 use std::io;
 
-use rustix::process::{Uid, getuid};
+use rustix::process::{Gid, Uid, getegid, getuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
-    set_no_new_privs, set_thread_res_uid,
+    set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 use tracing::warn;
 
@@ -92,6 +92,25 @@ pub(crate) fn as_real_user<T>(uid: u32, act: impl FnOnce() -> T) -> io::Result<T
     let done = act();
     if set_thread_res_uid(own, None, None).is_err() {
         // It could be ended by the gatekeeper's user: better now than later.
+        std::process::abort();
+    }
+    Ok(done)
+}
+
+/// Does something as a member of this group: what this thread makes meanwhile
+/// belongs to it. User and capabilities stay.
+///
+/// # Errors
+/// Where the group cannot be taken; `act` is not called then.
+pub(crate) fn as_group<T>(gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
+    let own = getegid();
+    if own.as_raw() == gid {
+        return Ok(act());
+    }
+    set_thread_res_gid(None, Gid::from_raw(gid), None)?;
+    let done = act();
+    if set_thread_res_gid(None, own, None).is_err() {
+        // What it makes from now on would be for others to read.
         std::process::abort();
     }
     Ok(done)

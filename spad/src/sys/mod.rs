@@ -5,4 +5,5 @@
 pub(crate) mod memory;
 pub(crate) mod nft;
 pub mod packet;
+pub mod peer;
 pub mod ready;

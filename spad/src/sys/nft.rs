@@ -1,14 +1,9 @@
-//! What `nftnl` has no safe interface for: expressions that it does not know,
-//! and messages that were serialised elsewhere.
+//! What `nftnl` has no safe interface for: expressions that it does not know.
 
 use nftnl::expr::Expression;
-use nftnl::{MsgType, NlMsg, Rule, nft_nlmsg_maxsize, nftnl_sys as sys};
-use std::ffi::{CStr, CString, c_void};
-use std::ptr::{self, NonNull};
-
-/// Where a netlink message header keeps the sequence number.
-const SEQUENCE: std::ops::Range<usize> = 8..12;
-const HEADER_LEN: usize = 16;
+use nftnl::{Rule, nftnl_sys as sys};
+use std::ffi::{CStr, CString};
+use std::ptr::NonNull;
 
 /// An expression of nftables' virtual machine, by its kernel name and its
 /// attributes (`NFTNL_EXPR_*`).
@@ -111,29 +106,5 @@ fn set(expr: NonNull<sys::nftnl_expr>, kind: u32, value: &Value) {
         Value::Text(text) => unsafe {
             sys::nftnl_expr_set_str(expr.as_ptr(), kind, text.as_ptr());
         },
-    }
-}
-
-/// A netlink message from elsewhere, to be put into a batch.
-pub(crate) struct Serialised(Vec<u8>);
-
-impl Serialised {
-    /// Takes a whole message, header included; `None` if it is shorter than a
-    /// header or longer than a batch has room for.
-    pub(crate) fn new(message: Vec<u8>) -> Option<Self> {
-        let room = usize::try_from(nft_nlmsg_maxsize()).unwrap_or(usize::MAX);
-        (HEADER_LEN..=room).contains(&message.len()).then_some(Self(message))
-    }
-}
-
-// SAFETY: `write` writes no more than `nft_nlmsg_maxsize()` bytes, which `new`
-// has made sure of.
-unsafe impl NlMsg for Serialised {
-    unsafe fn write(&self, buf: *mut c_void, seq: u32, _msg_type: MsgType) {
-        let mut message = self.0.clone();
-        message[SEQUENCE].copy_from_slice(&seq.to_ne_bytes());
-        // SAFETY: the caller gives room for `nft_nlmsg_maxsize()` bytes, and the
-        // message has no more; a fresh copy does not overlap it.
-        unsafe { ptr::copy_nonoverlapping(message.as_ptr(), buf.cast::<u8>(), message.len()) };
     }
 }

@@ -1,14 +1,15 @@
 //! What an administrator asks of the running daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use spa_keys::ClientName;
 use spa_proto::{Monotonic, ServiceName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::bans::Order;
-use super::{Warden, upkeep};
+use super::{Warden, operators, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -31,6 +32,7 @@ const NOT_ENABLED: &str = "nothing is shut until you run: spad enable";
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Warden {
+    /// To who wants to know something.
     pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let answer = match request {
             Request::Status => return self.ask_gatekeeper(reply),
@@ -38,13 +40,21 @@ impl Warden {
             Request::Grants => return drop(reply.send(self.grants())),
             Request::Sessions => return drop(reply.send(self.sessions())),
             Request::Rules => self.rules().map_or_else(Answer::Failed, Answer::Rules),
+            Request::Bans => self.list_bans(),
+            other => self.change(other),
+        };
+        let _ = reply.send(answer.into());
+    }
+
+    /// To who wants something changed, and may.
+    pub(super) fn change(&mut self, request: Request) -> Answer {
+        match request {
             Request::Revoke { client } => self.revoke(&client),
             Request::RevokeGrant { grant } => self.revoke_grant(grant),
             Request::Ban { network, seconds, why, by } => {
                 self.ban(&Order { network, seconds, why, by })
             }
             Request::Unban { network, by } => self.unban(&network, by),
-            Request::Bans => self.list_bans(),
             Request::Rates { service, source, clear } => {
                 self.rates(service.as_deref(), source, clear)
             }
@@ -52,8 +62,8 @@ impl Warden {
             Request::Confirm { by } => self.confirm(by),
             Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
-        };
-        let _ = reply.send(answer.into());
+            other => Answer::Failed(format!("{other} changes nothing")),
+        }
     }
 
     /// The counters of junk are the gatekeeper's; the answer waits for them.
@@ -76,14 +86,15 @@ impl Warden {
     }
 
     fn revoke(&mut self, client: &str) -> Answer {
-        let Ok(name) = client.parse() else {
+        let Ok(name) = client.parse::<ClientName>() else {
             return Answer::Failed(format!("{client:?} is no name of a client"));
         };
-        if self.clients.kid_of(&name).is_none() {
+        let kids: HashSet<_> = self.clients.kids_of(&name).into_iter().collect();
+        if kids.is_empty() {
             return Answer::Failed(format!("there is no client {name}"));
         }
-        let ended = self.end_grants(BY_HAND, |grant| grant.client == name);
-        let cut = self.cut(BY_HAND, |session| session.client == name);
+        let ended = self.end_grants(BY_HAND, |grant| kids.contains(&grant.kid));
+        let cut = self.cut(BY_HAND, |session| kids.contains(&session.kid));
         Answer::Revoked { ended, cut }
     }
 
@@ -140,12 +151,14 @@ impl Warden {
         check::targets(&config, &self.config_path)?;
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
+        let hooks = check::hooks(&config, &self.config_path)?;
         let enforcement = Enforcement::of(&config, clock::monotonic());
         let ruleset = enforcement.ruleset(&config);
         self.bans.read_again();
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.config, self.ruleset, self.enforcement) = (config, ruleset, enforcement);
+        self.set_hooks(hooks);
         self.say_enforcement();
         // Whatever becomes of the other chains, the rest follows what is in force now.
         let attached = self.attach();
@@ -153,6 +166,7 @@ impl Warden {
             kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         }
         self.memory.set_tolerance(self.config.tolerance);
+        self.audit.recorder.redirect(operators::audit(&self.config));
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
@@ -300,6 +314,9 @@ fn fixed(old: &Config, new: &Config) -> Result<(), String> {
         ("state-dir", old.state_dir != new.state_dir),
         ("run-dir", old.run_dir != new.run_dir),
         ("user", old.user != new.user),
+        ("control-group", old.operations.group != new.operations.group),
+        ("control-group-may", old.operations.may_change != new.operations.may_change),
+        ("metrics", old.operations.metrics != new.operations.metrics),
         ("own-table", old.firewall.own != new.firewall.own),
         ("label-bit", old.firewall.labels.granted != new.firewall.labels.granted),
         ("cut-label-bit", old.firewall.labels.cut != new.firewall.labels.cut),

@@ -8,7 +8,7 @@ use spa_proto::{Prefix, Reason};
 use tracing::{error, info, warn};
 
 use super::Warden;
-use crate::bans::{Ban, BanFile, Bans, MOST, covers, overlap};
+use crate::bans::{Ban, BanFile, Bans, MOST, overlap};
 use crate::clock::Reading;
 use crate::control::{Answer, report};
 use crate::fields::millis;
@@ -98,11 +98,8 @@ impl Register {
         judgement: Judgement,
         trusted: &[Prefix],
     ) -> Result<Judgement, Reason> {
-        let banned = |source: Prefix| {
-            let spared = trusted.iter().any(|network| covers(network, &source));
-            !spared && self.list.covering(&source).is_some()
-        };
-        match judgement.grants().iter().any(|grant| banned(grant.element.source)) {
+        let banned = |source: &Prefix| self.list.holds_against(source, trusted);
+        match judgement.grants().iter().any(|grant| banned(&grant.element.source)) {
             true => Err(Reason::SourceNotAllowed),
             false => Ok(judgement),
         }

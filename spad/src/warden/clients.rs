@@ -6,7 +6,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
-use spa_keys::{ClientName, ClientRecord, Store, StoreError};
+use spa_keys::{ClientName, ClientRecord, FileOf, Person, Store, StoreError};
 use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp, VerifyingKey};
 use tracing::warn;
 
@@ -35,8 +35,11 @@ const FEW: usize = 64;
 pub(super) enum Difference {
     /// A client is new, or has other keys.
     Came(Kid),
-    /// A record is gone, or cannot be used any more: the client is revoked.
+    /// A record is gone, or cannot be used any more: the client is revoked, unless
+    /// its key-id is there under another name.
     Went(ClientName, Kid),
+    /// A client is disabled now, or its person is.
+    Shut(ClientName, Kid),
 }
 
 impl Clients {
@@ -49,8 +52,18 @@ impl Clients {
         self.held.get(kid)
     }
 
-    pub(super) fn kid_of(&self, name: &ClientName) -> Option<Kid> {
-        self.held.kid_of(name)
+    pub(super) fn name_of(&self, kid: &Kid) -> Option<&ClientName> {
+        self.held.name_of(kid)
+    }
+
+    /// Whether there is such a client, and it is not disabled.
+    pub(super) fn is_open(&self, kid: &Kid) -> bool {
+        self.held.is_open(kid)
+    }
+
+    /// The clients that a name stands for: one, or all devices of a person.
+    pub(super) fn kids_of(&self, who: &ClientName) -> Vec<Kid> {
+        self.held.kids_of(who)
     }
 
     pub(super) fn kids(&self) -> impl Iterator<Item = Kid> {
@@ -101,6 +114,7 @@ impl Clients {
     pub(super) fn reload(&mut self) -> Vec<Difference> {
         let mut look = Look::begin(self);
         let store = look.clients.store.clone();
+        look.at_people(&store);
         let mut seen = vec![false; look.clients.held.places()];
         let read = wipe::stack_after(|| {
             store.each_client(|file, found| {
@@ -166,7 +180,61 @@ impl<'a> Look<'a> {
         all.iter().for_each(|file| wipe::stack_after(|| self.at_one(file)));
     }
 
+    /// All people anew.
+    fn at_people(&mut self, store: &Store) {
+        let mut gone: BTreeSet<_> = self.clients.held.people().cloned().collect();
+        let read = store.each_person(|file, found| {
+            if let Some(FileOf::Person(name)) = Store::whose(&file) {
+                gone.remove(&name);
+                self.take_up_person(&file, &name, Some(found));
+            }
+        });
+        if let Err(error) = read {
+            self.clients.broken.insert(DIRECTORY.into(), error.to_string());
+        }
+        gone.iter().for_each(|name| self.put_person(name, None));
+    }
+
+    /// What was found in a person's file. One that cannot be read lets none of the
+    /// devices in.
+    fn take_up_person(
+        &mut self,
+        file: &OsStr,
+        name: &ClientName,
+        found: Option<Result<Person, StoreError>>,
+    ) {
+        self.clients.broken.remove(file);
+        let said = found.map(|found| {
+            found.unwrap_or_else(|error| {
+                self.clients.broken.insert(file.to_owned(), error.to_string());
+                Person::shut(name.clone())
+            })
+        });
+        self.put_person(name, said);
+    }
+
+    fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
+        let held = &mut self.clients.held;
+        let mut open = held.kids_of(name);
+        open.retain(|kid| held.is_open(kid));
+        held.put_person(name, said);
+        open.into_iter().for_each(|kid| self.tell_if_shut(kid));
+    }
+
+    /// Of a client that was open before.
+    fn tell_if_shut(&mut self, kid: Kid) {
+        let held = &self.clients.held;
+        if !held.is_open(&kid) {
+            let name = held.name_of(&kid).cloned();
+            self.differences.extend(name.map(|name| Difference::Shut(name, kid)));
+        }
+    }
+
     fn at_one(&mut self, file: &OsStr) {
+        if let Some(FileOf::Person(name)) = Store::whose(file) {
+            let found = self.clients.store.person_in(file);
+            return self.take_up_person(file, &name, found);
+        }
         match self.clients.store.client_in(file) {
             Some(found) => {
                 self.take_up(file, found);
@@ -217,9 +285,13 @@ impl<'a> Look<'a> {
         let (name, kid) = (record.name.clone(), record.kid);
         let before = held.kid_of(&name).filter(|before| *before != kid);
         let same = held.psk(&kid).is_some_and(|psk| psk.expose() == record.psk.expose());
+        let was_shut = held.psk(&kid).is_some() && !held.is_open(&kid);
         let place = held.put(record);
         self.differences.extend(before.map(|before| Difference::Went(name, before)));
         self.differences.extend((!same).then_some(Difference::Came(kid)));
+        if !was_shut {
+            self.tell_if_shut(kid);
+        }
         place
     }
 
@@ -254,13 +326,16 @@ impl<'a> Look<'a> {
 
 /// Whose record a file is for.
 fn name_in(file: &OsStr) -> Option<ClientName> {
-    file.to_str()?.strip_suffix(".toml")?.parse().ok()
+    match Store::whose(file)? {
+        FileOf::Client(name) => Some(name),
+        FileOf::Person(_) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spa_keys::{AddressRule, NewClient, ServerIdentity};
+    use spa_keys::{NewClient, Policy, ServerIdentity};
 
     struct Keys {
         dir: tempfile::TempDir,
@@ -280,14 +355,8 @@ mod tests {
         fn add(&mut self, name: &str) {
             let client = NewClient {
                 name: name.parse().unwrap(),
-                services: vec!["ssh".parse().unwrap()],
-                ttl: None,
-                max_ttl: None,
                 expires: None,
-                sources: Vec::new(),
-                address: AddressRule::Both,
-                modes: spa_keys::Modes::ALL,
-                widest: spa_keys::Widest::ADDRESS,
+                policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
                 key: None,
             };
             self.clients.store.add(client, Timestamp::from_millis(1_800_000_000_000)).unwrap();
@@ -298,7 +367,8 @@ mod tests {
         }
 
         fn look(&mut self, names: &[&str]) -> (usize, usize) {
-            let files = names.iter().map(|name| format!("{name}.toml").into()).collect();
+            let file = |name: &&str| format!("{}.toml", name.replace('/', "+")).into();
+            let files = names.iter().map(file).collect();
             let differences = self.clients.look(&files);
             let came = differences.iter().filter(|one| matches!(one, Difference::Came(_)));
             (
@@ -328,9 +398,63 @@ mod tests {
             std::fs::rename(keys.file(old), keys.file(new)).unwrap();
             std::fs::write(keys.file(new), text.replace(old, new)).unwrap();
             assert_eq!(keys.look(&[old, new]), (1, 1), "{old} to {new}");
-            assert!(keys.clients.kid_of(&new.parse().unwrap()).is_some());
+            assert_eq!(keys.clients.kids_of(&new.parse().unwrap()).len(), 1);
             assert_eq!((keys.clients.len(), keys.clients.broken()), (1, vec![]));
         }
+    }
+
+    /// What a look at these files says of who is shut out.
+    fn shut(keys: &mut Keys, files: &[&str]) -> Vec<String> {
+        let files = files.iter().map(|file| file.into()).collect();
+        let shut = keys.clients.look(&files).into_iter().filter_map(|one| match one {
+            Difference::Shut(name, _) => Some(name.to_string()),
+            _ => None,
+        });
+        let mut shut: Vec<_> = shut.collect();
+        shut.sort();
+        shut
+    }
+
+    #[test]
+    fn who_is_disabled_is_told_once_and_stays_known() {
+        let mut keys = Keys::with(&["alice", "bob"]);
+        let (store, alice) = (keys.clients.store.clone(), "alice".parse().unwrap());
+        let since = |since| store.change(&alice, |record| record.disabled = since).unwrap();
+        since(Some(Timestamp::ZERO));
+        assert_eq!(shut(&mut keys, &["alice.toml"]), ["alice"]);
+        assert!(shut(&mut keys, &["alice.toml"]).is_empty(), "told already");
+        let kid = keys.clients.kids_of(&alice)[0];
+        assert!(keys.clients.get(&kid).unwrap().is_disabled() && !keys.clients.is_open(&kid));
+        since(None);
+        assert!(shut(&mut keys, &["alice.toml"]).is_empty() && keys.clients.is_open(&kid));
+        since(Some(Timestamp::ZERO));
+        let told = keys.clients.reload();
+        assert_eq!(told, [Difference::Shut(alice, kid)], "the same by a look at all");
+    }
+
+    #[test]
+    fn a_person_stands_for_all_devices() {
+        let mut keys = Keys::with(&["alice/laptop", "alice/phone", "bob"]);
+        let (store, alice) = (keys.clients.store.clone(), "alice".parse().unwrap());
+        let file = "alice+.toml";
+        store
+            .change_person(&alice, Timestamp::ZERO, |one| one.disabled = Some(Timestamp::ZERO))
+            .unwrap();
+        assert_eq!(shut(&mut keys, &[file]), ["alice/laptop", "alice/phone"]);
+        assert_eq!((keys.clients.reload(), keys.clients.len()), (vec![], 3));
+        let kids = keys.clients.kids_of(&alice);
+        assert_eq!(kids.len(), 2);
+        store.change_person(&alice, Timestamp::ZERO, |one| one.disabled = None).unwrap();
+        assert!(shut(&mut keys, &[file]).is_empty());
+        assert!(kids.iter().all(|kid| keys.clients.is_open(kid)));
+        let path = keys.dir.path().join("clients").join(file);
+        std::fs::write(&path, "garbage").unwrap();
+        assert_eq!(shut(&mut keys, &[file]), ["alice/laptop", "alice/phone"], "closed, not free");
+        assert_eq!(keys.clients.broken().len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        assert!(shut(&mut keys, &[file]).is_empty());
+        assert!(kids.iter().all(|kid| keys.clients.is_open(kid)));
+        assert_eq!(keys.clients.broken(), Vec::<String>::new());
     }
 
     #[test]
@@ -478,6 +602,7 @@ mod tests {
             ("sources = []", "sources = [\"192.0.2.0/24\"]"),
             ("\"both\"", "\"seen\"\nmodes = [\"once\"]\nwidest-ipv4 = 24\nwidest-ipv6 = 64"),
             ("\"seen\"", "\"this\"\nttl = \"1m\""),
+            ("\"1m\"", "\"1m\"\nhours = [\"sat 08:00-18:00\"]"),
             ("\"1m\"", "\"2m\"\nmax-ttl = \"3m\"\nexpires = \"2040-01-01T00:00:00Z\""),
             (&expires, &later),
         ] {

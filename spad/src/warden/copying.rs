@@ -13,7 +13,7 @@ use crate::sessions::Ends;
 const STEP: usize = 4;
 /// Entries that may be added in one go, and some: so many must fit beside those that
 /// [`Copying::takes`] counts.
-pub(super) const MARGIN: u64 = 64;
+pub(super) const MARGIN: u64 = 128;
 
 /// What is not in the new journal yet, of what was there when it was begun.
 pub(super) struct Copying {

@@ -78,11 +78,11 @@ impl Warden {
 
     fn put_in_force(&mut self) -> Result<(), String> {
         let before = self.enforcement.clone();
-        self.change(Enforcement::InForce)?;
+        self.switch_to(Enforcement::InForce)?;
         let kept = kept::keep(&self.config.own_directories(), &self.ruleset, self.config.options());
         if let Err(error) = kept {
             // In force without being kept, it would be forgotten by the next start.
-            self.change(before)?;
+            self.switch_to(before)?;
             return Err(format!("nothing has changed: the ruleset cannot be kept: {error}"));
         }
         self.forget_trial();
@@ -96,7 +96,7 @@ impl Warden {
         let trial = Trial::new(Reading::now(), Duration::from_secs(seconds));
         // Written down first: a spad that is started meanwhile is to find it.
         trial.note(&self.config.run_dir).map_err(|error| error.to_string())?;
-        self.change(Enforcement::OnTrial(trial)).inspect_err(|_| self.forget_trial())
+        self.switch_to(Enforcement::OnTrial(trial)).inspect_err(|_| self.forget_trial())
     }
 
     fn forget_trial(&self) {
@@ -106,7 +106,7 @@ impl Warden {
     }
 
     /// Puts another ruleset in the kernel, or leaves everything as it is.
-    fn change(&mut self, to: Enforcement) -> Result<(), String> {
+    fn switch_to(&mut self, to: Enforcement) -> Result<(), String> {
         let ruleset = to.ruleset(&self.config);
         let trusted = self.config.trusted.clone();
         self.stage_bans(&trusted);
@@ -129,7 +129,7 @@ impl Warden {
     /// Everything is as it was before.
     pub(super) fn trial_is_over(&mut self) {
         warn!("nobody has confirmed it: nothing is shut any more");
-        if let Err(error) = self.change(Enforcement::NotInForce) {
+        if let Err(error) = self.switch_to(Enforcement::NotInForce) {
             error!(error, "the kernel lets everything pass all the same; tried again");
             self.enforcement = Enforcement::NotInForce;
             self.ruleset = self.enforcement.ruleset(&self.config);

@@ -177,6 +177,7 @@ impl Warden {
             }
         }
         self.open(&accepted);
+        self.owes_a_look = true;
     }
 
     fn listens(&mut self) {

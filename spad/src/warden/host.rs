@@ -104,7 +104,8 @@ fn netdevice_index(socket: impl AsFd, name: &str) -> Option<u32> {
     rustix::net::netdevice::name_to_index(socket, name).ok()
 }
 
-fn addresses() -> nix::Result<HashSet<IpAddr>> {
+/// All addresses of this host, and the broadcast addresses of its networks.
+pub(crate) fn addresses() -> nix::Result<HashSet<IpAddr>> {
     let ip = |address: nix::sys::socket::SockaddrStorage| {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))

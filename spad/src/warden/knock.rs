@@ -11,6 +11,7 @@ use super::Warden;
 use crate::clock::{self, Reading};
 use crate::firewall::{Element, FirewallError, GrantSet};
 use crate::grants::{Grant, Ledger};
+use crate::hooks::Event;
 use crate::policy::{self, Approved, Judgement};
 
 /// A knock that has been used up, and what it opens.
@@ -37,7 +38,13 @@ impl Warden {
     pub(super) fn accept(&mut self, request: &SignedRequest) -> Option<Accepted> {
         let at = Reading::now();
         let decided = self.decide(request, at);
-        decided.map_err(|why| self.refuse(request.kid(), request.arrival(), why, at)).ok()
+        decided.map_err(|why| self.turn_down(request.kid(), request.arrival(), why, at)).ok()
+    }
+
+    /// Refuses what may have been used up.
+    fn turn_down(&mut self, kid: Kid, arrival: Arrival, reason: Reason, at: Reading) {
+        self.memory.write_down(&self.ledger);
+        self.refuse(kid, arrival, reason, at);
     }
 
     /// Steps 8 to 11.
@@ -55,6 +62,7 @@ impl Warden {
         let judgement = judged?;
         let enrolled = !record.knocked && self.note_first(&knock, &record)?;
         let client = record.name;
+        self.last_knocks.note(kid, at.wall);
         Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
     }
 
@@ -103,7 +111,7 @@ impl Warden {
                 Err(refused) => {
                     let reason = refused.reason();
                     refused.tell(&knock.client);
-                    self.refuse(knock.kid, knock.arrival, reason, knock.at);
+                    self.turn_down(knock.kid, knock.arrival, reason, knock.at);
                 }
             }
         }
@@ -124,7 +132,12 @@ impl Warden {
             grant.ends.since(present).max(self.ledger.remaining(&grant.element, present))
         };
         let timed: Vec<_> = grants.iter().map(|grant| (grant.element, lasts(grant))).collect();
-        if let Err(error) = self.firewall.grant_all(&timed) {
+        let held = |grant: &Grant| self.ledger.holders(&grant.element).next().is_some();
+        let granted = match grants.iter().any(held) {
+            true => self.firewall.grant_all(&timed),
+            false => self.firewall.grant_new(&timed),
+        };
+        if let Err(error) = granted {
             self.memory.note_refused(&grants, &self.ledger);
             return Err(Refused::Firewall(error));
         }
@@ -132,6 +145,8 @@ impl Warden {
             let ports = self.config.ports(&grant.element.service);
             self.audit.granted(&grant, &ports, knock.arrival, knock.at.clock, knock.enrolled);
             self.welcome(&grant);
+            let (seen, extended) = (knock.arrival.source, self.ledger.get(grant.id).is_some());
+            self.hooks.tell(Event::Granted { seen, extended }, &grant, &ports, knock.at);
             self.ledger.put(grant);
         }
         Ok(())

@@ -32,6 +32,8 @@ pub(super) struct Memory {
     /// Whether the journal does not know all: a raised floor, or an entry that
     /// could not be written.
     outdated: bool,
+    /// What was used, and is going to be written with the grants that it is for.
+    unwritten: Vec<Record>,
     /// What is to be copied to the journal's successor, if there is one.
     copying: Option<Copying>,
     /// A copy that was given up is not tried again before the journal is full.
@@ -69,6 +71,7 @@ impl Memory {
             newest: Timestamp::ZERO,
             last: now,
             outdated: false,
+            unwritten: Vec::new(),
             copying: None,
             uncopied: false,
         };
@@ -100,7 +103,8 @@ impl Memory {
     }
 
     /// Step 11: test and set. Whether the knock may be used, and from now on
-    /// it is used, whatever becomes of it.
+    /// it is used, whatever becomes of it. It is in the journal when the next
+    /// entry is: [`Self::note_grants`], or [`Self::write_down`].
     pub(super) fn use_up(
         &mut self,
         knock: &VerifiedKnock,
@@ -130,9 +134,17 @@ impl Memory {
             self.append(&[record], ledger)?;
             self.replay.restore(kid, History::complete());
         }
-        self.append(&[Record::Used { kid, time, nonce }], ledger)?;
+        self.unwritten.push(Record::Used { kid, time, nonce });
         self.replay.record(kid, time, nonce);
         Ok(())
+    }
+
+    /// Writes down what was used in vain. Where that fails, nothing is granted
+    /// before it is made good.
+    pub(super) fn write_down(&mut self, ledger: &Ledger) {
+        if !self.unwritten.is_empty() {
+            let _ = self.append(&[], ledger);
+        }
     }
 
     /// Writes down that grants are in force until their ends.
@@ -164,14 +176,19 @@ impl Memory {
     /// written anew first: where that fails, nothing is granted. Whatever was
     /// added before is in `replay` and `ledger` by now, from which is copied.
     fn append(&mut self, records: &[Record], ledger: &Ledger) -> Result<(), Reason> {
-        let full = usize::try_from(self.journal.left()).is_ok_and(|left| left < records.len());
-        let ready = if self.outdated || full {
-            self.rewrite(ledger)
+        let mut all = std::mem::take(&mut self.unwritten);
+        all.extend_from_slice(records);
+        let full = usize::try_from(self.journal.left()).is_ok_and(|left| left < all.len());
+        let written = if self.outdated || full {
+            // It has what was used.
+            self.rewrite(ledger).and_then(|()| self.journal.append(records))
         } else {
-            self.copy_some(records.len(), ledger);
-            Ok(())
+            self.copy_some(all.len(), ledger);
+            self.journal.append(&all)
         };
-        ready.and_then(|()| self.journal.append(records)).map_err(|error| {
+        all.clear();
+        self.unwritten = all;
+        written.map_err(|error| {
             self.outdated = true;
             warn!(%error, "the journal cannot be written: no knock is granted");
             Reason::NotDurable
@@ -180,6 +197,7 @@ impl Memory {
 
     fn rewrite(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
         self.copying = None;
+        self.unwritten.clear();
         let grants = ledger.iter().map(entry).chain(ledger.sessions.iter().map(opened)).collect();
         self.journal.begin(&Snapshot { replay: &self.replay, grants })?;
         (self.outdated, self.uncopied) = (false, false);

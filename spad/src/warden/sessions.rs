@@ -209,6 +209,11 @@ impl Warden {
         }
         self.hear_flows();
         let ended = self.ledger.expire(now);
+        if self.hooks.tells_ends() {
+            // Written down, so that a restart does not tell it again.
+            self.memory.note_ended(&ended, &self.ledger);
+            self.tell_ends(&ended, "expired");
+        }
         let services = &self.config.services;
         let cutting = ended.iter().filter(|grant| {
             services.get(&grant.element.service).is_some_and(|service| service.cut_on_expiry)
@@ -219,10 +224,11 @@ impl Warden {
         }
     }
 
-    /// When the next grant ends that takes its connections with it.
+    /// When the next grant ends that takes its connections with it, or of whose end
+    /// a hook is told.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         let cuts = self.config.services.values().any(|service| service.cut_on_expiry);
-        let end = self.ledger.next_end().filter(|_| cuts)?;
+        let end = self.ledger.next_end().filter(|_| cuts || self.hooks.tells_ends())?;
         // The clock of grants goes on while the machine is suspended; a look
         // each minute makes up for that.
         Some(Instant::now() + end.since(clock::monotonic()).min(Duration::from_secs(60)))
@@ -278,8 +284,7 @@ impl Warden {
     /// What should have been cut while nobody was there to do it.
     fn cut_leftovers(&mut self) {
         let gone: HashSet<_> = self.ledger.sessions.iter().map(|session| session.kid).collect();
-        let gone: HashSet<_> =
-            gone.into_iter().filter(|kid| self.clients.get(kid).is_none()).collect();
+        let gone: HashSet<_> = gone.into_iter().filter(|kid| !self.clients.is_open(kid)).collect();
         self.cut("revoked", |session| gone.contains(&session.kid));
         let in_force: HashSet<_> = self.ledger.iter().map(|grant| grant.id).collect();
         let config = self.config.clone();

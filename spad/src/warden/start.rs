@@ -14,14 +14,15 @@ use super::bans::Register;
 use super::clients::Clients;
 use super::gatehouse::Restarts;
 use super::host::Host;
+use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
 use super::post::Post;
 use super::sessions::Connections;
 use super::stop::Course;
 use super::upkeep::Tables;
-use super::{Counters, Warden};
-use crate::audit::Audit;
+use super::{Counters, Warden, operators};
+use crate::audit::{Audit, Recorder, leads_to_journal};
 use crate::check;
 use crate::clock::Reading;
 use crate::config::{Config, ConfigError};
@@ -32,6 +33,7 @@ use crate::firewall::{
     AttachError, Firewall, FirewallError, Interval, Mode, Options, Origin, Ruleset,
 };
 use crate::grants::{Grant, Ledger};
+use crate::hooks::Hooks;
 use crate::journal::{JournalError, Record};
 use crate::kept;
 use crate::privileges;
@@ -126,9 +128,10 @@ impl Warden {
         let now = Reading::now();
         let (memory, remembered) =
             Memory::open(&config, server.secret.public(), now).map_err(StartError::Journal)?;
-        let (serving, calls) = hear_callers(&config.run_dir)?;
+        let (serving, calls) = hear_callers(&config)?;
         let mut warden = Self::assembled(config_path, config, shut, (server, memory), serving)?;
         warden.watch_again();
+        warden.begin_hooks();
         warden.restore(&remembered, now)?;
         let attached = warden.attach();
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
@@ -154,6 +157,7 @@ impl Warden {
             config_path,
             public: server.secret.public(),
             server,
+            last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
             watch_at: None,
@@ -169,10 +173,12 @@ impl Warden {
             tables,
             bans,
             unattached: None,
-            audit: Audit::default(),
+            audit: Audit::to(Recorder::new(operators::audit(&config), leads_to_journal())),
+            hooks: Hooks::default(),
             keeper: None,
             post,
             listening: false,
+            owes_a_look: false,
             restarts: Restarts::new(),
             repair_at: None,
             counters: Counters::none(),
@@ -198,10 +204,12 @@ impl Warden {
         let mut past = Ledger::default();
         let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
         for grant in grants {
-            let offered =
-                self.clients.get(&grant.kid).is_some() && self.config.offers(&grant.element);
+            let offered = self.clients.is_open(&grant.kid) && self.config.offers(&grant.element);
+            self.hooks.adopt(&grant);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {
                 self.ledger.put(grant.clone());
+            } else {
+                self.tell_end(&grant, "while spad did not run", now);
             }
             past.put(grant);
         }
@@ -227,11 +235,12 @@ fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
 }
 
 /// The control socket, and who listens at it.
-fn hear_callers(run_dir: &Path) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
-    let listener = server::bind(&control::socket_path(run_dir))
+fn hear_callers(config: &Config) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
+    let access = operators::access(config);
+    let listener = server::bind(&control::socket_path(&config.run_dir), access.group)
         .map_err(StartError::system("make the control socket in run-dir"))?;
     let (caller, calls) = mpsc::channel(16);
-    Ok((tokio::spawn(server::serve(listener, caller)), calls))
+    Ok((tokio::spawn(server::serve(listener, access, caller)), calls))
 }
 
 /// Where capabilities are missing, whatever failed has failed for want of them.

@@ -10,7 +10,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-use spa_proto::Monotonic;
+use spa_keys::ClientName;
+use spa_proto::{Kid, Monotonic};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -126,15 +127,29 @@ impl Warden {
                 Difference::Came(kid) => {
                     self.keeper.iter_mut().for_each(|keeper| keeper.is_to_know(kid));
                 }
-                Difference::Went(name, kid) => {
-                    info!(client = %name, %kid, "client gone");
-                    self.tell(&ToGate::Remove(kid));
-                    self.end_grants("revoked", |grant| grant.kid == kid);
-                    self.cut("revoked", |session| session.kid == kid);
+                Difference::Went(name, kid) => match self.clients.name_of(&kid).cloned() {
+                    Some(new) => {
+                        info!(client = %new, former = %name, %kid, "client renamed");
+                        self.ledger.rename(&kid, &new);
+                    }
+                    None => self.dismiss(&name, kid),
+                },
+                Difference::Shut(name, kid) => {
+                    info!(client = %name, %kid, "client disabled");
+                    self.end_grants("disabled", |grant| grant.kid == kid);
+                    self.cut("disabled", |session| session.kid == kid);
                 }
             }
         }
         self.introduce();
+    }
+
+    /// A client is revoked.
+    fn dismiss(&mut self, name: &ClientName, kid: Kid) {
+        info!(client = %name, %kid, "client gone");
+        self.tell(&ToGate::Remove(kid));
+        self.end_grants("revoked", |grant| grant.kid == kid);
+        self.cut("revoked", |session| session.kid == kid);
     }
 
     /// Ends grants before their time; how many.
@@ -155,6 +170,7 @@ impl Warden {
             }
         }
         ended.iter().for_each(|grant| self.audit.ended(grant, why));
+        self.tell_ends(&ended, why);
         ended.len()
     }
 
@@ -259,6 +275,7 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_after_keeper();
+        self.last_knocks.write(|kid| self.clients.name_of(kid).is_some());
         self.memory.renew(now);
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 20] = [
+pub const TOOLS: [(&str, &str); 21] = [
     ("conntrack", "conntrack"),
     ("dhclient", "isc-dhcp-client"),
     ("dnsmasq", "dnsmasq-base"),
@@ -16,6 +16,7 @@ pub const TOOLS: [(&str, &str); 20] = [
     ("git", "git"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
+    ("journalctl", "systemd"),
     ("mkfs.ext4", "e2fsprogs"),
     ("nft", "nftables"),
     ("nmap", "nmap"),

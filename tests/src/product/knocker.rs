@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use spa_keys::{AddressRule, Modes, NewClient, Store, Token, Widest};
+use spa_keys::{AddressRule, NewClient, Policy, Store, Token};
 use spa_proto::{
     Address, ClientKeys, Credentials, Entropy, Kind, Mode, Request, Services, SigningKey,
     Timestamp, seal,
@@ -23,14 +23,12 @@ impl Knocker {
         let signing = SigningKey::from_seed(&seed);
         let new = NewClient {
             name: format!("c{number}").parse()?,
-            services: vec!["ssh".parse()?],
-            ttl: None,
-            max_ttl: None,
             expires: None,
-            sources: vec![],
-            address: AddressRule::This,
-            modes: Modes::ALL,
-            widest: Widest::ADDRESS,
+            policy: Policy {
+                services: vec!["ssh".parse()?],
+                address: AddressRule::This,
+                ..Policy::default()
+            },
             key: Some(signing.verifying_key()),
         };
         let token = Store::open(&server.dir().join("keys")).add(new, now()?)?;

@@ -39,6 +39,8 @@ pub struct Settings {
     pub trusted: Vec<String>,
     /// What is protected.
     pub services: Vec<Service>,
+    /// More keys at the top, as they stand in the file.
+    pub top: String,
     /// More tables, as they stand in the file: `[firewall]`, other services.
     pub more: String,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             tolerance: "30s",
             trusted: vec![],
             services: vec![Service::SSH],
+            top: String::new(),
             more: String::new(),
         }
     }
@@ -71,6 +74,7 @@ impl Settings {
              trusted = {:?}\n",
             self.interfaces, self.listen_port, self.tolerance, self.trusted,
         );
+        text.push_str(&self.top);
         for service in &self.services {
             // Writing to a String cannot fail.
             let _ = write!(

@@ -1,13 +1,12 @@
 //! Records as they are kept: some 200 bytes for each of 100 000.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::HashTable;
-use spa_keys::{AddressRule, ClientName, ClientRecord, Modes, Widest};
-use spa_proto::{Kid, Prefix, Psk, ServiceName, Timestamp, Verifier};
+use spa_keys::{ClientName, ClientRecord, Person, Policy};
+use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
 /// Records, each with a name and a key-id of its own.
 #[derive(Default)]
@@ -19,6 +18,7 @@ pub(super) struct Held {
     hasher: RandomState,
     /// Many clients may do the same.
     policies: HashSet<Arc<Policy>>,
+    people: HashMap<ClientName, Arc<Person>>,
     newest: Timestamp,
 }
 
@@ -34,19 +34,8 @@ struct Packed {
     knocked: bool,
     created: Timestamp,
     expires: Option<Timestamp>,
+    disabled: Option<Timestamp>,
     policy: Arc<Policy>,
-}
-
-/// What its client may do.
-#[derive(PartialEq, Eq, Hash)]
-struct Policy {
-    services: Box<[ServiceName]>,
-    ttl: Option<Duration>,
-    max_ttl: Option<Duration>,
-    sources: Box<[Prefix]>,
-    address: AddressRule,
-    modes: Modes,
-    widest: Widest,
 }
 
 impl Held {
@@ -65,7 +54,40 @@ impl Held {
     }
 
     pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
-        self.of_kid(kid).map(Packed::unpack)
+        let record = self.of_kid(kid)?;
+        Some(ClientRecord { person: self.person_behind(&record.name), ..record.unpack() })
+    }
+
+    fn person_behind(&self, name: &ClientName) -> Option<Arc<Person>> {
+        name.device().and_then(|_| self.people.get(&name.person())).cloned()
+    }
+
+    /// Whether there is such a client, and it is not shut out.
+    pub(super) fn is_open(&self, kid: &Kid) -> bool {
+        let person = |name| self.person_behind(name).is_some_and(|one| one.disabled.is_some());
+        self.of_kid(kid).is_some_and(|one| one.disabled.is_none() && !person(&one.name))
+    }
+
+    /// What is said of a person from now on.
+    pub(super) fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
+        match said {
+            Some(said) => self.people.insert(name.clone(), Arc::new(said)),
+            None => self.people.remove(name),
+        };
+    }
+
+    /// All of whom something is said.
+    pub(super) fn people(&self) -> impl Iterator<Item = &ClientName> {
+        self.people.keys()
+    }
+
+    /// The clients that a name stands for.
+    pub(super) fn kids_of(&self, who: &ClientName) -> Vec<Kid> {
+        if who.device().is_some() {
+            return self.kid_of(who).into_iter().collect();
+        }
+        let records = self.records.iter().flatten().filter(|record| record.name.is_of(who));
+        records.map(|record| record.kid).collect()
     }
 
     pub(super) fn psk(&self, kid: &Kid) -> Option<&Psk> {
@@ -150,17 +172,8 @@ impl Held {
     }
 
     fn pack(&mut self, record: ClientRecord) -> Packed {
-        let policy = Policy {
-            services: record.services.into(),
-            ttl: record.ttl,
-            max_ttl: record.max_ttl,
-            sources: record.sources.into(),
-            address: record.address,
-            modes: record.modes,
-            widest: record.widest,
-        };
-        let policy = self.policies.get(&policy).cloned().unwrap_or_else(|| {
-            let policy = Arc::new(policy);
+        let policy = self.policies.get(&record.policy).cloned().unwrap_or_else(|| {
+            let policy = Arc::new(record.policy);
             self.policies.insert(Arc::clone(&policy));
             policy
         });
@@ -173,6 +186,7 @@ impl Held {
             knocked: record.knocked,
             created: record.created,
             expires: record.expires,
+            disabled: record.disabled,
             policy,
         }
     }
@@ -181,18 +195,13 @@ impl Held {
 impl Packed {
     /// Whether it is this record, of the same name.
     fn says(&self, record: &ClientRecord) -> bool {
-        let policy = &*self.policy;
         let keys = self.kid == record.kid
             && self.psk.expose() == record.psk.expose()
             && self.verifier == record.verifier;
         let dates = self.knocked == record.knocked
-            && (self.created, self.expires) == (record.created, record.expires);
-        let may = *policy.services == *record.services
-            && *policy.sources == *record.sources
-            && (policy.ttl, policy.max_ttl) == (record.ttl, record.max_ttl)
-            && (policy.address, policy.modes) == (record.address, record.modes)
-            && policy.widest == record.widest;
-        keys && dates && may
+            && (self.created, self.expires) == (record.created, record.expires)
+            && self.disabled == record.disabled;
+        keys && dates && *self.policy == record.policy
     }
 
     fn unpack(&self) -> ClientRecord {
@@ -204,13 +213,9 @@ impl Packed {
             knocked: self.knocked,
             created: self.created,
             expires: self.expires,
-            services: self.policy.services.to_vec(),
-            ttl: self.policy.ttl,
-            max_ttl: self.policy.max_ttl,
-            sources: self.policy.sources.to_vec(),
-            address: self.policy.address,
-            modes: self.policy.modes,
-            widest: self.policy.widest,
+            disabled: self.disabled,
+            policy: Policy::clone(&self.policy),
+            person: None,
         }
     }
 }

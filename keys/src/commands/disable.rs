@@ -1,0 +1,34 @@
+//! `spa-keys disable` and `spa-keys enable`.
+
+use spa_keys::{Store, StoreError, date};
+
+use super::{Failure, print};
+use crate::cli::Named;
+use crate::view::{Device, View, to_json};
+
+pub(crate) fn run(store: &Store, named: &Named, disable: bool) -> Result<(), Failure> {
+    let (name, now) = (&named.name, date::now());
+    let since = disable.then(|| date::to_the_second(now));
+    let view = match store.client(name) {
+        Err(StoreError::Unknown(_) | StoreError::Revoked(_)) if name.device().is_none() => {
+            let person = store.change_person(name, now, |person| person.disabled = since)?;
+            let devices = Device::all_of(&store.clients()?.records, name, now);
+            View::of_person(name, Some(&person), devices)
+        }
+        found => {
+            found?;
+            View::of_client(&store.change(name, |record| record.disabled = since)?, now)
+        }
+    };
+    let still = !disable && view.is_disabled();
+    if named.json {
+        print(&to_json(&view))?;
+    } else {
+        print(&format!("{name} is {}\n", if disable { "disabled" } else { "enabled" }))?;
+    }
+    if still {
+        let person = name.person();
+        eprintln!("spa-keys: it stays shut out with {person}: run spa-keys enable {person}");
+    }
+    Ok(())
+}

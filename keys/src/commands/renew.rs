@@ -1,0 +1,14 @@
+//! `spa-keys renew`.
+
+use spa_keys::{ClientName, Store, date};
+
+use super::Failure;
+use super::token::Delivery;
+use crate::cli::TokenOptions;
+
+pub(crate) fn run(store: &Store, name: &ClientName, token: TokenOptions) -> Result<(), Failure> {
+    let delivery = Delivery::prepare(token)?;
+    let token = store.renew(name, date::now())?;
+    eprintln!("the token that {name} had before works no more");
+    delivery.hand_over(name, &token)
+}

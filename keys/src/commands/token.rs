@@ -1,0 +1,112 @@
+//! A token on its way out: as text or as a picture, in clear or sealed.
+
+use std::path::Path;
+
+use spa_keys::ask::{self, AskError};
+use spa_keys::{ClientName, SealedToken, Token, TokenEnrolment, date, files, random};
+use zeroize::Zeroizing;
+
+use super::{Failure, print};
+use crate::cli::TokenOptions;
+use crate::qr::Qr;
+
+/// Where a token is to go: decided before there is one, since it is shown once.
+pub(crate) struct Delivery {
+    options: TokenOptions,
+    passphrase: Option<Zeroizing<String>>,
+}
+
+impl Delivery {
+    /// Asks for the passphrase, and refuses files that are there already.
+    pub(crate) fn prepare(options: TokenOptions) -> Result<Self, Failure> {
+        for path in [&options.png, &options.svg].into_iter().flatten() {
+            if path.symlink_metadata().is_ok() {
+                let path = path.display();
+                return Err(Failure::Other(format!("{path} is there already: take another name")));
+            }
+        }
+        let passphrase = passphrase(&options).map_err(explain_question)?;
+        Ok(Self { options, passphrase })
+    }
+
+    /// Hands the token over, and says what to do with it.
+    pub(crate) fn hand_over(&self, name: &ClientName, token: &Token) -> Result<(), Failure> {
+        self.send(token).map_err(|failure| {
+            Failure::Other(format!("{failure}; the token is lost: run spa-keys renew {name}"))
+        })?;
+        eprintln!("{}", self.explain(token));
+        Ok(())
+    }
+
+    fn send(&self, token: &Token) -> Result<(), Failure> {
+        let line = self.line(token)?;
+        if self.options.is_text() {
+            return print(&line).and_then(|()| print("\n"));
+        }
+        let qr = Qr::of(&line).map_err(failure)?;
+        if let Some(path) = &self.options.png {
+            files::create_new_bytes(path, &qr.to_png().map_err(failure)?).map_err(failure)?;
+        }
+        if let Some(path) = &self.options.svg {
+            files::create_new(path, &qr.to_svg()).map_err(failure)?;
+        }
+        if self.options.qr {
+            print(&qr.to_terminal())?;
+            eprintln!("the code takes {} columns; where they are fewer: --png", qr.columns());
+        }
+        Ok(())
+    }
+
+    fn line(&self, token: &Token) -> Result<Zeroizing<String>, Failure> {
+        let Some(passphrase) = &self.passphrase else { return Ok(token.encode()) };
+        let salt = *random::bytes().map_err(failure)?;
+        Ok(SealedToken::seal(token, passphrase, salt).map_err(failure)?.encode())
+    }
+
+    fn explain(&self, token: &Token) -> String {
+        let over = match self.passphrase {
+            Some(_) => "hand it over, and the passphrase by another way, then on",
+            None => "hand it over safely, then on",
+        };
+        let usage = match &token.enrolment {
+            TokenEnrolment::Secret { expires, .. } => format!(
+                "the token works once, until {}: {over} the client: spa enroll",
+                date::format(*expires)
+            ),
+            TokenEnrolment::Key(_) => format!(
+                "the token works only with the key that spa request made: {over} that client: spa \
+                 enroll"
+            ),
+        };
+        let files = [&self.options.png, &self.options.svg];
+        let written = files.into_iter().flatten().map(|path| note_of(path));
+        written.chain([usage]).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn note_of(path: &Path) -> String {
+    format!("the token is in {}: delete it when the client has it", path.display())
+}
+
+fn passphrase(options: &TokenOptions) -> Result<Option<Zeroizing<String>>, AskError> {
+    match &options.passphrase_file {
+        Some(path) => ask::passphrase_in(path).map(Some),
+        None if options.passphrase => {
+            ask::new_passphrase("new passphrase for the token: ").map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+fn explain_question(error: AskError) -> Failure {
+    let hint = match error {
+        AskError::NoTerminal(_) => "; it can be in a file: --passphrase-file",
+        AskError::Different => ": nothing was changed",
+        _ => "",
+    };
+    Failure::Other(format!("{error}{hint}"))
+}
+
+fn failure(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}

@@ -1,0 +1,106 @@
+//! Changes to records that are there: rights, names.
+
+use super::Store;
+use crate::error::StoreError;
+use crate::files;
+use crate::policy::Person;
+use crate::record::{ClientName, ClientRecord};
+
+impl Store {
+    /// Changes what is said of a client; its keys and its name stay.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], [`StoreError::Revoked`], [`StoreError::Policy`], or
+    /// what is wrong with the record; then it stays as it was.
+    pub fn change(
+        &self,
+        name: &ClientName,
+        edit: impl FnOnce(&mut ClientRecord),
+    ) -> Result<ClientRecord, StoreError> {
+        let _lock = self.begin_writing()?;
+        let mut record = self.client(name)?;
+        edit(&mut record);
+        record.policy.check_for(name).map_err(StoreError::Policy)?;
+        files::write_atomic(&self.client_path(name), &record.to_text())?;
+        Ok(record)
+    }
+
+    /// Gives a client, or a person with all devices, another name: the same keys
+    /// and rights. Which names there are then. What was cut off in the middle is
+    /// brought to its end by doing it again.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] where somebody else has one of the new names,
+    /// [`StoreError::Person`], or that there is nobody to rename; then nothing has changed.
+    pub fn rename(
+        &self,
+        from: &ClientName,
+        to: &ClientName,
+    ) -> Result<Vec<ClientName>, StoreError> {
+        let _lock = self.begin_writing()?;
+        let whole = self.person(from)?;
+        if whole.is_some() || self.clients_of(from)? != std::slice::from_ref(from) {
+            return self.rename_person(from, to, whole);
+        }
+        self.check_kind_after(from, to)?;
+        self.rename_one(from, to)?;
+        Ok(vec![to.clone()])
+    }
+
+    /// A client that becomes the first device of a person of its own name is none
+    /// in the way of it.
+    fn check_kind_after(&self, from: &ClientName, to: &ClientName) -> Result<(), StoreError> {
+        if to.device().is_some() && to.person() == *from { Ok(()) } else { self.check_kind(to) }
+    }
+
+    fn rename_person(
+        &self,
+        from: &ClientName,
+        to: &ClientName,
+        said: Option<Person>,
+    ) -> Result<Vec<ClientName>, StoreError> {
+        if to.device().is_some() || from == to || self.client_path(to).exists() {
+            return Err(StoreError::Person(to.person()));
+        }
+        let devices = self.clients_of(from)?;
+        let renamed = devices.iter().filter_map(|name| Some((name, name.with_person(to)?)));
+        let renamed: Vec<_> = renamed.collect();
+        if renamed.len() != devices.len() {
+            return Err(StoreError::Policy("a name would be longer than 64 characters"));
+        }
+        renamed.iter().try_for_each(|(from, to)| self.check_free(from, to))?;
+        // What limits the devices is there before them, and goes after them.
+        if let Some(said) = &said {
+            let new = Person { name: to.clone(), ..said.clone() };
+            match self.person(to)? {
+                Some(there) if there != new => return Err(StoreError::Taken(to.clone())),
+                Some(_) => {}
+                None => files::create_new(&self.person_path(to), &new.to_text())?,
+            }
+        }
+        renamed.iter().try_for_each(|(from, to)| self.rename_one(from, to))?;
+        if said.is_some() {
+            files::remove(&self.person_path(from))?;
+        }
+        Ok(renamed.into_iter().map(|(_, to)| to).collect())
+    }
+
+    /// Refuses a new name that another client has; one that was cut off while it
+    /// was renamed has it already.
+    fn check_free(&self, from: &ClientName, to: &ClientName) -> Result<(), StoreError> {
+        let record = self.client(from)?;
+        match self.client_in(&Self::file_of(to)) {
+            None => Ok(()),
+            Some(Ok(there)) if there.kid == record.kid && from != to => Ok(()),
+            Some(_) => Err(StoreError::Taken(to.clone())),
+        }
+    }
+
+    /// In this order: a crash in between leaves both files, of which one is used.
+    fn rename_one(&self, from: &ClientName, to: &ClientName) -> Result<(), StoreError> {
+        self.check_free(from, to)?;
+        let record = ClientRecord { name: to.clone(), ..self.client(from)? };
+        files::write_atomic(&self.client_path(to), &record.to_text())?;
+        Ok(files::remove(&self.client_path(from))?)
+    }
+}

@@ -1,0 +1,145 @@
+//! People and their devices.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use spa_proto::Timestamp;
+
+use super::{Listing, PeopleListing, Store, read};
+use crate::date::to_the_second;
+use crate::error::StoreError;
+use crate::files;
+use crate::policy::Person;
+use crate::record::{ClientName, RevokedClient};
+use crate::record_file::{FileOf, person_file_name};
+
+impl Store {
+    pub(super) fn person_path(&self, name: &ClientName) -> PathBuf {
+        self.clients_dir().join(person_file_name(name))
+    }
+
+    /// Reads what is said of people.
+    ///
+    /// # Errors
+    /// As [`Self::clients`].
+    pub fn people(&self) -> Result<PeopleListing, StoreError> {
+        read::people(&self.clients_dir())
+    }
+
+    /// What is said of one person; `None` where nothing is.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn person(&self, name: &ClientName) -> Result<Option<Person>, StoreError> {
+        self.person_in(OsStr::new(&person_file_name(name))).transpose()
+    }
+
+    /// What is said of a device's person. Where that cannot be read, it may do nothing.
+    pub(super) fn person_behind(&self, name: &ClientName) -> Option<Arc<Person>> {
+        name.device()?;
+        let person = name.person();
+        let said = self.person(&person).unwrap_or_else(|_| Some(Person::shut(person)));
+        said.map(Arc::new)
+    }
+
+    /// Gives each device its person, and says which of these cannot be read.
+    pub(super) fn with_people(&self, listing: &mut Listing) -> Result<(), StoreError> {
+        let PeopleListing { people, broken } = self.people()?;
+        for record in listing.records.iter_mut().filter(|record| record.name.device().is_some()) {
+            let person = record.name.person();
+            let found = people.binary_search_by(|one| one.name.cmp(&person));
+            record.person = match found {
+                Ok(at) => people.get(at).cloned(),
+                // One that cannot be read is not among them.
+                Err(_) if broken.is_empty() => None,
+                Err(_) => self.person_behind(&record.name),
+            };
+        }
+        listing.broken.extend(broken);
+        Ok(())
+    }
+
+    /// The clients that a name stands for: the one that it is of, or a person's
+    /// devices; in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] or [`StoreError::Revoked`] where there is none.
+    pub fn clients_of(&self, who: &ClientName) -> Result<Vec<ClientName>, StoreError> {
+        let found = self.found_of(who)?;
+        if found.is_empty() { Err(self.absent(who)?) } else { Ok(found) }
+    }
+
+    fn found_of(&self, who: &ClientName) -> Result<Vec<ClientName>, StoreError> {
+        let files = files::names(&self.clients_dir(), read::is_client)?;
+        let names = files.iter().filter_map(|file| match read::whose(file)? {
+            FileOf::Client(name) => Some(name),
+            FileOf::Person(_) => None,
+        });
+        let mut found: Vec<_> = names.filter(|name| name.is_of(who)).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Refuses a name that would make of a client a person, or the other way round:
+    /// one name would stand for two things.
+    pub(super) fn check_kind(&self, name: &ClientName) -> Result<(), StoreError> {
+        let person = name.person();
+        let other = match name.device() {
+            Some(_) => self.client_path(&person).exists(),
+            None => {
+                let devices = self.found_of(name)?.iter().any(|one| one.device().is_some());
+                devices || self.person_path(name).exists()
+            }
+        };
+        if other { Err(StoreError::Person(person)) } else { Ok(()) }
+    }
+
+    /// Revokes all that a name stands for: a client, or a person with all devices.
+    /// What goes wrong with one does not keep the others.
+    ///
+    /// # Errors
+    /// Where there is none; see [`Self::clients_of`].
+    pub fn revoke_all(
+        &self,
+        who: &ClientName,
+        now: Timestamp,
+    ) -> Result<Vec<Result<RevokedClient, StoreError>>, StoreError> {
+        let _lock = self.begin_writing()?;
+        let names = self.found_of(who)?;
+        let path = self.person_path(who);
+        if names.is_empty() && !path.exists() {
+            return Err(self.absent(who)?);
+        }
+        let mut done: Vec<_> =
+            names.iter().map(|name| self.take_away(self.client(name)?, now)).collect();
+        // Last: as long as there is a device, its limits are.
+        if who.device().is_none() && done.iter().all(Result::is_ok) && path.exists() {
+            done.extend(files::remove(&path).err().map(|error| Err(error.into())));
+        }
+        Ok(done)
+    }
+
+    /// Changes what is said of a person, who has devices or was written down before.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], [`StoreError::Revoked`], [`StoreError::Policy`], or
+    /// what is wrong with the file; then it stays as it was.
+    pub fn change_person(
+        &self,
+        name: &ClientName,
+        now: Timestamp,
+        edit: impl FnOnce(&mut Person),
+    ) -> Result<Person, StoreError> {
+        let _lock = self.begin_writing()?;
+        let known = self.person(name)?;
+        if known.is_none() && !self.found_of(name)?.iter().any(|one| one.device().is_some()) {
+            return Err(self.absent(name)?);
+        }
+        let mut person = known.unwrap_or_else(|| Person::new(name.clone(), to_the_second(now)));
+        edit(&mut person);
+        person.policy.check().map_err(StoreError::Policy)?;
+        files::write_atomic(&self.person_path(name), &person.to_text())?;
+        Ok(person)
+    }
+}

@@ -1,0 +1,351 @@
+//! Where the audit goes: standard error, the journal, a file, whoever watches. None
+//! of them can hold up a knock, but standard error, which is told at once.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tracing::{info, warn};
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::event::{Event, FIELDS, Kind};
+use super::file::AuditFile;
+
+/// How many events may wait for the journal or a disk.
+const WAITING: usize = 2048;
+/// How many may wait for a watcher that is slow.
+const UNSEEN: usize = 256;
+/// How many of the last knocks are remembered.
+const REMEMBERED: usize = 10;
+/// How many are written at once.
+const BATCH: usize = 64;
+/// How long the end waits for what is on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where the audit is written, as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The file, if there is to be one.
+    pub file: Option<PathBuf>,
+    /// The group that may read it.
+    pub group: Option<u32>,
+}
+
+/// Takes events, and sees that they get somewhere.
+pub struct Recorder {
+    target: Target,
+    to_journal: bool,
+    writer: Option<Writer>,
+    seen: broadcast::Sender<Arc<Event>>,
+    last: VecDeque<Arc<Event>>,
+    state: Arc<State>,
+}
+
+/// What the thread and the warden both know.
+#[derive(Default)]
+struct State {
+    lost: AtomicU64,
+    fault: Mutex<Option<String>>,
+}
+
+/// The thread that writes.
+struct Writer {
+    queue: Option<SyncSender<Box<Event>>>,
+    done: Receiver<()>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        let _ = self.done.recv_timeout(LAST_WORDS);
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new(Target::default(), false)
+    }
+}
+
+impl Recorder {
+    /// One that writes there; and to the journal instead of standard error, where
+    /// that is what standard error leads to.
+    #[must_use]
+    pub fn new(target: Target, to_journal: bool) -> Self {
+        let state = Arc::new(State::default());
+        let mut recorder = Self {
+            target,
+            to_journal,
+            writer: None,
+            seen: broadcast::Sender::new(UNSEEN),
+            last: VecDeque::new(),
+            state,
+        };
+        recorder.begin();
+        recorder
+    }
+
+    fn begin(&mut self) {
+        if self.target.file.is_none() && !self.to_journal {
+            return;
+        }
+        match Writer::new(&self.target, self.to_journal, Arc::clone(&self.state)) {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => {
+                warn!(%error, "no thread for the audit: it goes to standard error alone");
+                self.to_journal = false;
+            }
+        }
+    }
+
+    /// Writes somewhere else from now on.
+    pub fn redirect(&mut self, target: Target) {
+        if target != self.target {
+            self.writer = None;
+            self.target = target;
+            self.state.set_fault(None);
+            self.begin();
+        }
+    }
+
+    /// Takes one event.
+    pub fn put(&mut self, event: Event) {
+        if !self.to_journal {
+            event.tell();
+        }
+        if let Some(queue) = self.writer.as_ref().and_then(|writer| writer.queue.as_ref())
+            && queue.try_send(Box::new(event.clone())).is_err()
+        {
+            self.state.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        let event = Arc::new(event);
+        if matches!(event.event, Kind::KnockAccepted | Kind::KnockRefused) {
+            self.last.truncate(REMEMBERED - 1);
+            self.last.push_front(Arc::clone(&event));
+        }
+        // Nobody may be watching.
+        let _ = self.seen.send(event);
+    }
+
+    /// Whoever wants to see events as they come.
+    #[must_use]
+    pub fn watchers(&self) -> broadcast::Sender<Arc<Event>> {
+        self.seen.clone()
+    }
+
+    /// The last knocks that a line was made of, the newest first.
+    pub fn last(&self) -> impl Iterator<Item = &Event> {
+        self.last.iter().map(AsRef::as_ref)
+    }
+
+    /// Where the audit goes: `stderr`, `journal`, a path.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        let first = if self.to_journal { "journal" } else { "stderr" };
+        let file = self.target.file.as_deref().map(|path| path.display().to_string());
+        std::iter::once(first.to_owned()).chain(file).collect()
+    }
+
+    /// How many events did not get to the journal or the file.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.state.lost.load(Ordering::Relaxed)
+    }
+
+    /// Why the file cannot be written, if so.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.state.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl State {
+    /// The fault that was there before.
+    fn set_fault(&self, fault: Option<String>) -> Option<String> {
+        let mut held = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, fault)
+    }
+}
+
+impl Writer {
+    fn new(target: &Target, to_journal: bool, state: Arc<State>) -> std::io::Result<Self> {
+        let (queue, events) = sync_channel(WAITING);
+        let (finish, done) = sync_channel(1);
+        let file = target.file.clone().map(|path| AuditFile::new(path, target.group));
+        let mut sinks = Sinks { to_journal, file, told: state.lost.load(Ordering::Relaxed), state };
+        let work = move || {
+            let journal = tracing_journald::layer().ok().filter(|_| to_journal).map(|layer| {
+                let prefix = FIELDS.trim_end_matches('_').to_owned();
+                let layer =
+                    layer.with_field_prefix(Some(prefix)).with_syslog_identifier("spad".into());
+                tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
+            });
+            sinks.work(&events);
+            drop(journal);
+            let _ = finish.send(());
+        };
+        Builder::new().name("audit".into()).spawn(work)?;
+        Ok(Self { queue: Some(queue), done })
+    }
+}
+
+/// What the thread writes to.
+struct Sinks {
+    to_journal: bool,
+    file: Option<AuditFile>,
+    /// Of the events that were lost, so many have been told.
+    told: u64,
+    state: Arc<State>,
+}
+
+impl Sinks {
+    /// Until nobody sends any more.
+    fn work(&mut self, events: &Receiver<Box<Event>>) {
+        while let Ok(first) = events.recv() {
+            let batch: Vec<_> =
+                std::iter::once(first).chain(events.try_iter().take(BATCH - 1)).collect();
+            let lost = self.state.lost.load(Ordering::Relaxed);
+            let gap = (lost > self.told).then(|| {
+                let count = Some(lost - self.told);
+                Box::new(Event { count, ..Event::now(Kind::Lost) })
+            });
+            self.told = lost;
+            let batch: Vec<_> = gap.into_iter().chain(batch).collect();
+            if self.to_journal {
+                batch.iter().for_each(|event| event.tell());
+            }
+            self.write(&batch);
+        }
+    }
+
+    fn write(&mut self, batch: &[Box<Event>]) {
+        let Some(file) = &mut self.file else { return };
+        let lines = batch.iter().filter_map(|event| serde_json::to_string(event).ok());
+        let lines: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
+        match file.write(lines.as_bytes()) {
+            Ok(()) => {
+                if self.state.set_fault(None).is_some() {
+                    info!(path = %file.path().display(), "the audit can be written again");
+                }
+            }
+            Err(error) => {
+                self.state.lost.fetch_add(batch.len().try_into().unwrap_or(0), Ordering::Relaxed);
+                let fault = format!("cannot write {}: {error}", file.path().display());
+                if self.state.set_fault(Some(fault)).is_none() {
+                    warn!(path = %file.path().display(), %error, "the audit cannot be written: events are lost");
+                }
+            }
+        }
+    }
+}
+
+/// Whether standard error leads to the systemd journal, and that takes fields.
+#[must_use]
+pub fn leads_to_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(held) = std::fs::metadata("/proc/self/fd/2") else { return false };
+    stream == format!("{}:{}", held.dev(), held.ino()) && tracing_journald::layer().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn refused(number: u64) -> Event {
+        Event { unix_ms: number, event: Kind::KnockRefused, ..Event::default() }
+    }
+
+    fn lines(path: &Path) -> Vec<Event> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| Event::from_line(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn all_is_in_the_file_when_it_ends_and_the_last_ten_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        let target = |path: &Path| Target { file: Some(path.to_owned()), group: None };
+        let mut recorder = Recorder::new(target(&one), false);
+        (0..500).for_each(|number| recorder.put(refused(number)));
+        recorder.redirect(target(&two));
+        recorder.put(refused(500));
+        assert_eq!(recorder.places(), ["stderr", &two.display().to_string()]);
+        let last: Vec<_> = recorder.last().map(|event| event.unix_ms).collect();
+        assert_eq!(last, (491..=500).rev().collect::<Vec<_>>());
+        assert_eq!((recorder.lost(), recorder.fault()), (0, None));
+        drop(recorder);
+        assert_eq!(lines(&one).len(), 500);
+        assert_eq!(lines(&two), [refused(500)]);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_nobody_up_and_what_is_lost_is_counted() {
+        let (queue, events) = sync_channel(WAITING);
+        let (_finish, done) = sync_channel(1);
+        // Nobody takes anything from the queue yet: the thread hangs.
+        let mut recorder = Recorder {
+            writer: Some(Writer { queue: Some(queue), done }),
+            ..Recorder::new(Target::default(), false)
+        };
+        let more = 100;
+        for number in 0..u64::try_from(WAITING).unwrap() + more {
+            recorder.put(refused(number));
+        }
+        assert_eq!(recorder.lost(), more);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit");
+        let mut sinks = Sinks {
+            to_journal: false,
+            file: Some(AuditFile::new(path.clone(), None)),
+            told: 0,
+            state: Arc::clone(&recorder.state),
+        };
+        drop(recorder.writer.take().map(|mut writer| writer.queue.take()));
+        sinks.work(&events);
+        let written = lines(&path);
+        assert_eq!((written[0].event, written[0].count), (Kind::Lost, Some(more)));
+        assert_eq!(written.len(), WAITING + 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_a_fault_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/audit");
+        let file = Some(AuditFile::new(path.clone(), None));
+        let state = Arc::new(State::default());
+        let mut sinks = Sinks { to_journal: false, file, told: 0, state: Arc::clone(&state) };
+        sinks.write(&[Box::new(refused(1))]);
+        let fault = state.fault.lock().unwrap().clone().unwrap();
+        assert!(fault.contains("logs/audit"), "{fault}");
+        assert_eq!(state.lost.load(Ordering::Relaxed), 1);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        sinks.write(&[Box::new(refused(2))]);
+        assert_eq!(*state.fault.lock().unwrap(), None);
+        assert_eq!(lines(&path), [refused(2)]);
+    }
+
+    #[test]
+    fn whoever_watches_too_slowly_is_told_how_much_was_missed() {
+        let mut recorder = Recorder::default();
+        let mut watcher = recorder.watchers().subscribe();
+        let unseen = u64::try_from(UNSEEN).unwrap();
+        (0..unseen + 5).for_each(|number| recorder.put(refused(number)));
+        let missed = broadcast::error::TryRecvError::Lagged(5);
+        assert_eq!(watcher.try_recv(), Err(missed));
+        assert_eq!(watcher.try_recv().unwrap().unix_ms, 5);
+    }
+}

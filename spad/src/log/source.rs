@@ -1,0 +1,240 @@
+//! Where audit lines are read: a file, standard input, or the journal.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::filter::Filter;
+use crate::audit::Event;
+
+/// How often a file is looked at for more.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Only what the daemon itself has written: anybody may write to the journal, but not
+/// as root.
+const OURS: [&str; 3] = ["TARGET=audit", "SYSLOG_IDENTIFIER=spad", "_UID=0"];
+
+/// What is done with an event.
+type Take<'a> = &'a mut dyn FnMut(Event) -> io::Result<()>;
+
+pub(super) enum Source {
+    Input,
+    File(Followed),
+    /// With the place in it that was read up to.
+    Journal {
+        bounds: Vec<String>,
+        cursor: Option<String>,
+    },
+}
+
+impl Source {
+    /// The file, or `-`, or without one the journal.
+    pub(super) fn open(file: Option<&Path>, filter: &Filter) -> io::Result<Self> {
+        match file {
+            Some(path) if path == Path::new("-") => Ok(Self::Input),
+            Some(path) => Ok(Self::File(Followed::open(path)?)),
+            None => Ok(Self::Journal { bounds: bounds(filter), cursor: None }),
+        }
+    }
+
+    /// All that is there, in order.
+    pub(super) fn past(&mut self, take: Take<'_>) -> io::Result<()> {
+        match self {
+            Self::Input => each_line(&mut io::stdin().lock(), &mut Vec::new(), &mut |line| {
+                Event::from_line(line).map_or(Ok(()), &mut *take)
+            }),
+            Self::File(file) => file.rest(take),
+            Self::Journal { bounds, cursor } => {
+                let words = bounds.iter().map(String::as_str);
+                let end = journal(words, take)?;
+                if end.is_none() {
+                    eprintln!(
+                        "spad: the systemd journal has no audit line of spad for this time; where spad does not \
+                         run under systemd, name an audit-file in its configuration"
+                    );
+                }
+                *cursor = end;
+                Ok(())
+            }
+        }
+    }
+
+    /// What comes, until the end of the source.
+    pub(super) fn coming(self, take: Take<'_>) -> io::Result<()> {
+        match self {
+            Self::Input => Ok(()),
+            Self::File(mut file) => loop {
+                sleep(PAUSE);
+                file.rest(take)?;
+            },
+            Self::Journal { cursor, .. } => {
+                let from = match cursor {
+                    Some(cursor) => format!("--after-cursor={cursor}"),
+                    None => "--lines=0".to_owned(),
+                };
+                journal(["--follow", "--no-tail", &from].into_iter(), take).map(drop)
+            }
+        }
+    }
+}
+
+/// Asks journalctl for less where it is quicker in leaving out.
+fn bounds(filter: &Filter) -> Vec<String> {
+    let since = filter.since.map(|time| format!("--since=@{}", time.as_millis() / 1000));
+    let until = filter.until.map(|time| format!("--until=@{}", time.as_millis() / 1000 + 1));
+    since.into_iter().chain(until).collect()
+}
+
+/// The place of the last entry, if there was one.
+fn journal<'a>(words: impl Iterator<Item = &'a str>, take: Take<'_>) -> io::Result<Option<String>> {
+    let mut command = Command::new("journalctl");
+    command.args(["--output=json", "--quiet", "--no-pager", "--all"]).args(words).args(OURS);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| {
+        let what = "journalctl cannot be run, and the configuration names no audit-file";
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    })?;
+    let mut cursor = None;
+    let mut entry = |line: &str| {
+        cursor = place(line).or_else(|| cursor.take());
+        Event::from_journal(line).map_or(Ok(()), &mut *take)
+    };
+    let read = match child.stdout.take() {
+        Some(output) => each_line(&mut BufReader::new(output), &mut Vec::new(), &mut entry),
+        None => Ok(()),
+    };
+    if read.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    read?;
+    // 1 is: nothing found.
+    match status.code() {
+        Some(0 | 1) | None => Ok(cursor),
+        Some(code) => Err(io::Error::other(format!("journalctl has failed with exit code {code}"))),
+    }
+}
+
+fn place(line: &str) -> Option<String> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    Some(entry.get("__CURSOR")?.as_str()?.to_owned())
+}
+
+/// A file that is added to, and may be moved away.
+pub(super) struct Followed {
+    path: PathBuf,
+    reader: BufReader<File>,
+    /// A line whose end has not come yet.
+    begun: Vec<u8>,
+}
+
+impl Followed {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path);
+        let explain =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let reader = BufReader::new(file.map_err(explain)?);
+        Ok(Self { path: path.to_owned(), reader, begun: Vec::new() })
+    }
+
+    /// What was added since, also to the next file of that name.
+    fn rest(&mut self, take: Take<'_>) -> io::Result<()> {
+        let take = &mut |line: &str| Event::from_line(line).map_or(Ok(()), &mut *take);
+        // Looked at first: what is in the old one when there is a new one is all of it.
+        let has_moved = self.has_moved()?;
+        each_line(&mut self.reader, &mut self.begun, take)?;
+        if has_moved && let Ok(next) = Self::open(&self.path) {
+            *self = next;
+            each_line(&mut self.reader, &mut self.begun, take)?;
+        }
+        Ok(())
+    }
+
+    fn has_moved(&mut self) -> io::Result<bool> {
+        let held = self.reader.get_ref().metadata()?;
+        if held.len() < self.reader.stream_position()? {
+            // Emptied, and begun anew in its place.
+            self.reader.rewind()?;
+        }
+        let now = std::fs::metadata(&self.path);
+        Ok(now.is_ok_and(|now| (now.dev(), now.ino()) != (held.dev(), held.ino())))
+    }
+}
+
+/// Whole lines; what is left in `begun` has no end yet.
+fn each_line(
+    reader: &mut impl BufRead,
+    begun: &mut Vec<u8>,
+    take: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> io::Result<()> {
+    while reader.read_until(b'\n', begun)? > 0 {
+        if begun.pop_if(|byte| *byte == b'\n').is_some() {
+            let line = String::from_utf8_lossy(begun).into_owned();
+            begun.clear();
+            take(&line)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write;
+
+    fn read(source: &mut Source) -> Vec<u64> {
+        let mut seen = Vec::new();
+        let mut see = |event: Event| {
+            seen.push(event.unix_ms);
+            Ok(())
+        };
+        source.past(&mut see).unwrap();
+        seen
+    }
+
+    #[test]
+    fn a_file_is_followed_through_torn_lines_and_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let line = |number: u64| format!("{{\"unix_ms\":{number},\"event\":\"command\"}}\n");
+        let add = |path: &Path, text: &str| {
+            let mut file = File::options().append(true).create(true).open(path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        add(&path, &line(1));
+        add(&path, "no line of ours\n\n");
+        add(&path, &line(2)[..9]);
+        let mut source = Source::open(Some(&path), &Filter::default()).unwrap();
+        assert_eq!(read(&mut source), [1], "the second is not whole");
+        add(&path, &line(2)[9..]);
+        assert_eq!(read(&mut source), [2]);
+        add(&path, &line(3));
+        let moved = dir.path().join("audit.jsonl.1");
+        fs::rename(&path, &moved).unwrap();
+        add(&path, &line(4));
+        assert_eq!(read(&mut source), [3, 4]);
+        fs::write(&path, line(5)).unwrap();
+        assert_eq!(read(&mut source), [0; 0], "as long as before, and nobody can know");
+        fs::write(&path, "").unwrap();
+        assert_eq!(read(&mut source), [0; 0]);
+        add(&path, &line(6));
+        assert_eq!(read(&mut source), [6], "emptied, and begun anew");
+    }
+
+    #[test]
+    fn journalctl_is_asked_for_no_more_than_needed() {
+        use spa_proto::Timestamp;
+        let since = Some(Timestamp::from_millis(1999));
+        let until = Some(Timestamp::from_millis(5000));
+        let filter = Filter { since, until, ..Filter::default() };
+        assert_eq!(bounds(&filter), ["--since=@1", "--until=@6"]);
+        assert!(bounds(&Filter::default()).is_empty());
+    }
+}

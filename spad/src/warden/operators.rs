@@ -1,0 +1,73 @@
+//! For those who operate the host: who may ask, what they have asked for, and where the
+//! audit goes.
+
+use nix::unistd::Group;
+use rustix::process::getuid;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::Warden;
+use crate::audit::{Event, Kind, Target};
+use crate::config::Config;
+use crate::control::access::{Access, Caller, Rights};
+use crate::control::server::Reply;
+use crate::control::{Answer, Request};
+use crate::show;
+
+impl Warden {
+    /// Answers a request, if who asks may. Whoever wants something changed is written
+    /// down, and what came of it.
+    pub(super) fn hear(
+        &mut self,
+        request: Request,
+        caller: &Caller,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        if request.takes() < Rights::Change {
+            return self.answer(request, reply);
+        }
+        let command = request.to_string();
+        let answer = match caller.rights {
+            Rights::Change => self.change(request),
+            Rights::None | Rights::Read => Answer::Failed(
+                "you may ask, and change nothing: that is for root, unless the configuration says \
+                 control-group-may = \"change\""
+                    .into(),
+            ),
+        };
+        self.audit.recorder.put(Event {
+            by: Some(caller.uid),
+            login: caller.login.clone(),
+            command: Some(command),
+            outcome: Some(show::text(&answer).trim_end().replace('\n', "; ")),
+            ..Event::now(Kind::Command)
+        });
+        // Whoever has hung up does not want it any more.
+        let _ = reply.send(answer.into());
+    }
+}
+
+/// Who may ask what.
+pub(super) fn access(config: &Config) -> Access {
+    let may_change = config.operations.may_change;
+    Access { own: getuid().as_raw(), group: group(config), may_change }
+}
+
+/// Where the audit is to go.
+pub(super) fn audit(config: &Config) -> Target {
+    Target { file: config.operations.audit_file.clone(), group: group(config) }
+}
+
+/// The number of the group that may ask; `None` where there is none, and then nobody
+/// but root may.
+pub(super) fn group(config: &Config) -> Option<u32> {
+    let name = config.operations.group.as_deref()?;
+    if let Ok(Some(group)) = Group::from_name(name) {
+        return Some(group.gid.as_raw());
+    }
+    warn!(
+        group = name,
+        "no such control-group: root alone may ask; make one with: groupadd {name}"
+    );
+    None
+}
