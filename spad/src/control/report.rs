@@ -203,6 +203,8 @@ pub struct Ruleset {
     pub fault: Option<String>,
     /// How often somebody else's change was repaired.
     pub repairs: u64,
+    /// Milliseconds until nothing is shut any more, unless somebody confirms it.
+    pub opens_in_ms: Option<u64>,
 }
 
 /// What chains of others would do.
@@ -295,6 +297,21 @@ pub struct Stopped {
     pub grants: usize,
     /// Milliseconds until the last of them ends.
     pub grants_end_in_ms: u64,
+}
+
+/// What `spad enable` and `spad confirm` have done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enabled {
+    /// Whether it was in force for good before.
+    pub already: bool,
+    /// What is shut, as `ssh (tcp/22)`.
+    pub services: Vec<String>,
+    /// Milliseconds until nothing is shut any more, unless somebody confirms it.
+    pub opens_in_ms: Option<u64>,
+    /// Addresses whose connections live on.
+    pub living_on: Vec<String>,
+    /// How many knocks were granted since spad started.
+    pub granted: u64,
 }
 
 /// One process of the daemon.

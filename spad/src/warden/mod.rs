@@ -9,6 +9,7 @@ mod attach;
 mod bans;
 mod clients;
 mod copying;
+mod enforce;
 mod gatehouse;
 mod hooks;
 pub(crate) mod host;
@@ -40,6 +41,7 @@ use crate::audit::Audit;
 use crate::clock;
 use crate::config::Config;
 use crate::control::server::{Call, Reply};
+use crate::enforcement::Enforcement;
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
 use crate::hooks::Hooks;
@@ -90,6 +92,7 @@ struct Warden {
     connections: Option<sessions::Connections>,
     firewall: Firewall,
     ruleset: Ruleset,
+    enforcement: Enforcement,
     tables: upkeep::Tables,
     bans: bans::Register,
     /// Why our rule is not in all chains that it should be in, as last said.
@@ -158,6 +161,7 @@ impl Warden {
         ticks: &upkeep::Ticks,
     ) {
         let expiry = self.next_expiry();
+        let trial = self.trial_ends();
         tokio::select! {
             biased;
             // First, since looking at all the others takes a tenth of a knock's time; and not
@@ -172,6 +176,7 @@ impl Warden {
             changed = self.host.changed() => self.host_changed(&changed),
             written = self.memory.renewed() => self.lease_written(written),
             _ = ticks.next() => self.tick(),
+            () = at(trial) => self.trial_is_over(),
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),

@@ -24,6 +24,7 @@ use crate::clock::{self, Reading};
 use crate::firewall::{Attachment, Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
 use crate::ipc::ToGate;
+use crate::service;
 use crate::sys::ready;
 
 /// How often the lease is renewed (protocol §7, rule R3).
@@ -268,6 +269,7 @@ impl Warden {
 
     /// Every 20 seconds.
     pub(super) fn tick(&mut self) {
+        service::alive();
         let now = Reading::now();
         self.expire(now.clock);
         self.audit.tidy(now.clock);
