@@ -359,7 +359,12 @@ fn ask_of(
 
 fn answer_to(path: &Path, request: &Request) -> Result<Answer, Failure> {
     let run_dir = Config::run_dir(path).map_err(failed)?;
-    client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })
+    let mut answer =
+        client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    if let Answer::Status(status) = &mut answer {
+        status.clock = status.clock.clone().or_as_told_here();
+    }
+    Ok(answer)
 }
 
 fn report(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {

@@ -1,12 +1,15 @@
 //! The shapes of what spad's commands print with `--json`.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 use crate::audit::Event;
+use crate::clock::Discipline;
+use crate::fields::millis;
 use crate::firewall::FirewallError;
+use crate::sys::ntp;
 
 /// One grant in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -280,6 +283,32 @@ pub struct Clock {
     /// Why clients whose clocks are right may be refused.
     #[serde(default)]
     pub fault: Option<String>,
+}
+
+impl Clock {
+    /// What the kernel says of a clock, if it says anything.
+    #[must_use]
+    pub fn of(unix_ms: u64, tolerance: Duration, discipline: Option<Discipline>) -> Self {
+        Self {
+            unix_ms,
+            tolerance_ms: millis(tolerance),
+            synchronised: discipline.map(|it| it.synchronised),
+            max_error_ms: discipline.map(|it| millis(it.max_error)),
+            fault: discipline.and_then(|it| it.fault(tolerance)),
+        }
+    }
+
+    /// As this process is told: the daemon may be kept from asking the kernel.
+    #[must_use]
+    pub fn or_as_told_here(self) -> Self {
+        match self.synchronised {
+            Some(_) => self,
+            None => {
+                let tolerance = Duration::from_millis(self.tolerance_ms);
+                Self::of(self.unix_ms, tolerance, ntp::discipline().ok())
+            }
+        }
+    }
 }
 
 /// What is left when the daemon has ended.
