@@ -1,6 +1,7 @@
 //! The command line of `spa-keys`.
 
 mod rights;
+pub(crate) mod rotate;
 mod token;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ Examples:
   spa-keys add alice --service ssh | ssh laptop spa enroll -
   spa-keys add bob --service ssh,web --ttl 1m --expires 2026-12-31 --from 192.0.2.0/24
   spa-keys list
+  spa-keys rotate psk alice
   spa-keys revoke alice
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
@@ -178,6 +180,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Replaces keys by new ones; old and new both work for a while
+    #[command(after_help = rotate::EXAMPLES)]
+    Rotate(Box<rotate::Rotate>),
     /// Changes what a client may do, or all devices of a person
     #[command(after_help = SET_EXAMPLES)]
     Set(Box<Set>),
@@ -229,6 +234,9 @@ pub(crate) enum Command {
     Withdraw {
         /// Name of the client
         name: ClientName,
+        /// As a JSON object of what is left of it
+        #[arg(long)]
+        json: bool,
     },
     /// Prints what makes a shell complete the words of spa-keys
     #[command(after_help = COMPLETIONS_EXAMPLES)]

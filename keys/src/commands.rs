@@ -11,6 +11,7 @@ pub(crate) mod pending;
 pub(crate) mod rename;
 pub(crate) mod renew;
 pub(crate) mod revoke;
+pub(crate) mod rotate;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod withdraw;

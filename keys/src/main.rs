@@ -36,6 +36,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::ImportFwknop(options) => commands::import_fwknop::run(&store, options),
         Command::List { json } => commands::list::run(&store, json),
         Command::Show { name, json } => commands::show::run(&store, &name, json),
+        Command::Rotate(rotate) => commands::rotate::run(&store, *rotate),
         Command::Set(set) => commands::set::run(&store, *set),
         Command::Disable(named) => commands::disable::run(&store, &named, true),
         Command::Enable(named) => commands::disable::run(&store, &named, false),
@@ -44,7 +45,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Rename { from, to, json } => commands::rename::run(&store, &from, &to, json),
         Command::Pending { json } => commands::pending::run(&store, json),
         Command::Renew { name, token } => commands::renew::run(&store, &name, token),
-        Command::Withdraw { name } => commands::withdraw::run(&store, &name),
+        Command::Withdraw { name, json } => commands::withdraw::run(&store, &name, json),
         Command::Completions(completions) => {
             commands::print(&completions.script("spa-keys", &Cli::command()))
         }

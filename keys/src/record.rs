@@ -9,6 +9,7 @@ use spa_proto::{Kid, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
 use crate::hours;
 use crate::policy::{self, Person, Policy};
+use crate::rotation::FormerKeys;
 
 const MAX_NAME_LEN: usize = 64;
 
@@ -167,6 +168,8 @@ pub struct ClientRecord {
     pub policy: Policy,
     /// For a device: what its person may do, if that was ever said. Not in its file.
     pub person: Option<Arc<Person>>,
+    /// What it had before, while that still works.
+    pub former: Option<FormerKeys>,
 }
 
 /// What is left of a client that was revoked: no secrets.
@@ -232,6 +235,13 @@ impl ClientRecord {
         match self.verifier {
             _ if self.is_disabled() => ClientState::Disabled,
             _ if self.ends().is_some_and(|ends| now > ends) => ClientState::Expired,
+            _ if self
+                .former
+                .as_ref()
+                .is_some_and(|former| former.knocked && former.until >= now) =>
+            {
+                ClientState::Enrolled
+            }
             Verifier::Pending { expires, .. } if now > expires => ClientState::TokenExpired,
             Verifier::Pending { .. } => ClientState::Pending,
             Verifier::Bound(_) if self.knocked => ClientState::Enrolled,
@@ -244,7 +254,7 @@ impl ClientRecord {
     pub fn without_secrets(self, revoked: Timestamp) -> RevokedClient {
         let key = match self.verifier {
             Verifier::Bound(key) => Some(key),
-            Verifier::Pending { .. } => None,
+            Verifier::Pending { .. } => self.former.as_ref().map(|former| former.key),
         };
         RevokedClient {
             name: self.name,

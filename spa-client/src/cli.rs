@@ -147,6 +147,10 @@ pub(crate) struct EnrollOptions {
     #[arg(long, value_name = "ALIAS")]
     pub(crate) name: Option<Alias>,
 
+    /// In place of the keys that are here under this name; what was there is kept until the new
+    /// keys have been seen to work
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is asked
     #[arg(long, short)]
     pub(crate) yes: bool,

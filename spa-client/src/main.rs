@@ -51,6 +51,7 @@ mod ssh_target;
 mod story;
 mod trust;
 mod unlock;
+mod update;
 mod wait;
 
 use std::process::ExitCode;

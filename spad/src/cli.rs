@@ -23,6 +23,7 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
+use crate::show::style::Style;
 use crate::{boot, check, explain, gatekeeper, hooks, log, show, warden};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
@@ -330,7 +331,7 @@ fn ask_of(
         Answer::Status(status) if !status.is_in_force() => FAILED.into(),
         _ => ExitCode::SUCCESS,
     };
-    print(&if json { show::json(&answer) } else { show::text(&answer) })?;
+    print(&if json { show::json(&answer) } else { show::text_in(&answer, &Style::of_stdout()) })?;
     Ok(code)
 }
 

@@ -13,7 +13,7 @@ use crate::random;
 use crate::record::{ClientName, ClientRecord};
 use crate::token::{Token, TokenEnrolment};
 
-const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
+pub(super) const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
                            may knock for";
 
 /// What `add` is told of a client.
@@ -75,6 +75,7 @@ impl NewClient {
             disabled: None,
             policy: self.policy,
             person: None,
+            former: None,
         })
     }
 }

@@ -14,4 +14,5 @@ mod list;
 mod pending;
 mod private;
 mod revoke;
+mod rotate;
 mod token;

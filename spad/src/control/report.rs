@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Event;
 use crate::firewall::FirewallError;
 
 /// One grant in force.
@@ -28,6 +29,9 @@ pub struct Grant {
     pub source_port: Option<u16>,
     /// Milliseconds until the kernel removes it.
     pub expires_in_ms: u64,
+    /// How many milliseconds it lasts since it was last asked for.
+    #[serde(default)]
+    pub lasts_ms: u64,
 }
 
 /// A chain of the table `inet spad`.
@@ -136,6 +140,35 @@ pub struct Status {
     pub clock: Clock,
     /// All processes.
     pub processes: Vec<Process>,
+    /// For how long it runs.
+    #[serde(default)]
+    pub uptime_ms: u64,
+    /// How many connections are open that were made through grants.
+    #[serde(default)]
+    pub sessions: usize,
+    /// How many networks are banned.
+    #[serde(default)]
+    pub bans: usize,
+    /// The grants that end next, ten at most.
+    #[serde(default)]
+    pub next_to_end: Vec<Grant>,
+    /// The last knocks that are in the audit, ten at most, the newest first.
+    #[serde(default)]
+    pub last_knocks: Vec<Event>,
+    /// Where the audit goes.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// Where the audit goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// `stderr` or `journal`, and the path of the file, if there is one.
+    pub to: Vec<String>,
+    /// How many events got to neither journal nor file.
+    pub lost: u64,
+    /// Why the file cannot be written.
+    pub fault: Option<String>,
 }
 
 impl Status {
@@ -236,6 +269,15 @@ pub struct Clock {
     pub unix_ms: u64,
     /// How far a client's clock may be off, in milliseconds.
     pub tolerance_ms: u64,
+    /// Whether something keeps it right; null where the kernel does not say.
+    #[serde(default)]
+    pub synchronised: Option<bool>,
+    /// By how much it can be off, in milliseconds, says what keeps it right.
+    #[serde(default)]
+    pub max_error_ms: Option<u64>,
+    /// Why clients whose clocks are right may be refused.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// What is left when the daemon has ended.
@@ -256,7 +298,7 @@ pub struct Stopped {
 }
 
 /// One process of the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// `warden` or `gatekeeper`.
     pub role: String,
@@ -266,4 +308,13 @@ pub struct Process {
     pub uid: u32,
     /// How often it had to be started again.
     pub restarts: u64,
+    /// The capabilities in effect; null where the kernel does not say. Here and below.
+    #[serde(default)]
+    pub capabilities: Option<Vec<String>>,
+    /// Whether a filter of system calls is in force.
+    #[serde(default)]
+    pub seccomp: Option<bool>,
+    /// How much memory it has, what it shares with others included.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::bans::Order;
-use super::{Warden, operators, upkeep};
+use super::{Warden, operators, process, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -24,6 +24,8 @@ use crate::sessions::Session;
 
 /// Why a grant or a connection has ended.
 const BY_HAND: &str = "revoked by the administrator";
+/// How many grants are shown with the status.
+const SHOWN: usize = 10;
 /// How long the gatekeeper may take to say its counters.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -153,6 +155,7 @@ impl Warden {
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
+        self.look_at_own_keys();
         self.provision();
         let config = self.config.clone();
         self.end_grants("service changed", |grant| !config.offers(&grant.element));
@@ -167,11 +170,20 @@ impl Warden {
         let now = clock::monotonic();
         self.expire(now);
         let held: Vec<_> = self.ledger.iter().cloned().collect();
-        let ports = |(name, _): (&ServiceName, _)| (*name, self.config.ports(name));
-        let ports: BTreeMap<_, _> = self.config.services.iter().map(ports).collect();
+        let ports = self.ports();
         Reply::Rest(Box::new(move || {
             Answer::Grants(held.iter().map(|grant| describe(grant, &ports, now)).collect())
         }))
+    }
+
+    fn ports(&self) -> BTreeMap<ServiceName, Vec<String>> {
+        let ports = |(name, _): (&ServiceName, _)| (*name, self.config.ports(name));
+        self.config.services.iter().map(ports).collect()
+    }
+
+    fn next_to_end(&self, now: Monotonic) -> Vec<report::Grant> {
+        let ports = self.ports();
+        self.ledger.next_to_end().take(SHOWN).map(|grant| describe(grant, &ports, now)).collect()
     }
 
     fn status(&mut self, alive: bool) -> report::Status {
@@ -191,11 +203,14 @@ impl Warden {
                 .map(|(reason, count)| (reason.name().into(), count))
                 .collect(),
             journal: self.memory.report(now),
-            clock: report::Clock {
-                unix_ms: now.wall.as_millis(),
-                tolerance_ms: millis(self.config.tolerance.as_duration()),
-            },
+            clock: self.clock_report(now),
             processes: self.processes(),
+            uptime_ms: millis(now.clock.since(self.started)),
+            sessions: self.ledger.sessions.len(),
+            bans: self.bans.len(),
+            next_to_end: self.next_to_end(now.clock),
+            last_knocks: self.audit.recorder.last().cloned().collect(),
+            audit: self.audit.recorder.report(),
         }
     }
 
@@ -226,15 +241,16 @@ impl Warden {
             role: "warden".into(),
             pid: std::process::id(),
             uid: own,
-            restarts: 0,
+            ..report::Process::default()
         };
         let keeper = self.keeper.as_ref().map(|keeper| report::Process {
             role: "gatekeeper".into(),
             pid: keeper.pid(),
             uid: self.post.identity.map_or(own, |identity| identity.uid),
             restarts: self.restarts.count,
+            ..report::Process::default()
         });
-        std::iter::once(warden).chain(keeper).collect()
+        std::iter::once(warden).chain(keeper).map(process::described).collect()
     }
 }
 
@@ -258,6 +274,7 @@ fn describe(
         mode: element.terms.mode().name().into(),
         source_port,
         expires_in_ms: millis(grant.ends.since(now)),
+        lasts_ms: millis(grant.ends.since(grant.since)),
     }
 }
 

@@ -18,7 +18,9 @@ mod last_knocks;
 mod machine;
 mod memory;
 mod operators;
+mod own;
 mod post;
+mod process;
 mod rates;
 mod renewal;
 mod sessions;
@@ -28,8 +30,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 
-use spa_keys::ServerIdentity;
-use spa_proto::{Reason, ServerPublic};
+use spa_proto::{Monotonic, Reason};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -72,8 +73,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
 struct Warden {
     config_path: PathBuf,
     config: Config,
-    server: ServerIdentity,
-    public: ServerPublic,
+    own: own::OwnKeys,
     clients: clients::Clients,
     /// `None` while their directory cannot be watched.
     records: Option<clients::Watch>,
@@ -111,6 +111,9 @@ struct Warden {
     /// Listens for callers.
     serving: tokio::task::JoinHandle<()>,
     course: Course,
+    started: Monotonic,
+    /// Why the clock is not to be relied on, as last said.
+    clock_fault: Option<String>,
 }
 
 /// How often each reason was given.

@@ -1,18 +1,23 @@
 //! For those who operate the host: who may ask, what they have asked for, and where the
 //! audit goes.
 
+use std::time::Duration;
+
 use nix::unistd::Group;
 use rustix::process::getuid;
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Warden;
 use crate::audit::{Event, Kind, Target};
+use crate::clock::{Discipline, Reading};
 use crate::config::Config;
 use crate::control::access::{Access, Caller, Rights};
 use crate::control::server::Reply;
-use crate::control::{Answer, Request};
+use crate::control::{Answer, Request, report};
+use crate::fields::millis;
 use crate::show;
+use crate::sys::ntp;
 
 impl Warden {
     /// Answers a request, if who asks may. Whoever wants something changed is written
@@ -44,6 +49,41 @@ impl Warden {
         });
         // Whoever has hung up does not want it any more.
         let _ = reply.send(answer.into());
+    }
+}
+
+impl Warden {
+    /// Says once that the clock is not to be relied on, and once that it is again.
+    pub(super) fn look_at_discipline(&mut self) {
+        let fault = self.discipline().and_then(|it| it.fault(self.tolerance()));
+        if fault.is_some() == self.clock_fault.is_some() {
+            return;
+        }
+        match &fault {
+            Some(fault) => warn!("{fault}: clients may be refused as stale; see timedatectl"),
+            None => info!("this host's clock is kept right"),
+        }
+        self.clock_fault = fault;
+    }
+
+    pub(super) fn clock_report(&self, now: Reading) -> report::Clock {
+        let discipline = self.discipline();
+        report::Clock {
+            unix_ms: now.wall.as_millis(),
+            tolerance_ms: millis(self.tolerance()),
+            synchronised: discipline.map(|it| it.synchronised),
+            max_error_ms: discipline.map(|it| millis(it.max_error)),
+            fault: discipline.and_then(|it| it.fault(self.tolerance())),
+        }
+    }
+
+    /// `None` where the kernel does not say.
+    fn discipline(&self) -> Option<Discipline> {
+        ntp::discipline().ok()
+    }
+
+    fn tolerance(&self) -> Duration {
+        self.config.tolerance.as_duration()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use spa_keys::{ServerIdentity, Store, StoreError, files};
+use spa_keys::{Store, StoreError, files};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -17,6 +17,7 @@ use super::host::Host;
 use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::own::OwnKeys;
 use super::post::Post;
 use super::sessions::Connections;
 use super::stop::Course;
@@ -24,7 +25,7 @@ use super::upkeep::Tables;
 use super::{Counters, Warden, operators};
 use crate::audit::{Audit, Recorder, leads_to_journal};
 use crate::check;
-use crate::clock::Reading;
+use crate::clock::{self, Reading};
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
@@ -118,19 +119,20 @@ impl Warden {
         shut: Shut,
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         is_fit(&config, &config_path)?;
-        let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
-        make_directories(&config)?;
         let now = Reading::now();
+        let own = OwnKeys::load(&config.keys_dir, now.wall).map_err(StartError::Keys)?;
+        make_directories(&config)?;
         let (memory, remembered) =
-            Memory::open(&config, server.secret.public(), now).map_err(StartError::Journal)?;
+            Memory::open(&config, own.memory_key(), now).map_err(StartError::Journal)?;
         let (serving, calls) = hear_callers(&config)?;
-        let mut warden = Self::assembled(config_path, config, shut, (server, memory), serving)?;
+        let mut warden = Self::assembled(config_path, config, shut, (own, memory), serving)?;
         warden.watch_again();
         warden.begin_hooks();
         warden.restore(&remembered, now)?;
         let attached = warden.attach();
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
         warden.start_keeper();
+        warden.look_at_discipline();
         Ok((warden, calls))
     }
 
@@ -139,7 +141,7 @@ impl Warden {
         config_path: PathBuf,
         config: Config,
         Shut { firewall, tables, ruleset, bans }: Shut,
-        (server, memory): (ServerIdentity, Memory),
+        (own, memory): (OwnKeys, Memory),
         serving: JoinHandle<()>,
     ) -> Result<Self, StartError> {
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
@@ -149,8 +151,7 @@ impl Warden {
             .inspect_err(|error| warn!(%error, "no news of the machine being restored"));
         Ok(Self {
             config_path,
-            public: server.secret.public(),
-            server,
+            own,
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
@@ -179,6 +180,8 @@ impl Warden {
             answer_by: None,
             serving,
             course: Course::Running,
+            started: clock::monotonic(),
+            clock_fault: None,
             config,
         })
     }
