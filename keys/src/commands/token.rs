@@ -74,7 +74,7 @@ impl Delivery {
                 date::format(*expires)
             ),
             TokenEnrolment::Key(_) => format!(
-                "the token works only with the key that spa request made: {over} that client: spa \
+                "the token works only with the key that the client has already: {over} that client: spa \
                  enroll"
             ),
         };

@@ -156,6 +156,7 @@ impl Warden {
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
+        self.look_at_own_keys();
         self.provision();
         let config = self.config.clone();
         self.end_grants("service changed", |grant| !config.offers(&grant.element));

@@ -18,6 +18,7 @@ mod last_knocks;
 mod machine;
 mod memory;
 mod operators;
+mod own;
 mod post;
 mod process;
 mod rates;
@@ -29,8 +30,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 
-use spa_keys::ServerIdentity;
-use spa_proto::{Monotonic, Reason, ServerPublic};
+use spa_proto::{Monotonic, Reason};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -73,8 +73,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
 struct Warden {
     config_path: PathBuf,
     config: Config,
-    server: ServerIdentity,
-    public: ServerPublic,
+    own: own::OwnKeys,
     clients: clients::Clients,
     /// `None` while their directory cannot be watched.
     records: Option<clients::Watch>,

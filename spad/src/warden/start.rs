@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use spa_keys::{ServerIdentity, Store, StoreError, files};
+use spa_keys::{Store, StoreError, files};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ use super::host::Host;
 use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::own::OwnKeys;
 use super::post::Post;
 use super::sessions::Connections;
 use super::stop::Course;
@@ -119,15 +120,15 @@ impl Warden {
         shut: Shut,
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         is_fit(&config, &config_path)?;
-        let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
-        make_directories(&config)?;
         let now = Reading::now();
+        let own = OwnKeys::load(&config.keys_dir, now.wall).map_err(StartError::Keys)?;
+        make_directories(&config)?;
         let (memory, remembered) =
-            Memory::open(&config, server.secret.public(), now).map_err(StartError::Journal)?;
+            Memory::open(&config, own.memory_key(), now).map_err(StartError::Journal)?;
         let recorder = Recorder::new(operators::audit(&config), leads_to_journal());
         let (serving, calls) = hear_callers(&config, recorder.watchers())?;
         let mut warden =
-            Self::assembled(config_path, config, shut, (server, memory), (serving, recorder))?;
+            Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
         warden.watch_again();
         warden.begin_hooks();
         warden.restore(&remembered, now)?;
@@ -143,7 +144,7 @@ impl Warden {
         config_path: PathBuf,
         config: Config,
         Shut { firewall, tables, ruleset, bans }: Shut,
-        (server, memory): (ServerIdentity, Memory),
+        (own, memory): (OwnKeys, Memory),
         (serving, recorder): (JoinHandle<()>, Recorder),
     ) -> Result<Self, StartError> {
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
@@ -153,8 +154,7 @@ impl Warden {
             .inspect_err(|error| warn!(%error, "no news of the machine being restored"));
         Ok(Self {
             config_path,
-            public: server.secret.public(),
-            server,
+            own,
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
