@@ -24,7 +24,7 @@ use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
 use crate::show::style::Style;
-use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden};
+use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden, watch};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -52,6 +52,16 @@ enum Command {
     #[command(after_help = examples::STATUS)]
     Status {
         /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show knocks, grants and connections as they come and go
+    #[command(
+        after_help = "On a terminal a page that is drawn anew each second; elsewhere a line for each event. Nothing \
+        in the daemon waits for it: what it is too slow for, it misses, and says how much."
+    )]
+    Watch {
+        /// Each event as a line of JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -260,6 +270,7 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
+        Command::Watch { json } => watch(&config, json),
         Command::Log(options) => {
             log::run(&options, &config).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -387,6 +398,12 @@ fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failur
             .for_each(|line| eprintln!("spad: {line}"));
     }
     report(&answer, json)
+}
+
+fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let run_dir = Config::run_dir(path).map_err(failed)?;
+    let ended = |what| Failure { code: NOT_RUNNING, what };
+    watch::run(&run_dir, json).map_err(ended).map(|()| ExitCode::SUCCESS)
 }
 
 fn revocation(client: Option<String>, grant: Option<u64>) -> Request {

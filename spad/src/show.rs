@@ -24,6 +24,7 @@ pub fn json(answer: &Answer) -> String {
         Answer::Banned(banned) => serde_json::to_string_pretty(banned),
         Answer::Unbanned(bans) | Answer::Bans(bans) => serde_json::to_string_pretty(bans),
         Answer::Rates(rates) => serde_json::to_string_pretty(rates),
+        Answer::Metrics(metrics) => serde_json::to_string_pretty(metrics),
         Answer::Cleared(count) => {
             serde_json::to_string_pretty(&serde_json::json!({ "cleared": count }))
         }
@@ -58,6 +59,9 @@ pub fn text_in(answer: &Answer, style: &Style) -> String {
         }
         Answer::Bans(list) => bans(list),
         Answer::Rates(list) => rates(list),
+        Answer::Metrics(metrics) => {
+            crate::metrics::text::text((**metrics).clone()).unwrap_or_default()
+        }
         Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
         Answer::Enabled(enabled) => self::enabled(enabled),
@@ -200,6 +204,12 @@ fn mode(grant: &Grant) -> String {
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     columns(rows).into_iter().map(|row| format!("  {row}\n")).collect()
+}
+
+/// Grants with the time left, a row each; as bars too, where a person looks and there is
+/// room.
+pub(crate) fn grant_rows(grants: &[Grant], style: &Style) -> Vec<String> {
+    status::grants(grants, style)
 }
 
 /// Columns as wide as their widest cell.

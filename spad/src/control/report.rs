@@ -311,6 +311,49 @@ impl Clock {
     }
 }
 
+/// Numbers for a monitoring system. No client is named: they may be read by many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Version of the program.
+    pub version: String,
+    /// What it does with the firewall.
+    pub mode: String,
+    /// For how long it runs.
+    pub uptime_ms: u64,
+    /// Whether knocks are heard, as far as is known without asking.
+    pub capture_in_force: bool,
+    /// Whether the ruleset is in force, as last seen.
+    pub ruleset_in_force: bool,
+    /// How often somebody else's change was repaired.
+    pub repairs: u64,
+    /// How often the gatekeeper had to be started again.
+    pub restarts: u64,
+    /// What became of each datagram; the gatekeeper's are up to 20 s old.
+    pub counters: BTreeMap<String, u64>,
+    /// Grants in force.
+    pub grants: usize,
+    /// Open connections made through grants.
+    pub sessions: usize,
+    /// Clients.
+    pub clients: usize,
+    /// Records that cannot be used.
+    pub broken_records: usize,
+    /// Networks that are banned.
+    pub bans: usize,
+    /// As [`Journal::durable`].
+    pub durable: bool,
+    /// As [`Journal::lease_ms`].
+    pub lease_ms: i64,
+    /// As [`Clock::synchronised`].
+    pub synchronised: Option<bool>,
+    /// As [`Clock::max_error_ms`].
+    pub max_error_ms: Option<u64>,
+    /// As [`Audit::lost`].
+    pub audit_lost: u64,
+    /// All processes.
+    pub processes: Vec<Process>,
+}
+
 /// What is left when the daemon has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {

@@ -43,6 +43,7 @@ impl Warden {
             Request::Sessions => return drop(reply.send(self.sessions())),
             Request::Rules => self.rules().map_or_else(Answer::Failed, Answer::Rules),
             Request::Bans => self.list_bans(),
+            Request::Metrics => Answer::Metrics(Box::new(self.metrics())),
             other => self.change(other),
         };
         let _ = reply.send(answer.into());
@@ -203,6 +204,38 @@ impl Warden {
         self.ledger.next_to_end().take(SHOWN).map(|grant| describe(grant, &ports, now)).collect()
     }
 
+    /// Without a look at the kernel's ruleset: this is asked again and again.
+    fn metrics(&mut self) -> report::Metrics {
+        let now = Reading::now();
+        self.expire(now.clock);
+        let (journal, clock) = (self.memory.report(now), self.clock_report(now));
+        report::Metrics {
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: self.config.firewall.mode.name().into(),
+            uptime_ms: millis(now.clock.since(self.started)),
+            capture_in_force: self.capture(self.keeper.is_some()).in_force,
+            ruleset_in_force: self.repair_at.is_none() && self.unattached.is_none(),
+            repairs: self.tables.repairs,
+            restarts: self.restarts.count,
+            counters: self.counted(),
+            grants: self.ledger.len(),
+            sessions: self.ledger.sessions.len(),
+            clients: self.clients.len(),
+            broken_records: self.clients.broken().len(),
+            bans: self.bans.len(),
+            durable: journal.durable,
+            lease_ms: journal.lease_ms,
+            synchronised: clock.synchronised,
+            max_error_ms: clock.max_error_ms,
+            audit_lost: self.audit.recorder.lost(),
+            processes: self.processes(),
+        }
+    }
+
+    fn counted(&self) -> BTreeMap<String, u64> {
+        self.counters().map(|(reason, count)| (reason.name().into(), count)).collect()
+    }
+
     fn status(&mut self, alive: bool) -> report::Status {
         let now = Reading::now();
         self.expire(now.clock);
@@ -215,10 +248,7 @@ impl Warden {
             grants: self.ledger.len(),
             clients: self.clients.len(),
             broken_records: self.clients.broken(),
-            counters: self
-                .counters()
-                .map(|(reason, count)| (reason.name().into(), count))
-                .collect(),
+            counters: self.counted(),
             journal: self.memory.report(now),
             clock: self.clock_report(now),
             processes: self.processes(),

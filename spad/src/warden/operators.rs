@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::unistd::Group;
 use rustix::process::getuid;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::Warden;
@@ -13,8 +13,9 @@ use crate::audit::{Event, Kind, Target};
 use crate::clock::{Discipline, Reading};
 use crate::config::Config;
 use crate::control::access::{Access, Caller, Rights};
-use crate::control::server::Reply;
+use crate::control::server::{Call, Reply};
 use crate::control::{Answer, Request, report};
+use crate::metrics::{self, Listener};
 use crate::show;
 use crate::sys::ntp;
 
@@ -76,6 +77,26 @@ impl Warden {
 
     fn tolerance(&self) -> Duration {
         self.config.tolerance.as_duration()
+    }
+}
+
+/// Serves metrics, where they are asked for. Where that is not possible, the log says so:
+/// knocks are served all the same.
+pub(super) fn metrics(
+    config: &Config,
+    access: Access,
+    calls: mpsc::Sender<Call>,
+) -> impl Future<Output = ()> + use<> {
+    let endpoint = config.operations.metrics.clone();
+    let listener = endpoint.map(|endpoint| Listener::bind(&endpoint, access.group)).transpose();
+    let listener = listener.unwrap_or_else(|error| {
+        warn!(%error, "no metrics: cannot listen where the configuration says");
+        None
+    });
+    async move {
+        if let Some(listener) = listener {
+            metrics::serve(listener, access.own, calls).await;
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use spa_keys::{Store, StoreError, files};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -23,7 +24,7 @@ use super::sessions::Connections;
 use super::stop::Course;
 use super::upkeep::Tables;
 use super::{Counters, Warden, operators};
-use crate::audit::{Audit, Recorder, leads_to_journal};
+use crate::audit::{Audit, Event, Recorder, leads_to_journal};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, ConfigError};
@@ -129,8 +130,10 @@ impl Warden {
         make_directories(&config)?;
         let (memory, remembered) =
             Memory::open(&config, own.memory_key(), now).map_err(StartError::Journal)?;
-        let (serving, calls) = hear_callers(&config)?;
-        let mut warden = Self::assembled(config_path, config, shut, (own, memory), serving)?;
+        let recorder = Recorder::new(operators::audit(&config), leads_to_journal());
+        let (serving, calls) = hear_callers(&config, recorder.watchers())?;
+        let mut warden =
+            Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
         warden.watch_again();
         warden.begin_hooks();
         warden.restore(&remembered, now)?;
@@ -148,7 +151,7 @@ impl Warden {
         config: Config,
         Shut { firewall, tables, ruleset, enforcement, bans }: Shut,
         (own, memory): (OwnKeys, Memory),
-        serving: JoinHandle<()>,
+        (serving, recorder): (JoinHandle<()>, Recorder),
     ) -> Result<Self, StartError> {
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
         let post = Post::new(&config.user, &config.run_dir)
@@ -174,7 +177,7 @@ impl Warden {
             tables,
             bans,
             unattached: None,
-            audit: Audit::to(Recorder::new(operators::audit(&config), leads_to_journal())),
+            audit: Audit::to(recorder),
             hooks: Hooks::default(),
             keeper: None,
             post,
@@ -237,13 +240,23 @@ fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The control socket, and who listens at it.
-fn hear_callers(config: &Config) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
+/// The control socket and the metrics, and who listens there.
+fn hear_callers(
+    config: &Config,
+    events: broadcast::Sender<Arc<Event>>,
+) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
     let access = operators::access(config);
     let listener = server::bind(&control::socket_path(&config.run_dir), access.group)
         .map_err(StartError::system("make the control socket in run-dir"))?;
     let (caller, calls) = mpsc::channel(16);
-    Ok((tokio::spawn(server::serve(listener, access, caller)), calls))
+    let metrics = operators::metrics(config, access, caller.clone());
+    let callers = server::serve(listener, access, events, caller);
+    Ok((
+        tokio::spawn(async {
+            tokio::join!(callers, metrics);
+        }),
+        calls,
+    ))
 }
 
 /// Where capabilities are missing, whatever failed has failed for want of them.
