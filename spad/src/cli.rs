@@ -56,10 +56,7 @@ enum Command {
         json: bool,
     },
     /// Show knocks, grants and connections as they come and go
-    #[command(
-        after_help = "On a terminal a page that is drawn anew each second; elsewhere a line for each event. Nothing \
-        in the daemon waits for it: what it is too slow for, it misses, and says how much."
-    )]
+    #[command(after_help = examples::WATCH)]
     Watch {
         /// Each event as a line of JSON, for programs
         #[arg(long)]
