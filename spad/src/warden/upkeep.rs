@@ -139,8 +139,10 @@ impl Warden {
                 },
                 Difference::Shut(name, kid) => {
                     info!(client = %name, %kid, "client disabled");
-                    self.end_grants("disabled", |grant| grant.kid == kid);
-                    self.cut("disabled", |session| session.kid == kid);
+                    // Under former keys as well, while those still hold.
+                    let kids = self.clients.kids_of(&name);
+                    self.end_grants("disabled", |grant| kids.contains(&grant.kid));
+                    self.cut("disabled", |session| kids.contains(&session.kid));
                 }
             }
         }
