@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use spa_keys::{ClientName, ClientRecord, StoreError};
 use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Warden;
@@ -141,6 +142,10 @@ impl Warden {
         };
         if let Err(error) = granted {
             self.memory.note_refused(&grants, &self.ledger);
+            if !matches!(error, FirewallError::SetFull { .. } | FirewallError::Refused { .. }) {
+                // The kernel may have done it, and its answer was lost: taken back by the repair.
+                self.repair_at = Some(Instant::now());
+            }
             return Err(Refused::Firewall(error));
         }
         for (grant, (knock, _)) in grants.into_iter().zip(wanted) {
