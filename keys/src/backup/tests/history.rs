@@ -96,7 +96,7 @@ fn a_newer_backup_takes_away_whom_it_knows_as_revoked_and_what_was_used() {
 #[test]
 fn nothing_is_imported_where_a_revocation_cannot_be_read() {
     let (_dir, store) = full();
-    let old = backup(&store);
+    let old = Backup { revoked: Vec::new(), ..backup(&store) };
     let dir = store.dir().join("revoked");
     let file = std::fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
     append(&file, "nonsense");
