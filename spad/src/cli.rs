@@ -56,21 +56,14 @@ enum Command {
         json: bool,
     },
     /// Show knocks, grants and connections as they come and go
-    #[command(
-        after_help = "On a terminal a page that is drawn anew each second; elsewhere a line for each event. Nothing \
-        in the daemon waits for it: what it is too slow for, it misses, and says how much."
-    )]
+    #[command(after_help = examples::WATCH)]
     Watch {
         /// Each event as a line of JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// Show the audit: who knocked, what was opened, cut, banned, and by whom
-    #[command(
-        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
-        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
-        zcat audit.jsonl.2.gz | spad log --file -"
-    )]
+    #[command(after_help = examples::LOG)]
     Log(#[command(flatten)] log::Options),
     /// List the grants in force
     #[command(after_help = examples::GRANTS)]

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use spa_keys::{ClientName, ClientRecord, StoreError};
 use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::Warden;
+use super::{Warden, upkeep};
 use crate::clock::{self, Reading};
 use crate::firewall::{Element, FirewallError, GrantSet};
 use crate::grants::{Grant, Ledger};
@@ -141,6 +142,10 @@ impl Warden {
         };
         if let Err(error) = granted {
             self.memory.note_refused(&grants, &self.ledger);
+            if error.leaves_in_doubt() {
+                // Before it lets in somebody whom the ledger does not know.
+                self.repair_at.get_or_insert_with(|| Instant::now() + upkeep::PAUSE);
+            }
             return Err(Refused::Firewall(error));
         }
         for (grant, (knock, _)) in grants.into_iter().zip(wanted) {
