@@ -7,16 +7,20 @@ TEST_PACKAGES  := conntrack curl dnsmasq-base e2fsprogs faketime git iproute2 ip
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 # Who is measured beside us, and what one way to capture is built with; for `make bench` alone.
 BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
+# What the packages are built and tried with; for `make deb` and `make deb-test` alone.
+DEB_PACKAGES   := debhelper dh-apparmor
+DEB_TEST_PACKAGES := $(DEB_PACKAGES) apparmor lintian mmdebstrap systemd-container
+TARGET         := $(or $(CARGO_TARGET_DIR),target)
 BENCH          := cargo run --quiet --release --package spa-bench --features captures --
 DENY           := cargo-deny 0.20.2 --debug --no-default-features
 # How long `make fuzz` takes for each target.
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint deny deny-tool docs fuzz model reproducible bench soak
+.PHONY: help setup build demo test lint deny deny-tool deb deb-test docs fuzz model reproducible bench soak
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## Install what building and testing need (as root), or print the apt line
 	@packaging/setup $(PACKAGES)
@@ -41,6 +45,15 @@ deny-tool: setup
 
 deny: deny-tool ## Licences, sources, versions and build scripts of all dependencies
 	tool=$$(packaging/tool $(DENY)) && "$$tool" check licenses bans sources
+
+deb: setup ## Build the Debian packages spad and spa, into target/deb
+	@packaging/setup $(DEB_PACKAGES)
+	packaging/release $(TARGET)/deb/programs
+	packaging/deb $(TARGET)/deb/programs $(TARGET)/deb
+
+deb-test: build ## Install, upgrade, remove and purge the packages in a Debian of their own (as root)
+	@packaging/setup $(DEB_TEST_PACKAGES)
+	packaging/deb-test $(TARGET)/debug || [ $$? -eq 3 ]
 
 docs: setup ## Check links and names in the documents, and the docstrings
 	packaging/check-documents

@@ -1,7 +1,6 @@
 //! What `spad check` looks at beyond the configuration itself.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 
 use spa_keys::{ServerIdentity, Store};
@@ -10,6 +9,7 @@ use crate::config::{Config, Interfaces};
 use crate::control::report;
 use crate::firewall::{AttachError, Firewall, FirewallError, Mode, Obstacle, Survey};
 use crate::hooks::Checked;
+use crate::route;
 use spa_proto::ServiceName;
 
 /// Where the kernel lists the tables of the old iptables, if it has been used.
@@ -31,7 +31,7 @@ pub struct Findings {
 /// The first that there is none to, with the key in the file at `path`.
 pub fn targets(config: &Config, path: &Path) -> Result<(), String> {
     for (name, address) in inner_hosts(config) {
-        route_to(address).map_err(|error| {
+        route::look_up(address).map_err(|error| {
             let file = path.display();
             format!(
                 "{file}: [service.{name}] target: no route to {address} ({error}): add one, or \
@@ -102,16 +102,6 @@ fn inner_hosts(config: &Config) -> impl Iterator<Item = (&ServiceName, IpAddr)> 
     let targets =
         config.services.iter().filter_map(|(name, service)| Some((name, service.target?)));
     targets.flat_map(|(name, target)| target.addresses().map(move |address| (name, address)))
-}
-
-/// Asks the kernel's routing tables; nothing is sent.
-fn route_to(address: IpAddr) -> io::Result<()> {
-    const ANY_PORT: u16 = 9;
-    let from: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    UdpSocket::bind((from, 0))?.connect((address, ANY_PORT))
 }
 
 fn records(config: &Config) -> Vec<String> {

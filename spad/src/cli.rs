@@ -24,7 +24,7 @@ use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
 use crate::show::style::Style;
-use crate::{boot, check, explain, gatekeeper, hooks, log, show, warden, watch};
+use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden, watch};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -168,6 +168,31 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Put the firewall in force, where the configuration says enforce = "when-enabled"
+    #[command(
+        after_help = "Until then spad hears knocks and shuts nothing. There must be a client. Connections that \
+        exist live on. Root alone may do it, and there is nothing to confirm where it was done before.\n\nExit codes: \
+        0 in force; 1 not, and why; 3 no running spad\n\nExample:\n  spad enable --confirm-within 60s"
+    )]
+    Enable {
+        /// Unless spad confirm is run within this time, 1s to 1h, all is open again: also if spad
+        /// dies, or the machine restarts
+        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        confirm_within: Option<Duration>,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep in force what spad enable --confirm-within has put in force
+    #[command(
+        after_help = "Run it from a session that came in through a knock.\n\nExit codes: 0 in force, from now on and \
+        after a reboot; 1 not, and why; 3 no running spad\n\nExample:\n  spad confirm"
+    )]
+    Confirm {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Shut what was shut when spad last ran, without grants; for the time before the network is up
     #[command(after_help = examples::CLOSE)]
     Close,
@@ -263,6 +288,11 @@ pub fn main() -> ExitCode {
         }
         Command::Reload { json } => ask(&config, &Request::Reload, json),
         Command::Stop { open, json } => stop(&config, open, json),
+        Command::Enable { confirm_within, json } => {
+            let seconds = confirm_within.map(|time| time.as_secs());
+            enable(&config, &Request::Enable { seconds, by: None }, json)
+        }
+        Command::Confirm { json } => ask(&config, &Request::Confirm { by: None }, json),
         Command::Close => close(&config),
         Command::Completions(completions) => complete(&completions),
         Command::Explain { files, at, port, source, verbose, json } => {
@@ -313,7 +343,7 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
-    ask_of(path, request, None, json)
+    report(&answer_to(path, request)?, json)
 }
 
 /// What concerns this client, or this person.
@@ -323,20 +353,44 @@ fn ask_of(
     who: Option<&ClientName>,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let run_dir = Config::run_dir(path).map_err(failed)?;
-    let answer =
-        client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    let answer = answer_to(path, request)?;
     let answer = match who {
         Some(who) => answer.only_of(who),
         None => answer,
     };
-    let code = match &answer {
+    report(&answer, json)
+}
+
+fn answer_to(path: &Path, request: &Request) -> Result<Answer, Failure> {
+    let run_dir = Config::run_dir(path).map_err(failed)?;
+    let mut answer =
+        client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    if let Answer::Status(status) = &mut answer {
+        status.clock = status.clock.clone().or_as_told_here();
+    }
+    Ok(answer)
+}
+
+fn report(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
+    let code = match answer {
         Answer::Failed(why) => return Err(failed(why)),
         Answer::Status(status) if !status.is_in_force() => FAILED.into(),
         _ => ExitCode::SUCCESS,
     };
-    print(&if json { show::json(&answer) } else { show::text_in(&answer, &Style::of_stdout()) })?;
+    print(&if json { show::json(answer) } else { show::text_in(answer, &Style::of_stdout()) })?;
     Ok(code)
+}
+
+/// With a word about the caller's own way in.
+fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
+    let answer = answer_to(path, request)?;
+    if let (Answer::Enabled(enabled), Ok(config)) = (&answer, Config::load(path)) {
+        let ssh = std::env::var("SSH_CONNECTION").ok();
+        enable::advice(&config, enabled, ssh.as_deref())
+            .iter()
+            .for_each(|line| eprintln!("spad: {line}"));
+    }
+    report(&answer, json)
 }
 
 fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {

@@ -90,10 +90,19 @@ pub(crate) fn is_ours_alone(metadata: &fs::Metadata) -> bool {
 /// Takes note of a ruleset that has been put in force. What cannot be written
 /// is no reason to do without the ruleset: it is told.
 pub fn note(directories: &Directories, ruleset: &Ruleset, options: Options) {
-    if let Err(error) = keep(&directories.state, ruleset, options) {
-        warn!(%error, "the ruleset is not kept: after a reboot nothing is shut before spad starts");
+    if let Err(error) = keep(directories, ruleset, options) {
+        warn!(error, "the ruleset is not kept: after a reboot nothing is shut before spad starts");
     }
+}
+
+/// As [`note`], for when it may be undone.
+///
+/// # Errors
+/// Why it is not kept.
+pub fn keep(directories: &Directories, ruleset: &Ruleset, options: Options) -> Result<(), String> {
+    let kept = put(&directories.state, ruleset, options).map_err(|error| error.to_string());
     note_in_force(&directories.run);
+    kept
 }
 
 /// Takes note that a table is in force in this boot.
@@ -117,6 +126,11 @@ fn write_in_force(run_dir: &Path) -> Result<(), FileError> {
 pub fn is_in_force(run_dir: &Path) -> bool {
     let boot = fs::read(BOOT_ID).ok();
     boot.is_some() && fs::read(run_dir.join(IN_FORCE)).ok() == boot
+}
+
+/// Which boot this is; another after each.
+pub(crate) fn boot_id() -> Option<String> {
+    fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned())
 }
 
 /// Takes note that it was taken out.
@@ -151,7 +165,7 @@ impl std::fmt::Display for KeepError {
 }
 
 /// Keeps it, if it is not kept already. At every moment there is a whole one.
-fn keep(state_dir: &Path, ruleset: &Ruleset, options: Options) -> Result<(), KeepError> {
+fn put(state_dir: &Path, ruleset: &Ruleset, options: Options) -> Result<(), KeepError> {
     let saved = Saved::of(ruleset, options).map_err(KeepError::Firewall)?;
     make_private_dir(state_dir).map_err(KeepError::File)?;
     let path = path(state_dir);
@@ -195,7 +209,7 @@ mod tests {
         let file = state_dir.join("spad.toml");
         fs::write(&file, format!("[service.ssh]\nport = {port}\n")).unwrap();
         let config = Config::load(&file).unwrap();
-        keep(state_dir, &config.ruleset(), config.options()).unwrap();
+        put(state_dir, &config.ruleset(), config.options()).unwrap();
         Saved::of(&config.ruleset(), config.options()).unwrap()
     }
 

@@ -6,7 +6,7 @@ pub mod style;
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{Ban, Banned, Chain, Grant, Rate, Session, Stopped};
+use crate::control::report::{Ban, Banned, Chain, Enabled, Grant, Rate, Session, Stopped};
 use spa_proto::Timestamp;
 use style::Style;
 
@@ -29,6 +29,7 @@ pub fn json(answer: &Answer) -> String {
             serde_json::to_string_pretty(&serde_json::json!({ "cleared": count }))
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
+        Answer::Enabled(enabled) => serde_json::to_string_pretty(enabled),
         Answer::Stopped(left) => serde_json::to_string_pretty(left),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
     };
@@ -63,9 +64,22 @@ pub fn text_in(answer: &Answer, style: &Style) -> String {
         }
         Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
+        Answer::Enabled(enabled) => self::enabled(enabled),
         Answer::Stopped(left) => stopped(left),
         Answer::Failed(why) => format!("{why}\n"),
     }
+}
+
+fn enabled(enabled: &Enabled) -> String {
+    let services = enabled.services.join(", ");
+    let state = if enabled.already { "in force already" } else { "in force" };
+    let until = match enabled.opens_in_ms {
+        Some(left) => {
+            format!("open again in {} s unless you run: spad confirm\n", left.div_ceil(1000))
+        }
+        None => "from now on, after a reboot too; spad stop --open is the way back\n".into(),
+    };
+    format!("{state}: {services} shut to everybody who has not knocked\n{until}")
 }
 
 fn stopped(left: &Stopped) -> String {

@@ -269,12 +269,11 @@ fn the_unit_shuts_nothing_twice_and_never_gives_up() -> Result {
     Ok(())
 }
 
-#[test]
-fn systemd_understands_the_units() -> Result {
-    let site = Site::new()?;
+/// Copies of our units with the programs of this build, or `None` where systemd is not there to ask.
+fn units(site: &Site) -> Result<Option<Vec<String>>> {
     if !site.server.sh("command -v systemd-analyze")?.success() {
         eprintln!("not shown: there is no systemd-analyze here");
-        return Ok(());
+        return Ok(None);
     }
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
     let copies = site.server.dir().join("units");
@@ -286,7 +285,27 @@ fn systemd_understands_the_units() -> Result {
         fs::write(copies.join(name), text.replace("/usr/bin/spad", &spad))?;
         files.push(copies.join(name).display().to_string());
     }
+    Ok(Some(files))
+}
+
+#[test]
+fn systemd_understands_the_units() -> Result {
+    let site = Site::new()?;
+    let Some(files) = units(&site)? else { return Ok(()) };
     let said = site.server.sh(&format!("systemd-analyze verify --man=no {}", files.join(" ")))?;
     assert!(said.success() && !said.stderr.contains("/units/"), "{said}");
+    Ok(())
+}
+
+/// In tenths; what is left is what spad is for: packets, the firewall, another user.
+#[test]
+fn the_units_give_up_what_they_do_not_need() -> Result {
+    let site = Site::new()?;
+    let Some(files) = units(&site)? else { return Ok(()) };
+    for (file, most) in files.iter().zip([20, 14]) {
+        let judge = format!("systemd-analyze security --offline=yes --threshold={most} {file}");
+        let said = site.server.sh(&judge)?;
+        assert!(said.success(), "{said}");
+    }
     Ok(())
 }

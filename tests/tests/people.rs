@@ -225,15 +225,17 @@ fn the_list_says_when_a_client_has_last_knocked() -> Result {
 fn who_is_imported_counts_as_one_who_has_knocked() -> Result {
     let site = Site::new()?;
     let mut server = site.spad()?;
-    let alice = site.client(&server, "alice")?;
+    let alice = Client::new(&site.client, "alice", "fw.example");
+    let request = alice.spa(&["request"])?.ok()?;
+    let token = server.add("alice", &["--service", "ssh", "--pubkey", request.text()])?;
+    alice.enroll(&token)?.ok()?;
     let backup = server.dir().join("backup").display().to_string();
-    site.open(&server, &alice, &[])?;
     server.keys(&["export", &backup])?.ok()?;
+    let text = std::fs::read_to_string(&backup)?;
+    assert!(text.contains("knocked = false"), "exported before its first knock");
+    site.open(&server, &alice, &[])?;
     server.stop()?;
     server.host().sh(&format!("rm {}/keys/clients/alice.toml", server.dir().display()))?.ok()?;
-    // As if the backup were older than its first knock.
-    let text = std::fs::read_to_string(&backup)?;
-    assert!(text.contains("knocked = true"), "or else there is nothing to be shown");
     server.keys(&["import", &backup])?.ok()?;
     server.reboot()?;
     server.start()?;

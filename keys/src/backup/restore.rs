@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
 use crate::record::{ClientName, ClientRecord};
+use crate::rotation::FormerKeys;
 use crate::store::Store;
 
 /// What is to become, or has become, of one file of a backup.
@@ -118,6 +119,8 @@ impl Store {
             let outcome = match own {
                 _ if revoked.contains(&record.kid) => Outcome::Revoked,
                 _ if other || self.is_of_another_kind(&record.name) => Outcome::Taken,
+                // Its keys were replaced since, or it is another client: these are the newer.
+                Some(own) if own.kid != record.kid => Outcome::Taken,
                 Some(own) if is_same(own, record, &restored) => Outcome::Same,
                 Some(_) if replace => Outcome::Replaced,
                 // A record that cannot be read is nobody's to be replaced unasked.
@@ -181,8 +184,11 @@ fn restored(record: &ClientRecord, own: Option<&ClientRecord>) -> ClientRecord {
     let record = ClientRecord { person: None, ..record.clone() };
     if let Some(own) = own.filter(|own| own.kid == record.kid) {
         let (psk, verifier) = (own.psk.clone(), own.verifier.clone());
-        return ClientRecord { psk, verifier, knocked: own.knocked, ..record };
+        let former = own.former.clone();
+        return ClientRecord { psk, verifier, knocked: own.knocked, former, ..record };
     }
+    let former = record.former.clone().map(|former| FormerKeys { knocked: true, ..former });
+    let record = ClientRecord { former, ..record };
     match record.verifier {
         Verifier::Bound(_) => ClientRecord { knocked: true, ..record },
         Verifier::Pending { secret, .. } => {

@@ -126,6 +126,9 @@ fn what_is_newer_or_different_stays_and_nothing_is_written_then() {
         "keys stay"
     );
     assert!(store.client(&parse("alice/laptop")).is_ok());
+    // A key-id that was replaced since is not brought back, whatever is asked for.
+    store.change(&name, |bob| bob.kid = spa_proto::Kid::from_bytes([8; 16])).ok().unwrap();
+    assert_eq!(outcome(&store, &backup, true, "clients/bob.toml"), Outcome::Taken);
 }
 
 #[test]

@@ -23,14 +23,6 @@ Examples:
   spad status
   spad status --json | jq .ruleset.in_force";
 
-pub(super) const WATCH: &str = "\
-On a terminal a page that is drawn anew each second; elsewhere a line for each event. Nothing \
-in the daemon waits for it: what it is too slow for, it misses, and says how much.
-
-Examples:
-  spad watch
-  spad watch --json | jq -r .client";
-
 pub(super) const LOG: &str = "\
 Reads the audit-file that the configuration names; without one, the systemd journal.
 
@@ -106,3 +98,11 @@ Example:
 pub(super) const COMPLETIONS: &str = "\
 Example:
   spad completions bash > /etc/bash_completion.d/spad";
+
+pub(super) const WATCH: &str = "\
+On a terminal a page that is drawn anew each second; elsewhere a line for each event. Nothing in
+the daemon waits for it: what it is too slow for, it misses, and says how much.
+
+Examples:
+  spad watch
+  spad watch --json | jq .client";

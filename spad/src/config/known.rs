@@ -11,6 +11,7 @@ pub(super) const TOP: &[&str] = &[
     "audit-file",
     "control-group",
     "control-group-may",
+    "enforce",
     "firewall",
     "hooks",
     "interfaces",
@@ -63,6 +64,16 @@ pub(super) const HOOKS: &[&str] = &["on-end", "on-grant", "timeout", "user"];
 pub(super) const MANAGED: &[&str] =
     &["helpers", "inside", "masquerade", "masquerade-ipv6", "outside", "source-nat", "strict"];
 
+/// All tables, by name, with their keys; `service` for any service.
+#[cfg(test)]
+const TABLES: &[(&str, &[&str])] = &[
+    ("", TOP),
+    ("firewall", FIREWALL),
+    ("hooks", HOOKS),
+    ("managed", MANAGED),
+    ("service", SERVICE),
+];
+
 /// Refuses the first key of `table` that is not among `known`.
 pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {
     let unknown = table.keys().find(|key| !known.contains(&key.get_ref().as_ref()));
@@ -80,4 +91,81 @@ pub(super) fn table<'a, 'i>(value: &'a Spanned<DeValue<'i>>) -> Result<&'a DeTab
 
 fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
     known.iter().min_by_key(|known| strsim::damerau_levenshtein(name, known)).copied().unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// The file that the packages bring, with an explanation for each key.
+    const EXAMPLE: &str = include_str!("../../../packaging/example/spad.toml");
+
+    /// With all keys in force: a comment begins with a space.
+    fn with_all_keys() -> String {
+        let in_force = |line: &str| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key.to_owned(),
+            _ => line.to_owned(),
+        };
+        EXAMPLE.lines().map(in_force).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The names of tables are keys too; services differ in their names.
+    fn keys(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+        let file: toml::Table = text.parse().unwrap();
+        let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut take = |name: &str, table: &toml::Table| {
+            all.entry(name.to_owned()).or_default().extend(table.keys().cloned());
+        };
+        take("", &file);
+        for (name, table) in file.iter().filter_map(|(name, value)| Some((name, value.as_table()?)))
+        {
+            match name.as_str() {
+                "service" => {
+                    table.values().filter_map(|t| t.as_table()).for_each(|t| take(name, t))
+                }
+                _ => take(name, table),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_example_explains_every_key_and_no_other() {
+        let set = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let known: BTreeMap<_, _> =
+            TABLES.iter().map(|(name, keys)| ((*name).to_owned(), set(keys))).collect();
+        assert_eq!(keys(&with_all_keys()), known);
+    }
+
+    /// A key is explained by the comment above it.
+    #[test]
+    fn no_key_of_the_example_stands_without_a_word() {
+        let lines: Vec<_> = EXAMPLE.lines().collect();
+        for pair in lines.windows(2) {
+            let is_key = |line: &str| {
+                line.trim_start_matches('#').starts_with(|c: char| c.is_ascii_lowercase())
+            };
+            let explained = pair[0].starts_with("# ") || pair[0].contains('[');
+            assert!(!is_key(pair[1]) || explained, "{}", pair[1]);
+        }
+    }
+
+    #[test]
+    fn the_example_is_a_configuration_as_it_is_and_with_its_keys_in_force() {
+        assert_eq!(
+            Config::parse(EXAMPLE),
+            Config::parse("[service.ssh]\nport = 22\n"),
+            "what it says by default is the default"
+        );
+        let all = with_all_keys();
+        let all = all.replace("mode = \"guard\"", "mode = \"managed\"");
+        // What is for another mode, and keys that exclude each other.
+        for without in [["attach = ", "source-nat = \""], ["attach = ", "masquerade"]] {
+            let left = |line: &&str| !without.iter().any(|key| line.starts_with(key));
+            let text = all.lines().filter(left).collect::<Vec<_>>().join("\n");
+            Config::parse(&text).unwrap();
+        }
+    }
 }

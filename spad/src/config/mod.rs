@@ -40,6 +40,8 @@ pub struct Config {
     pub tolerance: Tolerance,
     /// Networks that need no knock.
     pub trusted: Vec<Prefix>,
+    /// When the ruleset is in force.
+    pub enforce: Enforce,
     /// Who the gatekeeper runs as.
     pub user: String,
     /// For those who operate the host.
@@ -61,6 +63,15 @@ pub enum Interfaces {
     Any,
     /// On those of these names, whenever they are there.
     Named(Vec<String>),
+}
+
+/// When the ruleset is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforce {
+    /// As soon as spad runs.
+    Always,
+    /// Once an administrator has said so, and from then on.
+    WhenEnabled,
 }
 
 /// How the packet filter is used.

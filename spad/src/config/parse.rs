@@ -6,8 +6,10 @@ use std::time::Duration;
 use spa_proto::{Protocol, Tolerance};
 use toml::de::DeTable;
 
-use super::value::{Fault, Value, directory, duration, each, network, port, string};
-use super::{Config, Interfaces, hooks, known, managed, operations, packet_filter, service};
+use super::value::{Fault, Value, choice, directory, duration, each, network, port, string};
+use super::{
+    Config, Enforce, Interfaces, hooks, known, managed, operations, packet_filter, service,
+};
 use crate::capture::filter::MAX_INTERFACES;
 use crate::firewall::plan::Ports;
 
@@ -28,6 +30,7 @@ pub(super) fn config(text: &str) -> Result<Config, Fault> {
         run_dir: directory(top, "run-dir", RUN_DIR)?,
         tolerance: top.get("tolerance").map_or(Ok(Tolerance::DEFAULT), tolerance)?,
         trusted: top.get("trusted").map_or(Ok(Vec::new()), |list| each(list, network))?,
+        enforce: top.get("enforce").map_or(Ok(Enforce::Always), enforce)?,
         user: user.to_owned(),
         operations: operations::read(top)?,
         firewall: packet_filter::read(top)?,
@@ -104,6 +107,10 @@ pub(super) fn interface(value: &Value<'_>) -> Result<String, Fault> {
     } else {
         Err(Fault::at(value.span(), format!("{name:?} is no name of an interface")))
     }
+}
+
+fn enforce(value: &Value<'_>) -> Result<Enforce, Fault> {
+    choice(value, &[("always", Enforce::Always), ("when-enabled", Enforce::WhenEnabled)])
 }
 
 fn tolerance(value: &Value<'_>) -> Result<Tolerance, Fault> {

@@ -71,6 +71,8 @@ impl Request {
             | Self::Unban { .. }
             | Self::Rates { clear: true, .. }
             | Self::Reload
+            | Self::Enable { .. }
+            | Self::Confirm { .. }
             | Self::Stop { .. } => Rights::Change,
         }
     }
@@ -101,6 +103,11 @@ impl fmt::Display for Request {
                 f.write_str(if *clear { " --clear" } else { "" })
             }
             Self::Reload => f.write_str("reload"),
+            Self::Enable { seconds: None, .. } => f.write_str("enable"),
+            Self::Enable { seconds: Some(seconds), .. } => {
+                write!(f, "enable --confirm-within {seconds}s")
+            }
+            Self::Confirm { .. } => f.write_str("confirm"),
             Self::Stop { open } => f.write_str(if *open { "stop --open" } else { "stop" }),
         }
     }

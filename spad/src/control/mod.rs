@@ -71,6 +71,20 @@ pub enum Request {
     Watch,
     /// Read the configuration again.
     Reload,
+    /// Put the ruleset in force.
+    Enable {
+        /// For how long, unless somebody confirms it; without, for good.
+        seconds: Option<u64>,
+        /// As for a ban.
+        #[serde(skip)]
+        by: Option<u32>,
+    },
+    /// Keep in force what is on trial.
+    Confirm {
+        /// As for a ban.
+        #[serde(skip)]
+        by: Option<u32>,
+    },
     /// End.
     Stop {
         /// And open to everyone what is shut.
@@ -86,6 +100,8 @@ impl Request {
         match self {
             Self::Ban { network, seconds, why, .. } => Self::Ban { network, seconds, why, by },
             Self::Unban { network, .. } => Self::Unban { network, by },
+            Self::Enable { seconds, .. } => Self::Enable { seconds, by },
+            Self::Confirm { .. } => Self::Confirm { by },
             other => other,
         }
     }
@@ -124,6 +140,8 @@ pub enum Answer {
     Metrics(Box<report::Metrics>),
     /// To [`Request::Reload`].
     Reloaded,
+    /// To [`Request::Enable`] and [`Request::Confirm`].
+    Enabled(report::Enabled),
     /// To [`Request::Stop`]: what is left.
     Stopped(report::Stopped),
     /// It was not done, and why.

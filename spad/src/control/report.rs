@@ -1,12 +1,15 @@
 //! The shapes of what spad's commands print with `--json`.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 use crate::audit::Event;
+use crate::clock::Discipline;
+use crate::fields::millis;
 use crate::firewall::FirewallError;
+use crate::sys::ntp;
 
 /// One grant in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +206,8 @@ pub struct Ruleset {
     pub fault: Option<String>,
     /// How often somebody else's change was repaired.
     pub repairs: u64,
+    /// Milliseconds until nothing is shut any more, unless somebody confirms it.
+    pub opens_in_ms: Option<u64>,
 }
 
 /// What chains of others would do.
@@ -280,6 +285,32 @@ pub struct Clock {
     pub fault: Option<String>,
 }
 
+impl Clock {
+    /// What the kernel says of a clock, if it says anything.
+    #[must_use]
+    pub fn of(unix_ms: u64, tolerance: Duration, discipline: Option<Discipline>) -> Self {
+        Self {
+            unix_ms,
+            tolerance_ms: millis(tolerance),
+            synchronised: discipline.map(|it| it.synchronised),
+            max_error_ms: discipline.map(|it| millis(it.max_error)),
+            fault: discipline.and_then(|it| it.fault(tolerance)),
+        }
+    }
+
+    /// As this process is told: the daemon may be kept from asking the kernel.
+    #[must_use]
+    pub fn or_as_told_here(self) -> Self {
+        match self.synchronised {
+            Some(_) => self,
+            None => {
+                let tolerance = Duration::from_millis(self.tolerance_ms);
+                Self::of(self.unix_ms, tolerance, ntp::discipline().ok())
+            }
+        }
+    }
+}
+
 /// Numbers for a monitoring system. No client is named: they may be read by many.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -338,6 +369,21 @@ pub struct Stopped {
     pub grants: usize,
     /// Milliseconds until the last of them ends.
     pub grants_end_in_ms: u64,
+}
+
+/// What `spad enable` and `spad confirm` have done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enabled {
+    /// Whether it was in force for good before.
+    pub already: bool,
+    /// What is shut, as `ssh (tcp/22)`.
+    pub services: Vec<String>,
+    /// Milliseconds until nothing is shut any more, unless somebody confirms it.
+    pub opens_in_ms: Option<u64>,
+    /// Addresses whose connections live on.
+    pub living_on: Vec<String>,
+    /// How many knocks were granted since spad started.
+    pub granted: u64,
 }
 
 /// One process of the daemon.

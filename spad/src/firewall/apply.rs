@@ -188,6 +188,12 @@ impl Firewall {
         self.installed.as_ref().is_some_and(|s| s.table.flags & OWNED == OWNED)
     }
 
+    /// Where connections come from that live on though no grant let them in: those
+    /// of the first start, and those to ports that were shut since.
+    pub(crate) fn living_on(&self) -> impl Iterator<Item = SocketAddr> {
+        self.existing.iter().map(|connection| connection.source)
+    }
+
     pub(crate) fn port(&self) -> u32 {
         self.channel.port()
     }

@@ -53,14 +53,6 @@ pub enum FirewallError {
     NotInstalled,
 }
 
-impl FirewallError {
-    /// Whether the kernel may have done what was asked all the same: its answer was lost.
-    #[must_use]
-    pub fn leaves_in_doubt(&self) -> bool {
-        matches!(self, Self::Netlink { .. } | Self::BadAnswer(_))
-    }
-}
-
 impl fmt::Display for FirewallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

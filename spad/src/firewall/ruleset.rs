@@ -3,7 +3,7 @@
 //! not all of nftables.
 
 use super::grant_set::GrantSet;
-use spa_proto::{Prefix, Protocol};
+use spa_proto::{Prefix, Protocol, Timestamp};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -218,6 +218,8 @@ pub enum Statement {
     Assured,
     /// Connection tracking calls the packet one of these.
     State(&'static [State]),
+    /// The wall clock shows this time, or a later one.
+    NotBefore(Timestamp),
     /// The packet carries all bits of this mark.
     Marked(u32),
     /// The fields, together, are an element of the set.

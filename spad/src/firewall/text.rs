@@ -135,6 +135,9 @@ impl Display for Statement {
             Self::DestinationTranslated => f.write_str("ct status & dnat != 0"),
             Self::Assured => f.write_str("ct status & assured != 0"),
             Self::State(states) => write!(f, "ct state {}", listed(states)),
+            Self::NotBefore(time) => {
+                write!(f, "meta time >= {}", time.as_millis().div_ceil(1000))
+            }
             Self::Marked(bits) => write!(f, "meta mark & {bits:#010x} == {bits:#010x}"),
             Self::InSet(key, set) => write!(f, "{} @{set}", joined(key)),
             Self::Update(key, set) => write!(f, "update @{set} {{ {} }}", joined(key)),

@@ -121,7 +121,10 @@ fn ruleset(mode: &str, ruleset: &Ruleset) -> (Tone, String) {
         0 => String::new(),
         times => format!(", put back {times} times"),
     };
-    (tone, format!("{mode}, {state} ({owned}{repairs})"))
+    let trial = ruleset.opens_in_ms.map_or(String::new(), |left| {
+        format!(", OPEN AGAIN in {} s unless you run: spad confirm", left.div_ceil(1000))
+    });
+    (tone, format!("{mode}, {state}{trial} ({owned}{repairs})"))
 }
 
 fn foreign(foreign: &Foreign) -> impl Iterator<Item = String> {

@@ -15,17 +15,21 @@ use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
 use crate::control::server::Reply;
 use crate::control::{Answer, Request, report};
+use crate::enforcement::Enforcement;
 use crate::fields::millis;
 use crate::firewall::ruleset::{Chain, Rule, Statement};
 use crate::firewall::{Counted, Terms};
 use crate::grants::Grant;
 use crate::kept;
+use crate::service;
 use crate::sessions::Session;
 
 /// Why a grant or a connection has ended.
 const BY_HAND: &str = "revoked by the administrator";
 /// How many grants are shown with the status.
 const SHOWN: usize = 10;
+/// What is wrong where nobody has run `spad enable`.
+const NOT_ENABLED: &str = "nothing is shut until you run: spad enable";
 /// How long the gatekeeper may take to say its counters.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -57,6 +61,8 @@ impl Warden {
             Request::Rates { service, source, clear } => {
                 self.rates(service.as_deref(), source, clear)
             }
+            Request::Enable { seconds, by } => self.enable(seconds, by),
+            Request::Confirm { by } => self.confirm(by),
             Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
             other => Answer::Failed(format!("{other} changes nothing")),
@@ -136,21 +142,32 @@ impl Warden {
     /// Reads the configuration again. What is broken, or needs a restart,
     /// leaves everything as it was.
     pub(super) fn reload(&mut self) -> Result<(), String> {
+        service::reloading();
+        let done = self.read_again();
+        service::ready();
+        done
+    }
+
+    fn read_again(&mut self) -> Result<(), String> {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
         check::targets(&config, &self.config_path)?;
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
         let hooks = check::hooks(&config, &self.config_path)?;
-        let ruleset = config.ruleset();
+        let enforcement = Enforcement::of(&config, clock::monotonic());
+        let ruleset = enforcement.ruleset(&config);
         self.bans.read_again();
         self.stage_bans(&config.trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
-        (self.config, self.ruleset) = (config, ruleset);
+        (self.config, self.ruleset, self.enforcement) = (config, ruleset, enforcement);
         self.set_hooks(hooks);
+        self.say_enforcement();
         // Whatever becomes of the other chains, the rest follows what is in force now.
         let attached = self.attach();
-        kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
+        if self.enforcement == Enforcement::InForce {
+            kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
+        }
         self.memory.set_tolerance(self.config.tolerance);
         self.audit.recorder.redirect(operators::audit(&self.config));
         self.watch_ports();
@@ -261,8 +278,18 @@ impl Warden {
     fn ruleset_report(&mut self) -> report::Ruleset {
         let fault = self.firewall.verify().err().map(|drift| drift.to_string());
         let fault = fault.or_else(|| self.attachment_fault());
+        let fault = match self.enforcement {
+            Enforcement::NotInForce => Some(NOT_ENABLED.to_owned()),
+            _ => fault,
+        };
         let upkeep::Tables { repairs, .. } = self.tables;
-        report::Ruleset { in_force: fault.is_none(), owned: self.firewall.owned(), fault, repairs }
+        report::Ruleset {
+            in_force: fault.is_none(),
+            owned: self.firewall.owned(),
+            fault,
+            repairs,
+            opens_in_ms: self.opens_in_ms(),
+        }
     }
 
     fn processes(&self) -> Vec<report::Process> {

@@ -12,6 +12,7 @@ use super::Warden;
 use super::keeper::{Keeper, Room};
 use crate::capture::{Family, socket};
 use crate::ipc::{INSERT_LEN, ToGate, ToWarden};
+use crate::service;
 use crate::sys::memory;
 use crate::wipe;
 
@@ -169,7 +170,7 @@ impl Warden {
         while let Some(message) = next.take() {
             match self.expected(message) {
                 Ok(ToWarden::Request(request)) => accepted.extend(self.accept(&request)),
-                Ok(ToWarden::Listening) => self.listening = true,
+                Ok(ToWarden::Listening) => self.listens(),
                 Ok(ToWarden::Counters(counters)) => {
                     self.counters.gate = counters;
                     self.answer_waiting(true);
@@ -182,6 +183,11 @@ impl Warden {
         }
         self.open(&accepted);
         self.owes_a_look = true;
+    }
+
+    fn listens(&mut self) {
+        self.listening = true;
+        service::ready();
     }
 
     fn expected(&mut self, message: io::Result<ToWarden>) -> io::Result<ToWarden> {

@@ -8,7 +8,7 @@ use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Warden, upkeep};
+use super::Warden;
 use crate::clock::{self, Reading};
 use crate::firewall::{Element, FirewallError, GrantSet};
 use crate::grants::{Grant, Ledger};
@@ -142,9 +142,9 @@ impl Warden {
         };
         if let Err(error) = granted {
             self.memory.note_refused(&grants, &self.ledger);
-            if error.leaves_in_doubt() {
-                // Before it lets in somebody whom the ledger does not know.
-                self.repair_at.get_or_insert_with(|| Instant::now() + upkeep::PAUSE);
+            if !matches!(error, FirewallError::SetFull { .. } | FirewallError::Refused { .. }) {
+                // The kernel may have done it, and its answer was lost: taken back by the repair.
+                self.repair_at = Some(Instant::now());
             }
             return Err(Refused::Firewall(error));
         }

@@ -9,6 +9,7 @@ mod attach;
 mod bans;
 mod clients;
 mod copying;
+mod enforce;
 mod gatehouse;
 mod hooks;
 pub(crate) mod host;
@@ -40,6 +41,7 @@ use crate::audit::Audit;
 use crate::clock;
 use crate::config::Config;
 use crate::control::server::{Call, Reply};
+use crate::enforcement::Enforcement;
 use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
 use crate::hooks::Hooks;
@@ -59,9 +61,8 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
     let ticks = upkeep::Ticks::new().map_err(StartError::system("make a timer"))?;
     while warden.course == Course::Running {
-        warden.turn(&mut signals, &mut calls, &ticks).await;
-        if warden.owes_a_look {
-            // However many knocks come: what else has happened is seen before the next.
+        if warden.turn(&mut signals, &mut calls, &ticks).await {
+            // However much of one kind comes: what else has happened is seen before the next.
             tokio::task::yield_now().await;
         }
     }
@@ -90,6 +91,7 @@ struct Warden {
     connections: Option<sessions::Connections>,
     firewall: Firewall,
     ruleset: Ruleset,
+    enforcement: Enforcement,
     tables: upkeep::Tables,
     bans: bans::Register,
     /// Why our rule is not in all chains that it should be in, as last said.
@@ -151,18 +153,22 @@ impl Signals {
 
 impl Warden {
     /// Waits for the next thing that happens, and deals with it.
+    /// Whether there was anything.
     async fn turn(
         &mut self,
         signals: &mut Signals,
         calls: &mut mpsc::Receiver<Call>,
         ticks: &upkeep::Ticks,
-    ) {
+    ) -> bool {
+        let owed = std::mem::take(&mut self.owes_a_look);
         let expiry = self.next_expiry();
+        let trial = self.trial_ends();
         tokio::select! {
             biased;
-            // First, since looking at all the others takes a tenth of a knock's time; and not
-            // again before that was done: however much comes, a revocation does not wait for it.
-            message = keeper_next(self.keeper.as_ref()), if !self.owes_a_look => self.heard(message),
+            // First, since looking at all the others takes a tenth of a knock's time; and then
+            // one of those, if there is any: a revocation waits for no more than one batch, and
+            // knocks for no more than one question of somebody who asks all the time.
+            message = keeper_next(self.keeper.as_ref()), if !owed => self.heard(message),
             _ = signals.terminate.recv() => self.course = Course::Ending,
             _ = signals.interrupt.recv() => self.course = Course::Ending,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
@@ -172,6 +178,7 @@ impl Warden {
             changed = self.host.changed() => self.host_changed(&changed),
             written = self.memory.renewed() => self.lease_written(written),
             _ = ticks.next() => self.tick(),
+            () = at(trial) => self.trial_is_over(),
             () = at(self.restarts.next) => self.start_keeper(),
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
@@ -182,8 +189,9 @@ impl Warden {
             room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Late, since these too are fed from outside.
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
-            () = std::future::ready(()), if self.owes_a_look => self.owes_a_look = false,
+            () = std::future::ready(()), if owed => return false,
         }
+        true
     }
 
     fn reload_by_signal(&mut self) {

@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::control::access::{Access, Caller, Rights};
 use crate::control::server::{Call, Reply};
 use crate::control::{Answer, Request, report};
-use crate::fields::millis;
 use crate::metrics::{self, Listener};
 use crate::show;
 use crate::sys::ntp;
@@ -68,14 +67,7 @@ impl Warden {
     }
 
     pub(super) fn clock_report(&self, now: Reading) -> report::Clock {
-        let discipline = self.discipline();
-        report::Clock {
-            unix_ms: now.wall.as_millis(),
-            tolerance_ms: millis(self.tolerance()),
-            synchronised: discipline.map(|it| it.synchronised),
-            max_error_ms: discipline.map(|it| millis(it.max_error)),
-            fault: discipline.and_then(|it| it.fault(self.tolerance())),
-        }
+        report::Clock::of(now.wall.as_millis(), self.tolerance(), self.discipline())
     }
 
     /// `None` where the kernel does not say.

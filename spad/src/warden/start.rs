@@ -30,6 +30,7 @@ use crate::clock::{self, Reading};
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
+use crate::enforcement::Enforcement;
 use crate::firewall::{
     AttachError, Firewall, FirewallError, Interval, Mode, Options, Origin, Ruleset,
 };
@@ -91,21 +92,25 @@ struct Shut {
     firewall: Firewall,
     tables: Tables,
     ruleset: Ruleset,
+    enforcement: Enforcement,
     bans: Register,
 }
 
 impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
-        let ruleset = config.ruleset();
         let now = Reading::now();
+        let enforcement = Enforcement::of(&config, now.clock);
+        let ruleset = enforcement.ruleset(&config);
         let bans = Register::open(&config.state_dir, now);
         let intervals = bans.intervals(&config.trusted, now);
         let (firewall, tables) =
             close(&config, &config_path, &ruleset, intervals).map_err(without_privileges)?;
-        kept::note(&config.own_directories(), &ruleset, config.options());
-        let shut = Shut { firewall, tables, ruleset, bans };
-        let shuts = config.firewall.mode != Mode::Attach;
+        if enforcement == Enforcement::InForce {
+            kept::note(&config.own_directories(), &ruleset, config.options());
+        }
+        let shuts = config.firewall.mode != Mode::Attach && enforcement.shuts();
+        let shut = Shut { firewall, tables, ruleset, enforcement, bans };
         Self::start_shut(config_path, config, shut).inspect_err(|_| {
             if shuts {
                 warn!("the protected services are shut all the same; spad stop --open opens them");
@@ -134,6 +139,7 @@ impl Warden {
         warden.restore(&remembered, now)?;
         let attached = warden.attach();
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
+        warden.say_enforcement();
         warden.start_keeper();
         warden.look_at_discipline();
         Ok((warden, calls))
@@ -143,7 +149,7 @@ impl Warden {
     fn assembled(
         config_path: PathBuf,
         config: Config,
-        Shut { firewall, tables, ruleset, bans }: Shut,
+        Shut { firewall, tables, ruleset, enforcement, bans }: Shut,
         (own, memory): (OwnKeys, Memory),
         (serving, recorder): (JoinHandle<()>, Recorder),
     ) -> Result<Self, StartError> {
@@ -167,6 +173,7 @@ impl Warden {
             connections: Connections::new(&config),
             firewall,
             ruleset,
+            enforcement,
             tables,
             bans,
             unattached: None,

@@ -10,9 +10,11 @@ use super::Warden;
 use crate::clock;
 use crate::control::server::Call;
 use crate::control::{Answer, report};
+use crate::enforcement::Enforcement;
 use crate::fields::millis;
 use crate::firewall::Mode;
 use crate::kept;
+use crate::service;
 
 /// How long callers may take to hear their answers.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -49,11 +51,15 @@ impl Warden {
         Ok(())
     }
 
+    fn shuts(&self) -> bool {
+        self.config.firewall.mode != Mode::Attach && self.enforcement.shuts()
+    }
+
     fn left_behind(&mut self, open: bool) -> report::Stopped {
         let now = clock::monotonic();
         self.expire(now);
         let last = self.ledger.iter().map(|grant| grant.ends.since(now)).max();
-        let shuts = self.config.firewall.mode != Mode::Attach;
+        let shuts = self.shuts();
         let in_force = shuts && !open;
         let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
         report::Stopped {
@@ -68,6 +74,7 @@ impl Warden {
 
     /// Lets those who have asked hear their answers, and says the last word.
     pub(super) async fn end(mut self, mut calls: mpsc::Receiver<Call>) {
+        service::stopping();
         self.detach();
         self.last_knocks.write_last(|kid| self.clients.name_of(kid).is_some());
         self.keeper = None;
@@ -76,6 +83,9 @@ impl Warden {
         let _ = timeout(LAST_WORDS, async { while calls.recv().await.is_some() {} }).await;
         match self.course {
             Course::Opened => info!("ended: nothing is shut any more"),
+            _ if self.enforcement == Enforcement::NotInForce => {
+                info!("ended: nothing was shut, and nothing is");
+            }
             _ if self.config.firewall.mode == Mode::Attach => {
                 info!("ended: our rule is out of the chains of others; what they shut stays shut");
             }

@@ -24,6 +24,7 @@ use crate::clock::{self, Reading};
 use crate::firewall::{Attachment, Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
 use crate::ipc::ToGate;
+use crate::service;
 use crate::sys::ready;
 
 /// How often the lease is renewed (protocol §7, rule R3).
@@ -138,8 +139,10 @@ impl Warden {
                 },
                 Difference::Shut(name, kid) => {
                     info!(client = %name, %kid, "client disabled");
-                    self.end_grants("disabled", |grant| grant.kid == kid);
-                    self.cut("disabled", |session| session.kid == kid);
+                    // Under former keys as well, while those still hold.
+                    let kids = self.clients.kids_of(&name);
+                    self.end_grants("disabled", |grant| kids.contains(&grant.kid));
+                    self.cut("disabled", |session| kids.contains(&session.kid));
                 }
             }
         }
@@ -268,6 +271,7 @@ impl Warden {
 
     /// Every 20 seconds.
     pub(super) fn tick(&mut self) {
+        service::alive();
         let now = Reading::now();
         self.expire(now.clock);
         self.audit.tidy(now.clock);

@@ -99,6 +99,7 @@ impl Encoder<'_> {
             Statement::DestinationTranslated => self.destination_translated(),
             Statement::Assured => self.assured(),
             Statement::State(states) => self.state(states),
+            Statement::NotBefore(time) => self.not_before(*time),
             Statement::Marked(bits) => self.marked(*bits),
             Statement::InSet(key, set) => self.in_set(key, name(set)?),
             Statement::Update(key, set) => self.update(key, name(set)?),

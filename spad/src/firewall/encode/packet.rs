@@ -8,7 +8,7 @@ use crate::firewall::ruleset::{AddressType, Field, Many, PortRange, Side};
 use crate::sys::nft::Instruction;
 use nftnl::expr::{CmpOp, Meta};
 use nftnl::nftnl_sys::{self as sys, libc};
-use spa_proto::{Prefix, Protocol};
+use spa_proto::{Prefix, Protocol, Timestamp};
 use std::ffi::CString;
 use std::net::IpAddr;
 
@@ -20,6 +20,8 @@ const NFTA_FIB_F_PRESENT: u32 = 1 << 5;
 const NFT_META_OIFNAME: u32 = 7;
 const NFT_META_PKTTYPE: u32 = 19;
 const NFT_META_IIFKIND: u32 = 26;
+const NFT_META_TIME_NS: u32 = 30;
+const NFT_BYTEORDER_HTON: u32 = 1;
 const RTN_BROADCAST: u32 = 3;
 const RTN_ANYCAST: u32 = 4;
 const RTN_MULTICAST: u32 = 5;
@@ -157,6 +159,21 @@ impl Encoder<'_> {
             .number(sys::NFTNL_EXPR_FIB_RESULT, result)
             .number(sys::NFTNL_EXPR_FIB_FLAGS, flags);
         self.rule.add_expr(&fib);
+    }
+
+    /// Compared in network byte order, as all numbers are that have an order.
+    pub(super) fn not_before(&mut self, time: Timestamp) {
+        const LEN: u32 = 8;
+        self.load_meta(NFT_META_TIME_NS, 0);
+        let swap = Instruction::new(c"byteorder")
+            .number(sys::NFTNL_EXPR_BYTEORDER_DREG, super::register(0))
+            .number(sys::NFTNL_EXPR_BYTEORDER_SREG, super::register(0))
+            .number(sys::NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON)
+            .number(sys::NFTNL_EXPR_BYTEORDER_LEN, LEN)
+            .number(sys::NFTNL_EXPR_BYTEORDER_SIZE, LEN);
+        self.rule.add_expr(&swap);
+        let seconds = time.as_millis().div_ceil(1000);
+        self.compare(CmpOp::Gte, &seconds.saturating_mul(1_000_000_000).to_be_bytes());
     }
 
     pub(super) fn in_set(&mut self, key: &[Field], set: CString) {

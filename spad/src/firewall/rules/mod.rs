@@ -18,8 +18,11 @@ mod guard;
 mod helpers;
 mod knock;
 mod managed;
+mod passing;
 pub(crate) mod rates;
 mod reverse_path;
+
+pub use passing::{passing, passing_from};
 
 use super::plan::{Mode, Plan};
 use super::ruleset::{Chain, Existing, PortRange, Ruleset, Set};

@@ -1,0 +1,182 @@
+//! `spad enable` and `spad confirm`: the ruleset is put in force, for good or on
+//! trial; and the end of a trial.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use spa_proto::Reason;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::{Warden, upkeep};
+use crate::clock::Reading;
+use crate::control::{Answer, report};
+use crate::enforcement::{Enforcement, TRIALS, Trial};
+use crate::fields::millis;
+use crate::kept;
+use crate::service;
+
+impl Warden {
+    /// Puts the ruleset in force; with `seconds` until they are over, unless that is
+    /// confirmed. What is in force for good stays so.
+    pub(super) fn enable(&mut self, seconds: Option<u64>, by: Option<u32>) -> Answer {
+        self.try_to_enable(seconds, by).map_or_else(Answer::Failed, Answer::Enabled)
+    }
+
+    fn try_to_enable(
+        &mut self,
+        seconds: Option<u64>,
+        by: Option<u32>,
+    ) -> Result<report::Enabled, String> {
+        only_root(by)?;
+        if self.enforcement == Enforcement::InForce {
+            return Ok(self.enabled(true));
+        }
+        self.is_fit_to_shut()?;
+        match seconds {
+            None => self.put_in_force()?,
+            Some(seconds) => self.put_on_trial(seconds)?,
+        }
+        warn!(by, seconds, "in force: an administrator wants it so");
+        Ok(self.enabled(false))
+    }
+
+    /// Keeps in force what is on trial.
+    pub(super) fn confirm(&mut self, by: Option<u32>) -> Answer {
+        self.try_to_confirm(by).map_or_else(Answer::Failed, Answer::Enabled)
+    }
+
+    fn try_to_confirm(&mut self, by: Option<u32>) -> Result<report::Enabled, String> {
+        only_root(by)?;
+        match &self.enforcement {
+            Enforcement::InForce => return Ok(self.enabled(true)),
+            Enforcement::NotInForce => {
+                return Err(
+                    "nothing to confirm: nothing is shut, or not any more; run: spad enable".into(),
+                );
+            }
+            Enforcement::OnTrial(_) => self.put_in_force()?,
+        }
+        info!(by, "confirmed");
+        Ok(self.enabled(false))
+    }
+
+    /// Whether anybody could come in afterwards.
+    fn is_fit_to_shut(&self) -> Result<(), String> {
+        if self.clients.len() == 0 {
+            return Err(
+                "there is no client who could knock: run spa-keys add NAME --service SERVICE, \
+                and let them knock once"
+                    .into(),
+            );
+        }
+        if !self.listening {
+            return Err("no knock is heard: see spad status".into());
+        }
+        Ok(())
+    }
+
+    fn put_in_force(&mut self) -> Result<(), String> {
+        let before = self.enforcement.clone();
+        self.switch_to(Enforcement::InForce)?;
+        let kept = kept::keep(&self.config.own_directories(), &self.ruleset, self.config.options());
+        if let Err(error) = kept {
+            // In force without being kept, it would be forgotten by the next start.
+            self.switch_to(before)?;
+            return Err(format!("nothing has changed: the ruleset cannot be kept: {error}"));
+        }
+        self.forget_trial();
+        Ok(())
+    }
+
+    fn put_on_trial(&mut self, seconds: u64) -> Result<(), String> {
+        if !TRIALS.contains(&seconds) {
+            return Err(format!("a trial lasts from {}s to {}s", TRIALS.start(), TRIALS.end()));
+        }
+        let trial = Trial::new(Reading::now(), Duration::from_secs(seconds));
+        // Written down first: a spad that is started meanwhile is to find it.
+        trial.note(&self.config.run_dir).map_err(|error| error.to_string())?;
+        self.switch_to(Enforcement::OnTrial(trial)).inspect_err(|_| self.forget_trial())
+    }
+
+    fn forget_trial(&self) {
+        if let Err(error) = Trial::forget(&self.config.run_dir) {
+            warn!(%error, "the note of a trial stays; it says nothing once its time is over");
+        }
+    }
+
+    /// Puts another ruleset in the kernel, or leaves everything as it is.
+    fn switch_to(&mut self, to: Enforcement) -> Result<(), String> {
+        let ruleset = to.ruleset(&self.config);
+        let trusted = self.config.trusted.clone();
+        self.stage_bans(&trusted);
+        self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
+        (self.enforcement, self.ruleset) = (to, ruleset);
+        self.say_enforcement();
+        Ok(())
+    }
+
+    /// When the trial is over, if there is one.
+    pub(super) fn trial_ends(&self) -> Option<Instant> {
+        match &self.enforcement {
+            Enforcement::OnTrial(trial) => {
+                Some(Instant::now() + trial.left(crate::clock::monotonic()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Everything is as it was before.
+    pub(super) fn trial_is_over(&mut self) {
+        warn!("nobody has confirmed it: nothing is shut any more");
+        if let Err(error) = self.switch_to(Enforcement::NotInForce) {
+            error!(error, "the kernel lets everything pass all the same; tried again");
+            self.enforcement = Enforcement::NotInForce;
+            self.ruleset = self.enforcement.ruleset(&self.config);
+            self.repair_at = Some(Instant::now() + upkeep::PAUSE);
+        }
+        self.forget_trial();
+    }
+
+    /// For the log, and for `systemctl status`.
+    pub(super) fn say_enforcement(&self) {
+        match &self.enforcement {
+            Enforcement::InForce => service::status("hears knocks; the ruleset is in force"),
+            Enforcement::OnTrial(_) => service::status("on trial: run spad confirm"),
+            Enforcement::NotInForce => {
+                warn!("NOT IN FORCE: nothing is shut until an administrator runs spad enable");
+                service::status("NOT IN FORCE: nothing is shut until you run spad enable");
+            }
+        }
+    }
+
+    fn enabled(&self, already: bool) -> report::Enabled {
+        let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
+        let sources: BTreeSet<_> =
+            self.firewall.living_on().map(|source| source.ip().to_canonical()).collect();
+        let granted = self.counters().find(|(reason, _)| *reason == Reason::Granted);
+        report::Enabled {
+            already,
+            services: self.config.protected().map(named).collect(),
+            opens_in_ms: self.opens_in_ms(),
+            living_on: sources.iter().map(ToString::to_string).collect(),
+            granted: granted.map_or(0, |(_, count)| count),
+        }
+    }
+
+    pub(super) fn opens_in_ms(&self) -> Option<u64> {
+        match &self.enforcement {
+            Enforcement::OnTrial(trial) => Some(millis(trial.left(crate::clock::monotonic()))),
+            _ => None,
+        }
+    }
+}
+
+/// Others may ask how it is; what is shut is root's to say.
+fn only_root(by: Option<u32>) -> Result<(), String> {
+    let own = rustix::process::geteuid().as_raw();
+    match by {
+        Some(uid) if uid == 0 || uid == own => Ok(()),
+        _ => Err("only root can put the firewall in force".into()),
+    }
+}

@@ -1,0 +1,212 @@
+//! Installed from a package, spad shuts nothing until an administrator says so; and
+//! what was put in force on trial is open again by itself, whatever becomes of spad.
+
+use std::time::Duration;
+
+use spa_tests::Result;
+use spa_tests::lab::Output;
+use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
+use spa_tests::wait::{SOON, until};
+
+/// A spad as the package starts it: it hears knocks, and shuts nothing.
+fn not_enabled<'site>(site: &'site Site, firewall: &str) -> Result<Server<'site>> {
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    let config = format!("enforce = \"when-enabled\"\n{}{firewall}", server.config());
+    server.write_config(&config)?;
+    launch(&mut server)?;
+    Ok(server)
+}
+
+/// Waits until knocks are heard; status says 1 as long as nothing is shut.
+fn launch(server: &mut Server) -> Result {
+    server.launch()?;
+    until("knocks are heard", SOON * 3, || {
+        let status = server.spad(&["status"])?;
+        Ok(status.stdout.contains("listening on") && !status.stdout.contains("NOT LISTENING"))
+    })?;
+    Ok(())
+}
+
+fn is_shut(site: &Site) -> Result<bool> {
+    Ok(!site.reaches(&site.stranger, 22)?)
+}
+
+/// What a stranger and the tables of others see.
+fn assert_open(site: &Site, why: &str) -> Result {
+    assert!(!is_shut(site)?, "{why}");
+    Ok(())
+}
+
+fn refused(said: &Output, part: &str) {
+    assert!(said.code() == Some(1) && said.stderr.contains(part), "{said}");
+}
+
+#[test]
+fn nothing_is_shut_until_it_is_enabled_and_from_then_on_it_stays() -> Result {
+    for own in [true, false] {
+        let site = Site::new()?;
+        let firewall = format!("[firewall]\nown-table = {own}\n");
+        let mut server = not_enabled(&site, &firewall)?;
+        assert_open(&site, "not enabled")?;
+        let status = server.spad(&["status"])?;
+        assert!(status.code() == Some(1) && status.stdout.contains("NOT IN FORCE"), "{status}");
+        assert!(server.spad(&["close"])?.success());
+        refused(&server.spad(&["enable"])?, "no client");
+        assert_open(&site, "refused")?;
+
+        let alice = site.client(&server, "alice")?;
+        let mut session = site.stranger.hold((site.address(), 22))?;
+        server.spad(&["enable"])?.ok()?;
+        assert!(is_shut(&site)? && session.is_alive("from before"), "who is in stays");
+        server.spad(&["status"])?.ok()?;
+        site.open(&server, &alice, &["--ttl", "2s"])?;
+        let again = server.spad(&["enable", "--confirm-within", "1s", "--json"])?.ok()?;
+        assert!(
+            again.stdout.contains("\"already\": true"),
+            "no trial for what is confirmed: {again}"
+        );
+        server.spad(&["confirm"])?.ok()?;
+
+        server.restart()?;
+        assert!(is_shut(&site)?, "after a restart");
+        server.reboot()?;
+        assert_open(&site, "control: a machine without rules")?;
+        server.spad(&["close"])?.ok()?;
+        assert!(is_shut(&site)?, "before spad runs");
+        server.start()?;
+        assert!(is_shut(&site)?, "after a reboot");
+    }
+    Ok(())
+}
+
+/// A knock is heard before anything is shut, so that it can be tried first.
+#[test]
+fn a_knock_can_be_tried_before_anything_is_shut() -> Result {
+    let site = Site::new()?;
+    let server = not_enabled(&site, "")?;
+    let alice = site.client(&server, "alice")?;
+    let said = server.spad(&["enable", "--confirm-within", "1s"])?.ok()?;
+    assert!(said.stderr.contains("no knock has been granted"), "{said}");
+    until("it is open again", SOON * 3, || Ok(!is_shut(&site)?))?;
+    site.grant(&server, &alice, &["--ttl", "5m"])?;
+    let said = server.spad(&["enable", "--confirm-within", "60s"])?.ok()?;
+    assert_eq!(said.stderr, "");
+    assert!(site.reaches(&site.client, 22)? && is_shut(&site)?, "what was granted before counts");
+    server.spad(&["confirm"])?.ok()?;
+    assert!(site.reaches(&site.client, 22)?, "grants live on");
+    Ok(())
+}
+
+#[test]
+fn unconfirmed_it_is_open_again_and_can_be_tried_once_more() -> Result {
+    let site = Site::new()?;
+    let server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    let before = server.kernel_table()?;
+    server.spad(&["enable", "--confirm-within", "2s"])?.ok()?;
+    let status = server.spad(&["status"])?.ok()?;
+    assert!(is_shut(&site)? && status.stdout.contains("OPEN AGAIN in"), "{status}");
+    until("it is open again", SOON * 3, || Ok(!is_shut(&site)?))?;
+    until("the table is as before", SOON, || Ok(rules(&server.kernel_table()?) == rules(&before)))?;
+    refused(&server.spad(&["confirm"])?, "nothing to confirm");
+    server.spad(&["enable", "--confirm-within", "60s"])?.ok()?;
+    assert!(is_shut(&site)?);
+    server.spad(&["confirm"])?.ok()?;
+    assert!(!server.spad(&["status"])?.ok()?.stdout.contains("OPEN AGAIN"));
+    Ok(())
+}
+
+/// Without what counts, and without connections.
+fn rules(table: &str) -> Vec<String> {
+    let counted = |word: &&str| word.parse::<u64>().is_err();
+    let line = |line: &str| line.split(' ').filter(counted).collect::<Vec<_>>().join(" ");
+    table.lines().filter(|line| line.contains("counter")).map(line).collect()
+}
+
+/// Nobody is left to see to it but the kernel.
+#[test]
+fn unconfirmed_it_is_open_again_though_spad_is_dead() -> Result {
+    for own in [true, false] {
+        let site = Site::new()?;
+        let mut server = not_enabled(&site, &format!("[firewall]\nown-table = {own}\n"))?;
+        site.client(&server, "alice")?;
+        server.spad(&["enable", "--confirm-within", "4s"])?.ok()?;
+        server.kill9()?;
+        assert!(is_shut(&site)?, "shut as long as the trial lasts");
+        until("it is open again", SOON * 3, || Ok(!is_shut(&site)?))?;
+        launch(&mut server)?;
+        assert_open(&site, "and a new start shuts nothing")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_trial_goes_on_in_a_spad_that_is_started_meanwhile() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable", "--confirm-within", "60s"])?.ok()?;
+    server.kill9()?;
+    launch(&mut server)?;
+    assert!(is_shut(&site)?);
+    let status = server.spad(&["status"])?.ok()?;
+    assert!(status.stdout.contains("OPEN AGAIN in"), "{status}");
+    server.spad(&["confirm"])?.ok()?;
+    server.kill9()?;
+    server.start()?;
+    assert!(is_shut(&site)?, "confirmed");
+    Ok(())
+}
+
+#[test]
+fn a_reboot_ends_a_trial() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable", "--confirm-within", "1h"])?.ok()?;
+    server.reboot()?;
+    let said = server.spad(&["close"])?.ok()?;
+    assert!(said.stdout.contains("nothing to shut"), "{said}");
+    launch(&mut server)?;
+    assert_open(&site, "nobody has confirmed it")?;
+    Ok(())
+}
+
+/// A trial is for what was open: it never opens what was confirmed once.
+#[test]
+fn what_was_confirmed_is_not_opened_by_a_trial() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable"])?.ok()?;
+    server.spad(&["stop", "--open"])?.ok()?;
+    server.wait()?;
+    assert_open(&site, "an administrator wanted it so")?;
+    server.start()?;
+    server.spad(&["enable", "--confirm-within", "1s"])?.ok()?;
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(is_shut(&site)?);
+    Ok(())
+}
+
+#[test]
+fn the_callers_own_session_is_spoken_of() -> Result {
+    let site = Site::new()?;
+    let server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    let mut session = site.client.hold((site.address(), 22))?;
+    let from = site.client.v4()?.to_string();
+    let spad = spa_tests::lab::program("spad")?;
+    let said = site.server.sh(&format!(
+        "SSH_CONNECTION='{from} 50000 {} 22' {} enable --confirm-within 60s --config {}",
+        site.address(),
+        spad.display(),
+        server.config_path().display()
+    ))?;
+    assert!(
+        said.stderr.contains(&format!("your session from {from} to port 22 lives on")),
+        "{said}"
+    );
+    assert!(session.is_alive("from before"));
+    Ok(())
+}
