@@ -84,6 +84,8 @@ fn server() -> Server {
             cloak: Cloak::from_bytes(CLOAK),
             host: "fw.example".to_owned(),
             port: 62201,
+            former: None,
+            first: None,
         },
         records: vec![record()],
         revoked: 0,
@@ -104,5 +106,6 @@ fn record() -> ClientRecord {
         disabled: None,
         policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
         person: None,
+        former: None,
     }
 }

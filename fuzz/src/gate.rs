@@ -83,8 +83,8 @@ fn verified(world: &mut World, sent: &Sent, signed: &SignedRequest, script: &mut
     world.elsewhere(signed, sent);
     world.use_once(&knock);
     let mut bytes = signed.to_bytes();
-    // Addresses, at the end, are what the gate has seen, and nobody has signed.
-    let at = usize::from(script.number()) % (bytes.len() - 33);
+    // Addresses and the keys' number, at the end, are what the gate says, and nobody has signed.
+    let at = usize::from(script.number()) % (bytes.len() - 37);
     bytes[at] ^= script.byte().max(1);
     if let Some(other) = SignedRequest::from_bytes(&bytes) {
         assert!(world.verify(&other, sent).is_err(), "altered at {at}, and verified");

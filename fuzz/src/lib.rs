@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod explain;
 pub mod gate;
+pub mod http;
 pub mod journal;
 pub mod netlink;
 pub mod packet;
@@ -25,12 +26,13 @@ mod script;
 pub type Run = fn(&[u8]) -> bool;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Run); 10] = [
+pub const TARGETS: [(&str, Run); 11] = [
     ("channel", channel::run),
     ("config", config::run),
     ("control", control::run),
     ("explain", explain::run),
     ("gate", gate::run),
+    ("http", http::run),
     ("journal", journal::run),
     ("netlink", netlink::run),
     ("packet", packet::run),

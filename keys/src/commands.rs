@@ -1,13 +1,17 @@
 //! What `spa-keys` does: one file for each command.
 
 pub(crate) mod add;
+pub(crate) mod add_many;
+pub(crate) mod backup;
 pub(crate) mod disable;
+pub(crate) mod import_fwknop;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod pending;
 pub(crate) mod rename;
 pub(crate) mod renew;
 pub(crate) mod revoke;
+pub(crate) mod rotate;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod withdraw;
@@ -62,7 +66,7 @@ impl From<StoreError> for Failure {
 
 /// Prints to standard output, all of it or an error: the reader may be gone, or
 /// the disk behind it full.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use spa_proto::Timestamp;
+
+use crate::date;
 use crate::document::Malformed;
 use crate::files::FileError;
 use crate::host::InvalidHost;
@@ -37,6 +40,17 @@ pub enum StoreError {
     /// The record is not what the caller took it for: it was made anew, bound
     /// to a key, or knocked with since.
     Changed(ClientName),
+    /// A client whose token is still out has no keys that could be replaced.
+    NotEnrolled(ClientName),
+    /// Its keys, or the server's, are being replaced already.
+    Overlap {
+        /// Whose.
+        of: String,
+        /// Up to when the former ones work.
+        until: Timestamp,
+    },
+    /// Its keys, or the server's, are not being replaced.
+    NoOverlap(String),
     /// Somebody else has been writing for too long, holding this file.
     Locked(PathBuf),
     /// No random numbers to be had.
@@ -82,6 +96,18 @@ impl fmt::Display for StoreError {
                  out, run spa-keys revoke {name}"
             ),
             Self::Changed(name) => write!(f, "the record of {name} has changed meanwhile"),
+            Self::NotEnrolled(name) => write!(
+                f,
+                "{name} has not used its token yet, so that there is nothing to replace; for \
+                 another token, run spa-keys renew {name}"
+            ),
+            Self::Overlap { of, until } => write!(
+                f,
+                "the keys of {of} are being replaced already, up to {}: end that with --finish or \
+                 --abort first; spa-keys rotate --status shows who has moved",
+                date::format(*until)
+            ),
+            Self::NoOverlap(of) => write!(f, "the keys of {of} are not being replaced"),
             Self::Locked(path) => write!(
                 f,
                 "another program has been holding {} for too long: try again, or see which with \

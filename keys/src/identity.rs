@@ -1,5 +1,7 @@
 //! Who the server is: `DIR/server.toml`, or a systemd credential of that name.
 
+mod former;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,8 @@ use crate::files::{self, FileError};
 use crate::host::check_host;
 use crate::lock::WriteLock;
 use crate::random;
+use former::FormerInFile;
+pub use former::{FormerIdentity, ReplacedServer};
 
 /// The server's own keys (protocol §3.1), and where clients send their knocks.
 pub struct ServerIdentity {
@@ -26,6 +30,10 @@ pub struct ServerIdentity {
     pub host: String,
     /// UDP port, not 0.
     pub port: u16,
+    /// What it had before, while that still works.
+    pub former: Option<FormerIdentity>,
+    /// The public key that it had first, where that is another.
+    pub first: Option<ServerPublic>,
 }
 
 /// The file, in the order in which it is written.
@@ -40,6 +48,10 @@ struct IdentityFile {
     secret_key: ServerSecret,
     #[serde(deserialize_with = "field::required")]
     cloak: Cloak,
+    #[serde(default, deserialize_with = "field::optional")]
+    first_public_key: Option<ServerPublic>,
+    #[serde(default)]
+    former: Option<FormerInFile>,
 }
 
 /// Where the service manager puts a service's credentials (systemd.exec(5)).
@@ -56,9 +68,15 @@ impl ServerIdentity {
         Self::load_from(credentials.as_deref(), dir)
     }
 
+    /// Where [`Self::load`] reads it from.
+    #[must_use]
+    pub fn path(dir: &Path) -> PathBuf {
+        let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+        path_from(credentials.as_deref(), dir)
+    }
+
     fn load_from(credentials: Option<&Path>, dir: &Path) -> Result<Self, StoreError> {
-        let credential = credentials.map(path_in).filter(|path| path.exists());
-        let path = credential.unwrap_or_else(|| path_in(dir));
+        let path = path_from(credentials, dir);
         let text = files::read_private(&path).map_err(|error| missing(dir, error))?;
         Ok(Self::parse(&path, &text)?)
     }
@@ -88,10 +106,12 @@ impl ServerIdentity {
             cloak: Cloak::from_bytes(*random::bytes()?),
             host: host.to_owned(),
             port,
+            former: None,
+            first: None,
         })
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Malformed> {
         let file: IdentityFile = document::parse(path, text)?;
         let malformed = |message: String| Malformed::new(path, message);
         check_host(&file.host).map_err(|error| malformed(format!("host: {error}")))?;
@@ -99,17 +119,18 @@ impl ServerIdentity {
             let message = "public-key does not belong to secret-key: one of them was changed";
             return Err(malformed(message.to_owned()));
         }
-        let IdentityFile { host, port, secret_key, cloak, .. } = file;
-        Ok(Self { secret: secret_key, cloak, host, port: port.get() })
+        let IdentityFile { host, port, secret_key, cloak, first_public_key: first, .. } = file;
+        let former = file.former.map(FormerIdentity::from);
+        Ok(Self { secret: secret_key, cloak, host, port: port.get(), former, first })
     }
 
-    fn to_text(&self) -> Zeroizing<String> {
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(1024));
         // Writing to a string does not fail.
         let _ = write!(
             text,
-            "# This server, to its clients: made by spa-keys init, not to be replaced, or every\n\
-             # client needs a new token. Secret. host and port go into new tokens only.\n\
+            "# This server, to its clients: made by spa-keys init, to be replaced by spa-keys rotate\n\
+             # alone, or every client is shut out. Secret. host and port go into new tokens only.\n\
              host = \"{}\"\n\
              port = {}\n\
              public-key = \"{}\"\n\
@@ -121,12 +142,22 @@ impl ServerIdentity {
             *to_base64(self.secret.expose().as_slice()),
             *to_base64(self.cloak.expose()),
         );
+        if let Some(first) = &self.first {
+            let first = to_base64(first.as_bytes());
+            let _ = writeln!(text, "first-public-key = \"{}\"", *first);
+        }
+        self.former.iter().for_each(|former| former.write(&mut text));
         text
     }
 }
 
 fn path_in(dir: &Path) -> PathBuf {
     dir.join("server.toml")
+}
+
+fn path_from(credentials: Option<&Path>, dir: &Path) -> PathBuf {
+    let credential = credentials.map(path_in).filter(|path| path.exists());
+    credential.unwrap_or_else(|| path_in(dir))
 }
 
 fn missing(dir: &Path, error: FileError) -> StoreError {

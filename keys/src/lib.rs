@@ -8,6 +8,7 @@
 //! DIR/clients/NAME+.toml       person     what all devices of a person may do
 //! DIR/revoked/NAME-KID.toml    record     what is left of it afterwards, without secrets
 //! DIR/last-knocks              last_knocks  who knocked when, as the daemon writes it now and then
+//! DIR/moved-KEYS               moved      who knocks with the server's new keys by now
 //! DIR/lock                     store      held by whoever writes
 //! ```
 //!
@@ -21,6 +22,7 @@
 #![warn(missing_docs)]
 
 pub mod ask;
+pub mod backup;
 pub mod cidr;
 pub mod date;
 pub mod document;
@@ -40,19 +42,22 @@ mod identity;
 mod last_knocks;
 mod limits;
 mod lock;
+mod moved;
 mod os;
 mod policy;
 mod proof;
 mod record;
 mod record_file;
+mod rotation;
 mod store;
 mod token;
 
 pub use error::StoreError;
 pub use host::{InvalidHost, check_host, own_host_name};
-pub use identity::ServerIdentity;
+pub use identity::{FormerIdentity, ReplacedServer, ServerIdentity};
 pub use last_knocks::LastKnocks;
 pub use limits::{Modes, Widest};
+pub use moved::Moved;
 pub use policy::{Person, Policy};
 pub use proof::{ProofError, PublicKeyLine};
 pub use record::{
@@ -60,5 +65,6 @@ pub use record::{
     RevokedClient,
 };
 pub use record_file::FileOf;
+pub use rotation::{FormerKeys, Replaced};
 pub use store::{Listing, NewClient, PeopleListing, RevokedListing, Store};
 pub use token::{SealedToken, Token, TokenEnrolment, TokenError};

@@ -65,12 +65,6 @@ impl Person {
 }
 
 impl Policy {
-    /// Whether it says anything of services, and does not leave this one out.
-    #[must_use]
-    pub fn names(&self, service: &ServiceName) -> bool {
-        self.services.contains(service)
-    }
-
     /// Whether an address may be let in.
     #[must_use]
     pub fn has_source(&self, address: IpAddr) -> bool {
@@ -112,6 +106,24 @@ impl Policy {
         }
         self.check()
     }
+}
+
+/// Whether policies that hold together allow a service: each that names any
+/// names it, and one does.
+pub(crate) fn allow<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    service: &ServiceName,
+) -> bool {
+    let naming = policies.into_iter().filter(|policy| !policy.services.is_empty());
+    let mut naming = naming.peekable();
+    naming.peek().is_some() && naming.all(|policy| policy.services.contains(service))
+}
+
+/// The services that policies allow together, in the order of the first that names any.
+pub(crate) fn services<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Vec<ServiceName> {
+    let named = policies.clone().find(|policy| !policy.services.is_empty());
+    let services = named.map(|policy| policy.services.as_slice()).unwrap_or_default();
+    services.iter().filter(|service| allow(policies.clone(), service)).copied().collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use spa_proto::{Kid, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
 use crate::hours;
-use crate::policy::{Person, Policy};
+use crate::policy::{self, Person, Policy};
+use crate::rotation::FormerKeys;
 
 const MAX_NAME_LEN: usize = 64;
 
@@ -167,6 +168,8 @@ pub struct ClientRecord {
     pub policy: Policy,
     /// For a device: what its person may do, if that was ever said. Not in its file.
     pub person: Option<Arc<Person>>,
+    /// What it had before, while that still works.
+    pub former: Option<FormerKeys>,
 }
 
 /// What is left of a client that was revoked: no secrets.
@@ -232,6 +235,13 @@ impl ClientRecord {
         match self.verifier {
             _ if self.is_disabled() => ClientState::Disabled,
             _ if self.ends().is_some_and(|ends| now > ends) => ClientState::Expired,
+            _ if self
+                .former
+                .as_ref()
+                .is_some_and(|former| former.knocked && former.until >= now) =>
+            {
+                ClientState::Enrolled
+            }
             Verifier::Pending { expires, .. } if now > expires => ClientState::TokenExpired,
             Verifier::Pending { .. } => ClientState::Pending,
             Verifier::Bound(_) if self.knocked => ClientState::Enrolled,
@@ -244,7 +254,7 @@ impl ClientRecord {
     pub fn without_secrets(self, revoked: Timestamp) -> RevokedClient {
         let key = match self.verifier {
             Verifier::Bound(key) => Some(key),
-            Verifier::Pending { .. } => None,
+            Verifier::Pending { .. } => self.former.as_ref().map(|former| former.key),
         };
         RevokedClient {
             name: self.name,
@@ -262,7 +272,7 @@ impl ClientRecord {
 /// What it may do, together with its person.
 impl ClientRecord {
     /// Its own policy and its person's: what is granted must be allowed by each.
-    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> + Clone {
         std::iter::once(&self.policy).chain(self.person.as_ref().map(|person| &person.policy))
     }
 
@@ -283,17 +293,13 @@ impl ClientRecord {
     /// What it may knock for, the default first.
     #[must_use]
     pub fn services(&self) -> Vec<ServiceName> {
-        let named = self.policies().find(|policy| !policy.services.is_empty());
-        let services = named.map(|policy| policy.services.as_slice()).unwrap_or_default();
-        services.iter().filter(|service| self.may_open(service)).copied().collect()
+        policy::services(self.policies())
     }
 
-    /// Whether it may knock for this service: each policy that names any names
-    /// it, and one does.
+    /// Whether it may knock for this service.
     #[must_use]
     pub fn may_open(&self, service: &ServiceName) -> bool {
-        let mut naming = self.policies().filter(|policy| !policy.services.is_empty()).peekable();
-        naming.peek().is_some() && naming.all(|policy| policy.names(service))
+        policy::allow(self.policies(), service)
     }
 
     /// How long its grants last if it does not say.

@@ -14,6 +14,7 @@ use crate::hours::Hours;
 use crate::limits::{Modes, Widest};
 use crate::policy::{Person, Policy};
 use crate::record::{AddressRule, ClientName, ClientRecord, RevokedClient};
+use crate::rotation::FormerKeys;
 use crate::{date, duration, field};
 
 /// What the file says, in the order in which it is written.
@@ -60,6 +61,36 @@ pub(crate) struct RecordFile {
     enrolment_expires: Option<Timestamp>,
     #[serde(default, deserialize_with = "field::optional")]
     psk: Option<Psk>,
+    #[serde(default)]
+    former: Option<FormerInFile>,
+}
+
+/// What a client had before its keys were replaced.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormerInFile {
+    #[serde(deserialize_with = "field::required")]
+    until: Timestamp,
+    knocked: bool,
+    #[serde(deserialize_with = "field::required")]
+    kid: Kid,
+    #[serde(deserialize_with = "field::required")]
+    key: VerifyingKey,
+    #[serde(deserialize_with = "field::required")]
+    psk: Psk,
+}
+
+impl From<FormerInFile> for FormerKeys {
+    fn from(FormerInFile { until, knocked, kid, key, psk }: FormerInFile) -> Self {
+        Self { kid, psk, key, knocked, until }
+    }
+}
+
+impl From<&FormerKeys> for FormerInFile {
+    fn from(former: &FormerKeys) -> Self {
+        let FormerKeys { kid, psk, key, knocked, until } = former.clone();
+        Self { until, knocked, kid, key, psk }
+    }
 }
 
 /// What is written here where a file has none.
@@ -82,6 +113,9 @@ impl RecordFile {
         if self.revoked.is_some() {
             return Err(malformed("revoked: such a record lets nobody in"));
         }
+        if self.former.as_ref().is_some_and(|former| Some(former.kid) == self.kid) {
+            return Err(malformed("former: it has the kid of the keys in use"));
+        }
         self.address.ok_or_else(|| malformed(MISSING_ADDRESS))?;
         let policy = self.policy(Widest::ADDRESS);
         policy.check_for(&self.name).map_err(malformed)?;
@@ -96,6 +130,7 @@ impl RecordFile {
             disabled: self.disabled,
             policy,
             person: None,
+            former: self.former.map(Into::into),
         })
     }
 
@@ -124,8 +159,8 @@ impl RecordFile {
         if path.file_name() != Some(person_file_name(&self.name).as_ref()) {
             return Err(malformed("the file is named for another person than its name"));
         }
-        if self.kid.is_some() || self.psk.is_some() || self.key.is_some() {
-            return Err(malformed("kid, psk and key are a device's, not a person's"));
+        if self.kid.is_some() || self.psk.is_some() || self.key.is_some() || self.former.is_some() {
+            return Err(malformed("kid, psk, key and former are a device's, not a person's"));
         }
         let policy = self.policy(Widest::ANY);
         policy.check().map_err(malformed)?;
@@ -198,6 +233,7 @@ impl RecordFile {
         text.bytes("enrolment-hash", self.enrolment_hash.as_ref().map(EnrolHash::as_bytes));
         text.date("enrolment-expires", self.enrolment_expires);
         text.bytes("psk", self.psk.as_ref().map(Psk::expose));
+        text.former(self.former.as_ref());
         text.0
     }
 
@@ -230,6 +266,7 @@ impl RecordFile {
             enrolment_hash: None,
             enrolment_expires: None,
             psk: None,
+            former: None,
         }
     }
 }
@@ -297,6 +334,7 @@ impl From<&ClientRecord> for RecordFile {
             kid: Some(record.kid),
             knocked: Some(record.knocked),
             disabled: record.disabled,
+            former: record.former.as_ref().map(Into::into),
             ..Self::of_policy(name, *created, *expires, policy, Widest::ADDRESS)
         }
     }
@@ -418,6 +456,18 @@ impl Text {
         if let Some(time) = time {
             self.line(&format!("{key} = {}", date::format(time)));
         }
+    }
+
+    fn former(&mut self, former: Option<&FormerInFile>) {
+        let Some(FormerInFile { until, knocked, kid, key, psk }) = former else { return };
+        self.line(
+            "\n# What it had before, while that still works: spa-keys rotate --status\n[former]",
+        );
+        self.date("until", Some(*until));
+        self.line(&format!("knocked = {knocked}"));
+        self.value("kid", Some(kid));
+        self.bytes("key", Some(&key.to_bytes()));
+        self.bytes("psk", Some(psk.expose()));
     }
 
     fn bytes(&mut self, key: &str, bytes: Option<&[u8; 32]>) {

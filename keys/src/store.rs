@@ -5,13 +5,14 @@ mod new_client;
 mod pending;
 mod people;
 mod read;
+mod rotate;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spa_proto::{Kid, Timestamp, Verifier, VerifyingKey};
+use spa_proto::{Kid, Timestamp, VerifyingKey};
 
 use crate::date::to_the_second;
 use crate::error::StoreError;
@@ -76,6 +77,9 @@ impl Store {
     pub fn clients_dir(&self) -> PathBuf {
         self.dir.join("clients")
     }
+
+    /// Name of the file, beside that directory, with the server's own keys.
+    pub const SERVER_FILE: &str = "server.toml";
 
     fn revoked_dir(&self) -> PathBuf {
         self.dir.join("revoked")
@@ -203,6 +207,20 @@ impl Store {
         Ok(token)
     }
 
+    /// Whether [`Self::add`] would make this client, as things are; nothing is made.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_new(&self, client: &NewClient) -> Result<(), StoreError> {
+        client.check()?;
+        self.check_kind(&client.name)?;
+        if self.client_path(&client.name).symlink_metadata().is_ok() {
+            return Err(StoreError::Taken(client.name.clone()));
+        }
+        let person = self.person_behind(&client.name);
+        client.check_services(person.as_deref())
+    }
+
     /// Takes a client's record away, and keeps it, without secrets, among the
     /// revoked.
     ///
@@ -240,28 +258,17 @@ impl Store {
         let _lock = WriteLock::acquire(&self.dir)?;
         let file = Self::file_of(name);
         let record = self.client_in(&file).unwrap_or_else(|| Err(self.absent(name)?))?;
-        let unchanged = record.kid == *kid && !record.knocked;
-        let verifier = bound(&record.verifier, binds).filter(|_| unchanged);
-        let verifier = verifier.ok_or_else(|| StoreError::Changed(name.clone()))?;
-        let record = ClientRecord { verifier, knocked: true, ..record };
+        let record = record.noted(kid, binds);
+        let record = record.ok_or_else(|| StoreError::Changed(name.clone()))?;
         files::write_atomic(&self.client_path(name), &record.to_text())?;
         Ok(record)
     }
 
     /// Makes what directories are missing.
-    fn begin_writing(&self) -> Result<WriteLock, StoreError> {
+    pub(crate) fn begin_writing(&self) -> Result<WriteLock, StoreError> {
         let dirs = [self.dir.clone(), self.clients_dir(), self.revoked_dir()];
         dirs.iter().try_for_each(|dir| files::make_private_dir(dir))?;
         WriteLock::acquire(&self.dir)
-    }
-}
-
-/// The verifier after a first knock; `None` where the knock does not fit the record.
-fn bound(verifier: &Verifier, binds: Option<VerifyingKey>) -> Option<Verifier> {
-    match (verifier, binds) {
-        (Verifier::Pending { .. }, Some(key)) => Some(Verifier::Bound(key)),
-        (Verifier::Bound(key), None) => Some(Verifier::Bound(*key)),
-        _ => None,
     }
 }
 

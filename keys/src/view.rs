@@ -198,7 +198,7 @@ impl View {
     }
 
     pub(crate) fn with_last_knock(self, client: &ClientRecord, knocks: &LastKnocks) -> Self {
-        Self { last_knock: knocks.of(&client.kid).map(date::format), ..self }
+        Self { last_knock: last_knock(client, knocks).map(date::format), ..self }
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
@@ -275,7 +275,7 @@ pub(crate) fn row(client: &ClientRecord, knocks: &LastKnocks, now: Timestamp) ->
         or(&[services.join(",")], "-"),
         client.state(now).name().replace('-', " "),
         never_or(client.ends().map(date::format).as_ref()),
-        knocks.of(&client.kid).map_or_else(|| "-".to_owned(), date::format),
+        last_knock(client, knocks).map_or_else(|| "-".to_owned(), date::format),
     ]
 }
 
@@ -289,6 +289,11 @@ pub(crate) fn revoked_row(client: &RevokedClient) -> Row {
         never_or(client.expires.map(date::format).as_ref()),
         "-".to_owned(),
     ]
+}
+
+/// With whichever of its keys.
+fn last_knock(client: &ClientRecord, knocks: &LastKnocks) -> Option<Timestamp> {
+    client.kids().filter_map(|kid| knocks.of(&kid)).max()
 }
 
 fn short(kid: &str) -> String {

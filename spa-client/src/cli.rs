@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use spa_cli::Completions;
+
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
 use examples::{
     COMPLETIONS_EXAMPLES, DOCTOR_EXAMPLES, ENROLL_EXAMPLES, FILES, FORGET_EXAMPLES, HOSTS_EXAMPLES,
     JSON_FIELDS, KNOCK_EXAMPLES, LOCK_EXAMPLES, PASSPHRASE_EXAMPLES, PROXY_EXAMPLES,
-    REQUEST_EXAMPLES, SEND_EXAMPLES, SSH_CONFIG_EXAMPLES, SSH_EXAMPLES, UNLOCK_EXAMPLES,
+    REQUEST_EXAMPLES, SEND_EXAMPLES, SPA_EXAMPLES, SSH_CONFIG_EXAMPLES, SSH_EXAMPLES,
+    UNLOCK_EXAMPLES,
 };
 pub(crate) use knock::{DoctorOptions, KnockOptions, ProxyOptions, RequestOptions, SendOptions};
 pub(crate) use ssh::{SshConfigOptions, SshOptions};
 
 /// Knock at a server that shows nothing, so that it opens for this machine.
 #[derive(Parser)]
-#[command(name = "spa", version, after_help = EXIT_CODES, after_long_help = format!("{FILES}\n\n{EXIT_CODES}"))]
+#[command(name = "spa", version, after_help = format!("{SPA_EXAMPLES}\n\n{EXIT_CODES}"),
+    after_long_help = format!("{SPA_EXAMPLES}\n\n{FILES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Cli {
     /// Where servers and keys are kept [default: $XDG_CONFIG_HOME/spa, else ~/.config/spa]
     #[arg(long, global = true, value_name = "DIR")]
@@ -130,10 +134,7 @@ pub(crate) enum Command {
 
     /// Print what makes a shell complete the words of spa
     #[command(after_help = COMPLETIONS_EXAMPLES)]
-    Completions {
-        /// For which shell
-        shell: clap_complete::Shell,
-    },
+    Completions(Completions),
 }
 
 #[derive(Args)]
@@ -146,6 +147,10 @@ pub(crate) struct EnrollOptions {
     #[arg(long, value_name = "ALIAS")]
     pub(crate) name: Option<Alias>,
 
+    /// In place of the keys that are here under this name; what was there is kept until the new
+    /// keys have been seen to work
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is asked
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -192,6 +197,11 @@ fn some_time(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example_that_can_be_typed() {
+        assert_eq!(spa_man::check_examples(&Cli::command()), Ok(()));
+    }
 
     #[test]
     fn man_page_is_current() {

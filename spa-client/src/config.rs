@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/config.toml           choices for all servers (settings)
 //! DIR/hosts/ALIAS.toml      one server each (host_file)
+//! DIR/hosts/ALIAS.former    what was there before its keys were replaced (update)
 //! DIR/requests/KEY.toml     keys that wait for their token (request)
 //! DIR/state/                where DIR was given; else with the state of other programs (again)
 //! ```
@@ -179,15 +180,39 @@ impl ConfigDir {
         ))
     }
 
-    /// Takes the token's secret out of a server's file, now that the server is
-    /// known to have seen it.
+    /// Where a server's former keys are, until the new ones have been seen to work.
+    pub(crate) fn former_path(&self, alias: &Alias) -> PathBuf {
+        self.hosts_dir().join(format!("{alias}.former"))
+    }
+
+    /// Keeps a copy of a server's file; of several that were not seen to work, the first
+    /// replaced one that may have.
+    pub(crate) fn set_aside(&self, alias: &Alias) -> Result<(), Failure> {
+        let text = files::read_private(&self.host_path(alias)).map_err(Failure::keys)?;
+        match files::create_new(&self.former_path(alias), &text) {
+            Err(error) if error.is_taken() => Ok(()),
+            written => written.map_err(Failure::keys),
+        }
+    }
+
+    /// Deletes that copy, if there is one, and overwrites what it held.
+    pub(crate) fn forget_aside(&self, alias: &Alias) -> Result<(), Failure> {
+        let path = self.former_path(alias);
+        let Ok(former) = File::options().write(true).open(&path) else { return Ok(()) };
+        overwrite(&former)
+            .and_then(|()| fs::remove_file(&path))
+            .map_err(|error| Failure::keys(format!("cannot delete {}: {error}", path.display())))
+    }
+
+    /// Takes the token's secret out of a server's file, and forgets the keys from
+    /// before, now that the server is known to have seen the new ones.
     pub(crate) fn confirm(&self, alias: &Alias, kid: &Kid) -> Result<(), Failure> {
         let mut entry = self.load(alias)?;
         if entry.key_id() == *kid && entry.forget_secret() {
             let text = entry.into_text().map_err(Failure::keys)?;
             files::write_atomic(&self.host_path(alias), &text).map_err(Failure::keys)?;
         }
-        Ok(())
+        self.forget_aside(alias)
     }
 
     /// Writes a server's file anew, and overwrites what the old one held, as far as that can be
@@ -206,6 +231,7 @@ impl ConfigDir {
 
     /// Deletes a server's file.
     pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
+        self.forget_aside(alias)?;
         let path = self.host_path(alias);
         fs::remove_file(&path)
             .map_err(|error| Failure::keys(format!("cannot delete {}: {error}", path.display())))

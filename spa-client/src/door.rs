@@ -246,10 +246,11 @@ impl Door<'_> {
     }
 
     /// Where the port does not answer before the knock. Matters, and is looked
-    /// at, only while this machine may not be enrolled yet: a port that is open
-    /// anyway does not show that the enrolment arrived.
+    /// at, only while this machine may not be enrolled yet, or not with these keys:
+    /// a port that is open anyway does not show that the knock arrived.
     fn silent_before(&self, watch: &Watch) -> Vec<SocketAddr> {
-        if self.host.entry.token_expires().is_none() {
+        let Host { config, alias, entry, .. } = &self.host;
+        if entry.token_expires().is_none() && !config.former_path(alias).exists() {
             return Vec::new();
         }
         self.story.step(|| format!("looking whether TCP port {} is silent now", watch.port()));

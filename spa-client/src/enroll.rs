@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use spa_keys::{Token, TokenEnrolment, date};
+use spa_proto::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::alias::Alias;
@@ -14,6 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::field::Field;
 use crate::host_file::{HostEntry, PendingEnrolment};
 use crate::request::{self, PendingKey};
+use crate::update::{self, Update};
 use crate::{os, report, trust};
 
 /// Far more than any token.
@@ -52,10 +54,18 @@ fn enroll(config: &ConfigDir, text: &str, options: &EnrollOptions) -> Result<(),
     let name = options.name.as_ref();
     let token = trust::token(text, options.passphrase_file.as_deref())?;
     let alias = choose_alias(name, &token)?;
-    if let Some(there) = config.find_client(&token.server, &token.kid) {
+    let there = config.find_client(&token.server, &token.kid);
+    if let Some(there) = there.filter(|there| !update::brings_more(config, there, &token)) {
         return already_there(&there, name);
     }
     trust::refuse_late(&token, date::now())?;
+    let update = match Update::by_key(config, &token)? {
+        None if options.replace => Update::by_alias(config, &alias)?,
+        update => update,
+    };
+    if let Some(update) = update {
+        return replace(config, update, token, options);
+    }
     let (entry, pending_key) = bind(config, token)?;
     report::note(&describe(&entry));
     trust::ask(options.yes)?;
@@ -65,6 +75,39 @@ fn enroll(config: &ConfigDir, text: &str, options: &EnrollOptions) -> Result<(),
     }
     let path = config.host_path(&alias);
     report::note(&format!("kept in   {}\nnext      spa knock {alias}", path.display()));
+    Ok(())
+}
+
+/// Other keys for a server that is here already. With a token that names the key
+/// that is here, this stays; else there is a new one.
+fn replace(
+    config: &ConfigDir,
+    update: Update,
+    token: Token,
+    options: &EnrollOptions,
+) -> Result<(), Failure> {
+    let key = match &token.enrolment {
+        TokenEnrolment::Key(key) => Some(*key),
+        TokenEnrolment::Secret { .. } => None,
+    };
+    let own = &update.signing_keys().signing;
+    let (entry, pending_key) = if key == Some(own.verifying_key()) {
+        (entry(token, own.clone(), None)?, None)
+    } else {
+        bind(config, token)?
+    };
+    let alias = update.alias().clone();
+    report::note(&describe(&entry));
+    trust::ask(options.yes)?;
+    update.write(config, entry)?;
+    if let Some(Err(error)) = pending_key.map(PendingKey::delete) {
+        report::note(&format!("the key's copy among the requests stays: {error}"));
+    }
+    report::note(&format!(
+        "{alias} has new keys; those from before are in {}, until a knock has been seen to \
+         open\nnext      spa knock {alias}",
+        config.former_path(&alias).display()
+    ));
     Ok(())
 }
 
@@ -96,16 +139,23 @@ fn bind(config: &ConfigDir, token: Token) -> Result<(HostEntry, Option<PendingKe
             (pending.signing.clone(), None, Some(pending))
         }
     };
-    let entry = HostEntry::new(token, signing, enrolment)
-        .map_err(|why| Failure::keys(format!("the token cannot be used: {why}")))?;
-    Ok((entry, pending_key))
+    Ok((entry(token, signing, enrolment)?, pending_key))
+}
+
+fn entry(
+    token: Token,
+    signing: SigningKey,
+    enrolment: Option<PendingEnrolment>,
+) -> Result<HostEntry, Failure> {
+    HostEntry::new(token, signing, enrolment)
+        .map_err(|why| Failure::keys(format!("the token cannot be used: {why}")))
 }
 
 /// What is about to be trusted.
 fn describe(entry: &HostEntry) -> String {
     let services: Vec<_> = entry.services().iter().map(ToString::to_string).collect();
     let token = entry.token_expires().map_or_else(
-        || "works with the key that spa request made".to_owned(),
+        || "works with the key that this machine has".to_owned(),
         |expires| format!("works once, first knock before {}", date::format(expires)),
     );
     format!(

@@ -143,6 +143,11 @@ impl HostEntry {
         self.mode
     }
 
+    /// What people have written into a file stays when it is written anew.
+    pub(crate) fn keep_mode_of(&mut self, old: &Self) {
+        self.mode = old.mode;
+    }
+
     /// The server's public key.
     pub(crate) fn server_key(&self) -> ServerPublic {
         self.server_key

@@ -51,6 +51,7 @@ mod ssh_target;
 mod story;
 mod trust;
 mod unlock;
+mod update;
 mod wait;
 
 use std::process::ExitCode;
@@ -86,8 +87,8 @@ fn run(cli: Cli, words: &Words) -> Result<Exit, Failure> {
         Command::Lock(options) => unlock::lock(&config, &options),
         Command::Hosts { json } => hosts::list(&config, json),
         Command::Forget { host } => hosts::forget(&config, &host),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "spa", &mut std::io::stdout());
+        Command::Completions(completions) => {
+            report::print(completions.script("spa", &Cli::command()).trim_end())?;
             Ok(Exit::Done)
         }
     }

@@ -32,7 +32,7 @@ pub(crate) fn keys(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> Resu
     if let Some(keys) = kept(entry, locked) {
         return Ok(keys);
     }
-    let (keys, key) = ask_for_keys(alias, entry, locked)?;
+    let (Opened { keys, .. }, key) = ask_for_keys(alias, entry, locked)?;
     let time = config.settings()?.keep_unlocked.map_or(UNLOCKED, |kept| kept.0);
     // Not being kept costs a question the next time, and no more.
     let _ = keep(entry, locked, &key, time);
@@ -65,19 +65,46 @@ fn keep(
     keyring::keep(&name(entry, locked), key.expose(), time)
 }
 
+/// A server's keys, and the passphrase that they were under.
+pub(crate) struct Opened {
+    pub(crate) keys: Keys,
+    pub(crate) passphrase: Option<Zeroizing<String>>,
+}
+
+/// The keys of a server, to write them anew. Also where they are kept unlocked:
+/// whoever changes them has to know the passphrase.
+pub(crate) fn open(alias: &Alias, entry: &HostEntry) -> Result<Opened, Failure> {
+    match entry.keys() {
+        KeysInFile::Plain(keys) => Ok(Opened { keys: keys.clone(), passphrase: None }),
+        KeysInFile::Locked(locked) => {
+            let (opened, _) = ask_for_keys(alias, entry, locked)?;
+            keyring::forget(&name(entry, locked));
+            Ok(opened)
+        }
+    }
+}
+
+/// Puts keys into a server's file, under a passphrase.
+pub(crate) fn lock_in(entry: &mut HostEntry, keys: &Keys, passphrase: &str) -> Result<(), Failure> {
+    let salt = Salt::new(*spa_keys::random::bytes().map_err(Failure::keys)?);
+    let locked = Locked::new(keys, owner(entry), passphrase, salt).map_err(Failure::keys)?;
+    entry.set_keys(KeysInFile::Locked(locked));
+    Ok(())
+}
+
 /// As often as fingers slip.
 fn ask_for_keys(
     alias: &Alias,
     entry: &HostEntry,
     locked: &Locked,
-) -> Result<(Keys, PassphraseKey), Failure> {
+) -> Result<(Opened, PassphraseKey), Failure> {
     for _ in 0..TRIES {
         let passphrase = ask(&format!("passphrase for {alias}: "))?;
         let key = locked.derive(&passphrase).map_err(|why| {
             Failure::keys(format!("the keys for {alias} cannot be unlocked: {why}"))
         })?;
         if let Some(keys) = locked.open(owner(entry), &key) {
-            return Ok((keys, key));
+            return Ok((Opened { keys, passphrase: Some(passphrase) }, key));
         }
         report::note("spa: that is not the passphrase");
     }
@@ -111,29 +138,21 @@ fn explain(error: AskError, prompt: &str) -> Failure {
 pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Result<Exit, Failure> {
     let alias = config.find(&options.host)?;
     let mut entry = config.load(&alias)?;
-    let keys = match entry.keys() {
-        KeysInFile::Plain(_) if options.remove => {
-            report::note(&format!("{alias} has no passphrase: nothing was changed"));
-            return Ok(Exit::Done);
-        }
-        KeysInFile::Plain(keys) => keys.clone(),
-        // Also where they are kept unlocked: whoever changes it has to know it.
-        KeysInFile::Locked(locked) => {
-            let (keys, _) = ask_for_keys(&alias, &entry, locked)?;
-            keyring::forget(&name(&entry, locked));
-            keys
-        }
-    };
+    if options.remove && matches!(entry.keys(), KeysInFile::Plain(_)) {
+        report::note(&format!("{alias} has no passphrase: nothing was changed"));
+        return Ok(Exit::Done);
+    }
+    let Opened { keys, .. } = open(&alias, &entry)?;
     if options.remove {
         entry.set_keys(KeysInFile::Plain(keys));
     } else {
         let prompt = format!("new passphrase for {alias}: ");
         let passphrase = ask::new_passphrase(&prompt).map_err(|error| explain(error, &prompt))?;
-        let salt = Salt::new(*spa_keys::random::bytes().map_err(Failure::keys)?);
-        let locked = Locked::new(&keys, owner(&entry), &passphrase, salt);
-        entry.set_keys(KeysInFile::Locked(locked.map_err(Failure::keys)?));
+        lock_in(&mut entry, &keys, &passphrase)?;
     }
     config.replace(&alias, entry)?;
+    // Keys from before are not to lie there under no passphrase, or another.
+    config.forget_aside(&alias)?;
     let state =
         if options.remove { "have no passphrase any more" } else { "are under the passphrase" };
     report::note(&format!("the keys for {alias} {state}: {}", config.host_path(&alias).display()));

@@ -228,3 +228,38 @@ fn the_terminal_is_asked_without_showing_it() {
     assert!(!String::from_utf8_lossy(&shown[..len]).contains("horse"));
     assert_eq!(server.drain(), 1);
 }
+
+/// Other keys come under the same passphrase, and none stay in clear beside them.
+#[test]
+fn an_update_is_under_the_passphrase_of_before() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let spa_proto::Verifier::Bound(key) = client.verifier("127.0.0.1") else { unreachable!() };
+    never_keep(&client);
+    let person = Person::of(&client);
+    person.sets("correct horse");
+    let token = spa_keys::Token {
+        psk: spa_proto::Psk::from_bytes([10; 32]),
+        kid: spa_proto::Kid::from_bytes([9; 16]),
+        ..server.token_for_key(key)
+    };
+    let file = client.dir().join("token");
+    fs::write(&file, &*token.encode()).unwrap();
+    let words = ["enroll", file.to_str().unwrap()];
+    let before = fs::read_to_string(client.host_file("127.0.0.1")).unwrap();
+    assert_eq!(person.run(&words, &[("passphrase for", "wrong")]).code, 3);
+    assert_eq!(fs::read_to_string(client.host_file("127.0.0.1")).unwrap(), before);
+    let ran = person.run(&words, &[("passphrase for", "correct horse")]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let after = fs::read_to_string(client.host_file("127.0.0.1")).unwrap();
+    assert!(after.contains("[locked]") && !after.contains("psk"), "{after}");
+    let salt = |text: &str| text.lines().find(|line| line.starts_with("salt")).unwrap().to_owned();
+    assert_ne!(salt(&before), salt(&after), "sealed with a key of its own");
+    let ran =
+        person.run(&["knock", "127.0.0.1", "--dry-run"], &[("passphrase for", "correct horse")]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let former = client.host_file("127.0.0.1").with_extension("former");
+    assert!(former.exists());
+    person.run(&["passphrase", "127.0.0.1", "--remove"], &[("passphrase for", "correct horse")]);
+    assert!(!former.exists());
+}

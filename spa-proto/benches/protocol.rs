@@ -9,9 +9,9 @@ use std::time::Duration;
 use divan::Bencher;
 use sha2::{Digest, Sha256};
 use spa_proto::{
-    Address, Arrival, ClientKeys, Cloak, Credentials, Datagram, Entropy, Gate, GateSettings, Kid,
-    Kind, Mode, Monotonic, Psk, Rate, Reason, Request, ServerSecret, Services, SigningKey,
-    Timestamp, Tolerance, Verifier, seal,
+    Address, Arrival, ClientKeys, Cloak, Credentials, Datagram, Entropy, Gate, GateSettings,
+    Generation, Kid, Kind, Mode, Monotonic, Psk, Rate, Reason, Request, ServerKeys, ServerSecret,
+    Services, SigningKey, Timestamp, Tolerance, Verifier, seal,
 };
 
 fn main() {
@@ -70,6 +70,24 @@ fn gate(clients: u32) -> Gate {
     gate
 }
 
+/// One whose server has other keys by now, and lets clients in by the former ones as well.
+fn overlapping(clients: u32) -> Gate {
+    let keys = |number: u8, secret| {
+        let cloak = Cloak::from_bytes([number; 16]);
+        ServerKeys { generation: Generation::new(number.into()), secret, cloak }
+    };
+    let (new, former) = (keys(5, ServerSecret::from_bytes([5; 32])), keys(4, secret()));
+    let public = new.secret.public();
+    let mut gate = Gate::of(new, Some(former), GateSettings::default(), CLOCK);
+    for number in 0..clients {
+        let client = credentials(number);
+        let psk = Psk::from_bytes(*client.signing.expose());
+        gate.insert(client.kid, ClientKeys::derive(&psk, &public, &client.kid));
+        gate.insert_former(client.kid, client.keys);
+    }
+    gate
+}
+
 fn arrival() -> Arrival {
     Arrival { source: [198, 51, 100, 7].into(), destination: [203, 0, 113, 1].into() }
 }
@@ -83,7 +101,10 @@ fn seal_a_knock(bencher: Bencher) {
 }
 
 fn refuse(bencher: Bencher, clients: u32, why: Reason, make: impl Fn(&mut Gate) -> Datagram) {
-    let mut gate = gate(clients);
+    refuse_at(gate(clients), bencher, why, make);
+}
+
+fn refuse_at(mut gate: Gate, bencher: Bencher, why: Reason, make: impl Fn(&mut Gate) -> Datagram) {
     let mut datagram = make(&mut gate);
     let mut number = 0_u64;
     bencher.bench_local(|| {
@@ -116,6 +137,22 @@ fn refuse_wrong_tag(bencher: Bencher, clients: u32) {
 #[divan::bench(args = CLIENTS)]
 fn refuse_copy(bencher: Bencher, clients: u32) {
     refuse(bencher, clients, Reason::Duplicate, |gate| {
+        let datagram = knock(&credentials(0), 0);
+        gate.admit(&datagram, arrival(), NOW, CLOCK).map(|_| ()).unwrap();
+        datagram
+    });
+}
+
+/// As [`refuse_unknown_pseudonym`], while the server's keys are being replaced.
+#[divan::bench(args = CLIENTS)]
+fn refuse_unknown_pseudonym_in_an_overlap(bencher: Bencher, clients: u32) {
+    refuse_at(overlapping(clients), bencher, Reason::UnknownClient, |_| [0x5a; 336]);
+}
+
+/// As [`refuse_copy`], of a knock for the former keys.
+#[divan::bench(args = CLIENTS)]
+fn refuse_copy_in_an_overlap(bencher: Bencher, clients: u32) {
+    refuse_at(overlapping(clients), bencher, Reason::Duplicate, |gate| {
         let datagram = knock(&credentials(0), 0);
         gate.admit(&datagram, arrival(), NOW, CLOCK).map(|_| ()).unwrap();
         datagram

@@ -5,20 +5,17 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use hashbrown::HashTable;
-use siphasher::sip::SipHasher24;
-
 use crate::activity::Activity;
+use crate::book::{Book, Client, Generation, ServerKeys};
 use crate::budget::{Budget, Rate};
-use crate::key::{Kid, Nonce, ServerPublic, ServerSecret};
+use crate::key::{Kid, Nonce, ServerSecret};
 use crate::open;
 use crate::packet::Datagram;
-use crate::pseudonym::{Entry, Pseudonyms};
 use crate::reason::Reason;
 use crate::request::Request;
-use crate::schedule::{ClientKeys, Keys};
+use crate::schedule::ClientKeys;
 use crate::secret::Cloak;
-use crate::shelf::{Place, Shelf};
+use crate::shelf::Place;
 use crate::signed::{Arrival, SignedRequest};
 use crate::time::{Monotonic, Timestamp, Tolerance};
 use crate::transcript::Transcript;
@@ -47,27 +44,13 @@ impl Default for GateSettings {
 
 /// The gate of one server.
 pub struct Gate {
-    secret: ServerSecret,
-    public: ServerPublic,
-    cloak: Cloak,
     settings: GateSettings,
     budget: Budget,
-    clients: Shelf<Client>,
-    places: HashTable<Place>,
-    pseudonyms: Pseudonyms,
-    /// Of those who were heard of.
-    active: HashMap<Place, Activity>,
-}
-
-struct Client {
-    kid: Kid,
-    keys: Keys,
-}
-
-impl AsRef<Keys> for Client {
-    fn as_ref(&self) -> &Keys {
-        &self.keys
-    }
+    current: Book,
+    /// While both work (protocol §3.4).
+    former: Option<Book>,
+    /// Of clients who were heard of, by whichever keys.
+    active: HashMap<Kid, Activity>,
 }
 
 /// How many pseudonyms are made beside one packet, and in a quiet moment.
@@ -83,15 +66,24 @@ impl Gate {
         settings: GateSettings,
         clock: Monotonic,
     ) -> Self {
+        let generation = Generation::default();
+        Self::of(ServerKeys { generation, secret, cloak }, None, settings, clock)
+    }
+
+    /// The same, of a server whose keys are being replaced: the former ones work as
+    /// well (protocol §3.4).
+    #[must_use]
+    pub fn of(
+        current: ServerKeys,
+        former: Option<ServerKeys>,
+        settings: GateSettings,
+        clock: Monotonic,
+    ) -> Self {
         Self {
-            public: secret.public(),
-            secret,
-            cloak,
             settings,
             budget: Budget::full(settings.global_rate, clock),
-            clients: Shelf::new(),
-            places: HashTable::new(),
-            pseudonyms: Pseudonyms::default(),
+            current: Book::new(current),
+            former: former.map(Book::new),
             active: HashMap::new(),
         }
     }
@@ -100,32 +92,24 @@ impl Gate {
     /// done when a packet waits. To be called when a gate is made and then every
     /// now and then; without, it is all done beside packets.
     pub fn prepare(&mut self, now: Timestamp) {
-        self.pseudonyms.turn(now, &self.clients, QUIET);
+        self.books_mut().for_each(|book| book.turn(now, QUIET));
     }
 
     /// Lets a client in, or replaces its keys.
     pub fn insert(&mut self, kid: Kid, keys: ClientKeys) {
-        let client = Client { kid, keys: keys.keys().clone() };
-        let place = match self.place(&kid) {
-            Some(place) => {
-                self.forget_names(place);
-                self.clients.set(place, client);
-                place
-            }
-            None => self.take_place(client),
-        };
-        self.pseudonyms.insert(place, keys.keys());
+        self.current.insert(kid, &keys);
+    }
+
+    /// Lets a client in by what it shares with the server's former keys, if there
+    /// are any.
+    pub fn insert_former(&mut self, kid: Kid, keys: ClientKeys) {
+        self.former.iter_mut().for_each(|book| book.insert(kid, &keys));
     }
 
     /// Forgets a client and wipes its keys.
     pub fn remove(&mut self, kid: &Kid) {
-        let Some(place) = self.place(kid) else { return };
-        self.forget_names(place);
-        if let Ok(entry) = self.places.find_entry(hash(&self.cloak, kid), |found| *found == place) {
-            entry.remove();
-        }
-        self.active.remove(&place);
-        self.clients.remove(place);
+        self.books_mut().for_each(|book| book.remove(kid));
+        self.active.remove(kid);
     }
 
     /// Tells what a client has used before this gate was made, so that copies
@@ -136,8 +120,8 @@ impl Gate {
         floor: Timestamp,
         used: impl IntoIterator<Item = (Timestamp, Nonce)>,
     ) {
-        if let Some(place) = self.place(kid) {
-            self.activity(place).recall(floor, used);
+        if self.knows(kid) {
+            self.activity(*kid).recall(floor, used);
         }
     }
 
@@ -146,10 +130,9 @@ impl Gate {
     pub fn succeed(&mut self, former: Self) {
         let settings = self.settings;
         self.budget = former.budget.under(settings.global_rate);
-        for (place, activity) in former.active {
-            let place = former.clients.get(place).and_then(|client| self.place(&client.kid));
-            if let Some(place) = place {
-                self.activity(place).succeed(activity, settings);
+        for (kid, activity) in former.active {
+            if self.knows(&kid) {
+                self.activity(kid).succeed(activity, settings);
             }
         }
     }
@@ -168,75 +151,61 @@ impl Gate {
     ) -> Result<SignedRequest, Reason> {
         let datagram = datagram.try_into().map_err(|_| Reason::Length)?;
         sane(arrival)?;
-        self.pseudonyms.turn(now, &self.clients, BESIDE);
-        let (place, transcript) = self.authenticate(datagram, now)?;
-        if !self.settings.tolerance.admits(transcript.time, now) {
+        self.books_mut().for_each(|book| book.turn(now, BESIDE));
+        let Self { settings, budget, current, former, active } = self;
+        let settings = *settings;
+        let books = || std::iter::once(&*current).chain(former.as_ref());
+        let (book, client, transcript) =
+            authenticate(books(), active, settings.tolerance, datagram, now)?;
+        if !settings.tolerance.admits(transcript.time, now) {
             return Err(Reason::Stale);
         }
-        let settings = self.settings;
-        let activity = self.active.entry(place).or_insert_with(|| Activity::new(settings));
+        let activity = active.entry(client.kid).or_insert_with(|| Activity::new(settings));
         activity.expect_new(&transcript)?;
-        activity.spend(&mut self.budget, settings, clock)?;
+        activity.spend(budget, settings, clock)?;
         activity.remember(&transcript, open::mark(datagram), now, settings);
-        let keys = self.clients.get(place).ok_or(Reason::UnknownClient)?.as_ref();
-        let (body, signature) = open::unseal(datagram, keys, &self.secret, &transcript)?;
+        let (body, signature) =
+            open::unseal(datagram, &client.keys, &book.own.secret, &transcript)?;
         Request::decode(&body).map_err(|_| Reason::NotCanonical)?;
-        Ok(SignedRequest::new(&transcript, body, signature, arrival))
+        Ok(SignedRequest::new(&transcript, body, signature, arrival, book.own.generation))
     }
 
-    /// Steps 2 and 3: who says so, and whether it is true. A copy of what was
-    /// attempted goes no further.
-    fn authenticate(
-        &self,
-        datagram: &Datagram,
-        now: Timestamp,
-    ) -> Result<(Place, Transcript), Reason> {
-        let pseudonym = open::pseudonym(datagram, &self.cloak);
-        let Entry { place, epoch } =
-            self.pseudonyms.find(pseudonym).ok_or(Reason::UnknownClient)?;
-        let Client { kid, keys } = self.clients.get(place).ok_or(Reason::UnknownClient)?;
-        if !open::authentic(datagram, keys) {
-            return Err(Reason::BadTag);
-        }
-        let (nonce, mark) = (open::nonce(datagram), open::mark(datagram));
-        let activity = self.active.get(&place);
-        let tolerance = self.settings.tolerance;
-        if let Some(reason) = activity.and_then(|it| it.of_copy(&nonce, mark, tolerance, now)) {
-            return Err(reason);
-        }
-        let transcript = open::transcript(datagram, keys, self.public, *kid);
-        let same_epoch = transcript.time.epoch() == epoch;
-        same_epoch.then_some((place, transcript)).ok_or(Reason::EpochMismatch)
+    fn books_mut(&mut self) -> impl Iterator<Item = &mut Book> {
+        std::iter::once(&mut self.current).chain(&mut self.former)
     }
 
-    fn place(&self, kid: &Kid) -> Option<Place> {
-        let own = |place: &Place| self.clients.get(*place).is_some_and(|it| it.kid == *kid);
-        self.places.find(hash(&self.cloak, kid), own).copied()
+    fn knows(&self, kid: &Kid) -> bool {
+        self.current.knows(kid) || self.former.as_ref().is_some_and(|book| book.knows(kid))
     }
 
-    fn take_place(&mut self, client: Client) -> Place {
-        let hash = |kid: &Kid| hash(&self.cloak, kid);
-        let hash_of_client = hash(&client.kid);
-        let place = self.clients.insert(client);
-        let hash_at = |place: &Place| self.clients.get(*place).map_or(0, |it| hash(&it.kid));
-        self.places.insert_unique(hash_of_client, place, hash_at);
-        place
-    }
-
-    fn forget_names(&mut self, place: Place) {
-        if let Some(client) = self.clients.get(place) {
-            self.pseudonyms.remove(place, &client.keys);
-        }
-    }
-
-    fn activity(&mut self, place: Place) -> &mut Activity {
-        self.active.entry(place).or_insert_with(|| Activity::new(self.settings))
+    fn activity(&mut self, kid: Kid) -> &mut Activity {
+        self.active.entry(kid).or_insert_with(|| Activity::new(self.settings))
     }
 }
 
-/// Keyed, so that it does not matter who has chosen the key-ids, and how.
-fn hash(cloak: &Cloak, kid: &Kid) -> u64 {
-    SipHasher24::new_with_key(cloak.expose()).hash(kid.as_bytes())
+/// Steps 2 and 3: who says so, by which of the server's keys, and whether it is
+/// true. A name is looked for under each of them, and an HMAC made once. A copy of
+/// what was attempted goes no further.
+fn authenticate<'a>(
+    mut books: impl Iterator<Item = &'a Book>,
+    active: &HashMap<Kid, Activity>,
+    tolerance: Tolerance,
+    datagram: &Datagram,
+    now: Timestamp,
+) -> Result<(&'a Book, &'a Client, Transcript), Reason> {
+    let found = books.find_map(|book| Some((book, book.find(datagram)?)));
+    let (book, (client, epoch)) = found.ok_or(Reason::UnknownClient)?;
+    let Client { kid, keys } = client;
+    if !open::authentic(datagram, keys) {
+        return Err(Reason::BadTag);
+    }
+    let (nonce, mark) = (open::nonce(datagram), open::mark(datagram));
+    if let Some(reason) = active.get(kid).and_then(|it| it.of_copy(&nonce, mark, tolerance, now)) {
+        return Err(reason);
+    }
+    let transcript = open::transcript(datagram, keys, book.public, *kid);
+    let same_epoch = transcript.time.epoch() == epoch;
+    same_epoch.then_some((book, client, transcript)).ok_or(Reason::EpochMismatch)
 }
 
 /// Step 1: an answerable source. An IPv4-mapped IPv6 address on the wire is a

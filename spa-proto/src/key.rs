@@ -62,15 +62,16 @@ public! {
     ServerPublic, 32
 }
 
-/// X25519 private key of a server (protocol §3.1). Wiped when dropped.
+/// X25519 private key of a server (protocol §3.1). Wiped when dropped, and in a box:
+/// one that moves, as when keys are replaced, leaves no copy where it was.
 #[derive(Clone)]
-pub struct ServerSecret(StaticSecret);
+pub struct ServerSecret(Box<StaticSecret>);
 
 impl ServerSecret {
     /// Takes 32 random bytes; X25519 clamps them itself (RFC 7748 §5).
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(StaticSecret::from(bytes))
+        Self(Box::new(StaticSecret::from(bytes)))
     }
 
     /// The private bytes, for a file that only its owner can read.
@@ -82,7 +83,7 @@ impl ServerSecret {
     /// The public key that goes into tokens.
     #[must_use]
     pub fn public(&self) -> ServerPublic {
-        ServerPublic(PublicKey::from(&self.0).to_bytes())
+        ServerPublic(PublicKey::from(&*self.0).to_bytes())
     }
 
     /// X25519 with a client's ephemeral key; `None` if the result is all zero,

@@ -25,6 +25,7 @@
 #![warn(missing_docs)]
 
 mod activity;
+mod book;
 mod budget;
 mod gate;
 mod key;
@@ -45,6 +46,7 @@ mod signed;
 mod time;
 mod transcript;
 
+pub use book::{Generation, ServerKeys};
 pub use budget::{Budget, Rate};
 pub use gate::{Gate, GateSettings};
 pub use key::{Kid, Nonce, ServerPublic, ServerSecret, SigningKey, VerifyingKey, WeakKey};

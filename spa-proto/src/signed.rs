@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::book::Generation;
 use crate::key::{Kid, Nonce, ServerPublic, VerifyingKey};
 use crate::packet::{SIGNATURE_LEN, field};
 use crate::reason::Reason;
@@ -12,7 +13,7 @@ use crate::time::{Timestamp, Tolerance};
 use crate::transcript::{Transcript, concat};
 
 /// Length of a [`SignedRequest`] as bytes.
-pub const SIGNED_REQUEST_LEN: usize = 16 + 16 + 8 + 32 + BODY_LEN + SIGNATURE_LEN + ARRIVAL_LEN;
+pub const SIGNED_REQUEST_LEN: usize = 16 + 16 + 8 + 32 + BODY_LEN + SIGNATURE_LEN + ARRIVAL_LEN + 4;
 const ARRIVAL_LEN: usize = 1 + 16 + 16;
 
 /// Between which addresses a datagram travelled; both of one family.
@@ -36,6 +37,7 @@ pub struct SignedRequest {
     body: [u8; BODY_LEN],
     signature: [u8; SIGNATURE_LEN],
     arrival: Arrival,
+    generation: Generation,
 }
 
 /// What the warden knows of a client's signing key.
@@ -68,9 +70,10 @@ impl SignedRequest {
         body: [u8; BODY_LEN],
         signature: [u8; SIGNATURE_LEN],
         arrival: Arrival,
+        generation: Generation,
     ) -> Self {
         let Transcript { kid, nonce, time, ephemeral, .. } = *transcript;
-        Self { kid, nonce, time, ephemeral, body, signature, arrival }
+        Self { kid, nonce, time, ephemeral, body, signature, arrival, generation }
     }
 
     /// Which client's record to verify it with.
@@ -83,6 +86,12 @@ impl SignedRequest {
     #[must_use]
     pub fn arrival(&self) -> Arrival {
         self.arrival
+    }
+
+    /// For which of the server's keys it was made, as the gate says.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// For the channel between the two processes.
@@ -99,6 +108,7 @@ impl SignedRequest {
             &[if source.is_ipv4() { 4 } else { 6 }],
             &to_octets(source),
             &to_octets(destination),
+            &self.generation.number().to_be_bytes(),
         ])
     }
 
@@ -106,7 +116,7 @@ impl SignedRequest {
     /// writes this.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; SIGNED_REQUEST_LEN]) -> Option<Self> {
-        let arrival = bytes.len() - ARRIVAL_LEN;
+        let arrival = bytes.len() - ARRIVAL_LEN - 4;
         let read = Self {
             kid: Kid::from_bytes(field(bytes, 0..16)),
             nonce: Nonce::from_bytes(field(bytes, 16..32)),
@@ -118,6 +128,10 @@ impl SignedRequest {
                 source: from_octets(bytes[arrival], field(bytes, arrival + 1..arrival + 17))?,
                 destination: from_octets(bytes[arrival], field(bytes, arrival + 17..arrival + 33))?,
             },
+            generation: Generation::new(u32::from_be_bytes(field(
+                bytes,
+                bytes.len() - 4..bytes.len(),
+            ))),
         };
         (read.to_bytes() == *bytes).then_some(read)
     }

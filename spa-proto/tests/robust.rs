@@ -72,7 +72,7 @@ proptest! {
         mut bytes in array::<SIGNED_REQUEST_LEN>(), family in prop_oneof![Just(4), Just(6), any::<u8>()],
     ) {
         let (server, client) = pair();
-        bytes[SIGNED_REQUEST_LEN - 33] = family;
+        bytes[SIGNED_REQUEST_LEN - 37] = family;
         if let Some(signed) = SignedRequest::from_bytes(&bytes) {
             prop_assert_eq!(signed.to_bytes(), bytes);
             prop_assert!(server.verify(&signed, &client.verifier(), Clock::at(NOW)).is_err());

@@ -5,11 +5,11 @@
 
 mod support;
 
-use spa_proto::{Address, Arrival, Reason, Request, SIGNED_REQUEST_LEN, SignedRequest};
+use spa_proto::{Address, Arrival, Generation, Reason, Request, SIGNED_REQUEST_LEN, SignedRequest};
 use support::parties::{Client, Clock, NOW, Server, admit, arrival, ip, pair, services, ssh};
 
 /// Where the arrival begins in the serialised form: it is not signed.
-const ARRIVAL: usize = SIGNED_REQUEST_LEN - 33;
+const ARRIVAL: usize = SIGNED_REQUEST_LEN - 37;
 const KID: std::ops::Range<usize> = 0..16;
 const TIME: std::ops::Range<usize> = 32..40;
 const BODY: std::ops::Range<usize> = 72..232;
@@ -68,6 +68,19 @@ fn the_arrival_is_not_signed() {
     let read = SignedRequest::from_bytes(&bytes).unwrap();
     let other = Arrival { source: ip("198.51.100.6"), ..arrival() };
     assert_eq!(read.arrival(), other);
+    assert!(server.verify(&read, &client.verifier(), clock()).is_ok());
+}
+
+/// Nor for which keys it was made: the warden verifies it with those of its own that
+/// have this number.
+#[test]
+fn the_generation_is_not_signed() {
+    let (server, client) = pair();
+    let mut bytes = signed(&server, &client, &ssh()).to_bytes();
+    assert_eq!(SignedRequest::from_bytes(&bytes).unwrap().generation(), Generation::default());
+    bytes[SIGNED_REQUEST_LEN - 4..].copy_from_slice(&[1, 2, 3, 4]);
+    let read = SignedRequest::from_bytes(&bytes).unwrap();
+    assert_eq!(read.generation(), Generation::new(0x0102_0304));
     assert!(server.verify(&read, &client.verifier(), clock()).is_ok());
 }
 

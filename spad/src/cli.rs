@@ -1,5 +1,7 @@
 //! The command line of `spad`.
 
+mod examples;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
@@ -9,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use spa_cli::Completions;
 use spa_keys::{ClientName, cidr, date, duration};
 use spa_proto::{Prefix, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
@@ -20,14 +23,14 @@ use crate::control::{Answer, Request, client};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
-use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden};
+use crate::show::style::Style;
+use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden, watch};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done; 1 failed, or for status: capture or ruleset not in force; 2 usage; \
-    3 no running spad to ask.\n\nExample:\n  spad check --config /etc/spad/spad.toml && spad run --config /etc/spad/spad.toml"
+    after_help = examples::SPAD
 )]
 struct Cli {
     #[command(subcommand)]
@@ -40,23 +43,30 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run in the foreground until told to end
+    #[command(after_help = examples::RUN)]
     Run,
     /// Check configuration, keys and file modes; print the ruleset that would be applied
+    #[command(after_help = examples::CHECK)]
     Check,
     /// Say how the running daemon is; exit with 0 only if capture and ruleset are in force
+    #[command(after_help = examples::STATUS)]
     Status {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
+    /// Show knocks, grants and connections as they come and go
+    #[command(after_help = examples::WATCH)]
+    Watch {
+        /// Each event as a line of JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the audit: who knocked, what was opened, cut, banned, and by whom
-    #[command(
-        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
-        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
-        zcat audit.jsonl.2.gz | spad log --file -"
-    )]
+    #[command(after_help = examples::LOG)]
     Log(#[command(flatten)] log::Options),
     /// List the grants in force
+    #[command(after_help = examples::GRANTS)]
     Grants {
         /// Of this client only, or of all devices of this person
         client: Option<ClientName>,
@@ -65,12 +75,14 @@ enum Command {
         json: bool,
     },
     /// List the rules in force, with the packets and bytes that they have counted
+    #[command(after_help = examples::RULES)]
     Rules {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// List the connections that were made through grants and are open
+    #[command(after_help = examples::SESSIONS)]
     Sessions {
         /// Of this client only, or of all devices of this person
         client: Option<ClientName>,
@@ -79,6 +91,7 @@ enum Command {
         json: bool,
     },
     /// End a client's grants and connections now; its record stays (spa-keys revoke takes that)
+    #[command(after_help = examples::REVOKE)]
     Revoke {
         /// Name of the client, or of a person for all devices
         #[arg(required_unless_present = "grant")]
@@ -91,10 +104,7 @@ enum Command {
         json: bool,
     },
     /// Let nothing from an address or network in, and nothing out to it; its connections end
-    #[command(
-        after_help = "A valid knock from a banned address is served all the same, unless the configuration says \
-        bans = \"absolute\" under [firewall].\n\nExample:\n  spad ban 192.0.2.0/24 --for 1h --why 'guesses names'"
-    )]
+    #[command(after_help = examples::BAN)]
     Ban {
         /// An address, or a network such as 192.0.2.0/24
         #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]
@@ -110,6 +120,7 @@ enum Command {
         json: bool,
     },
     /// Lift the ban of an address or network, and of all that lies in it
+    #[command(after_help = examples::UNBAN)]
     Unban {
         /// An address, or a network such as 192.0.2.0/24
         #[arg(value_name = "ADDRESS", value_parser = cidr::parse)]
@@ -119,12 +130,14 @@ enum Command {
         json: bool,
     },
     /// List who is banned
+    #[command(after_help = examples::BANS)]
     Bans {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// List who has connected to public services with a rate, or let them begin anew
+    #[command(after_help = examples::RATES)]
     Rates {
         /// To this service only
         service: Option<String>,
@@ -139,17 +152,14 @@ enum Command {
         json: bool,
     },
     /// Read the configuration again; grants stay
+    #[command(after_help = examples::RELOAD)]
     Reload {
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// End the running daemon; what it protects stays shut, grants end in their time
-    #[command(
-        after_help = "A running daemon is asked to end, as by SIGTERM. With --open its table goes as well, \
-        also where no daemon runs: then nothing of it is left in the kernel.\n\nExit codes: 0 done; 1 failed; 3 no \
-        running spad to end (with --open that is no failure)"
-    )]
+    #[command(after_help = examples::STOP)]
     Stop {
         /// Remove the table too: open to everyone what was shut
         #[arg(long)]
@@ -176,7 +186,7 @@ enum Command {
     /// Keep in force what spad enable --confirm-within has put in force
     #[command(
         after_help = "Run it from a session that came in through a knock.\n\nExit codes: 0 in force, from now on and \
-        after a reboot; 1 not, and why; 3 no running spad"
+        after a reboot; 1 not, and why; 3 no running spad\n\nExample:\n  spad confirm"
     )]
     Confirm {
         /// As JSON, for programs
@@ -184,12 +194,11 @@ enum Command {
         json: bool,
     },
     /// Shut what was shut when spad last ran, without grants; for the time before the network is up
-    #[command(
-        after_help = "Needs neither keys nor configuration: the ruleset that was last in force is kept in \
-        state-dir. Connections from before end, but those made through a grant. Does nothing where spad runs, or \
-        has never run.\n\nExit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut"
-    )]
+    #[command(after_help = examples::CLOSE)]
     Close,
+    /// Print what makes a shell complete the words of spad
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(Completions),
     /// Say of each packet in a file why it was refused, or would be
     #[command(
         after_help = "FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what \
@@ -254,6 +263,7 @@ pub fn main() -> ExitCode {
         Command::Run => run(config),
         Command::Check => check(&config),
         Command::Status { json } => ask(&config, &Request::Status, json),
+        Command::Watch { json } => watch(&config, json),
         Command::Log(options) => {
             log::run(&options, &config).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -284,6 +294,7 @@ pub fn main() -> ExitCode {
         }
         Command::Confirm { json } => ask(&config, &Request::Confirm { by: None }, json),
         Command::Close => close(&config),
+        Command::Completions(completions) => complete(&completions),
         Command::Explain { files, at, port, source, verbose, json } => {
             let port = port.map(NonZeroU16::get);
             let options = explain::Options { files, at, port, source, json, verbose };
@@ -352,7 +363,12 @@ fn ask_of(
 
 fn answer_to(path: &Path, request: &Request) -> Result<Answer, Failure> {
     let run_dir = Config::run_dir(path).map_err(failed)?;
-    client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })
+    let mut answer =
+        client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
+    if let Answer::Status(status) = &mut answer {
+        status.clock = status.clock.clone().or_as_told_here();
+    }
+    Ok(answer)
 }
 
 fn report(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
@@ -361,7 +377,7 @@ fn report(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
         Answer::Status(status) if !status.is_in_force() => FAILED.into(),
         _ => ExitCode::SUCCESS,
     };
-    print(&if json { show::json(answer) } else { show::text(answer) })?;
+    print(&if json { show::json(answer) } else { show::text_in(answer, &Style::of_stdout()) })?;
     Ok(code)
 }
 
@@ -375,6 +391,12 @@ fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failur
             .for_each(|line| eprintln!("spad: {line}"));
     }
     report(&answer, json)
+}
+
+fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let run_dir = Config::run_dir(path).map_err(failed)?;
+    let ended = |what| Failure { code: NOT_RUNNING, what };
+    watch::run(&run_dir, json).map_err(ended).map(|()| ExitCode::SUCCESS)
 }
 
 fn revocation(client: Option<String>, grant: Option<u64>) -> Request {
@@ -408,6 +430,11 @@ fn close(path: &Path) -> Result<ExitCode, Failure> {
         faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
     }
     print(&format!("{closed}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn complete(completions: &Completions) -> Result<ExitCode, Failure> {
+    print(&completions.script("spad", &Cli::command()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -467,7 +494,11 @@ fn print(text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example_that_can_be_typed() {
+        assert_eq!(spa_man::check_examples(&Cli::command()), Ok(()));
+    }
 
     #[test]
     fn man_page_is_current() {

@@ -57,6 +57,31 @@ impl Reading {
     }
 }
 
+/// How well the wall clock is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discipline {
+    /// Whether something keeps it right, says the kernel.
+    pub synchronised: bool,
+    /// By how much it can be off, says whatever keeps it right.
+    pub max_error: Duration,
+}
+
+impl Discipline {
+    /// Why clients may be refused for their time, who are right.
+    #[must_use]
+    pub fn fault(&self, tolerance: Duration) -> Option<String> {
+        let error = self.max_error;
+        match self.synchronised {
+            false => Some("nothing keeps this host's clock right".into()),
+            true if error > tolerance => Some(format!(
+                "this host's clock may be off by {} s, more than the tolerance",
+                error.as_secs()
+            )),
+            true => None,
+        }
+    }
+}
+
 fn read(id: ClockId) -> Duration {
     let time = clock_gettime(id);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
@@ -86,6 +111,17 @@ mod tests {
         ] {
             assert_eq!(now.drift(&before), Duration::from_secs(seconds), "{now:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_nobody_keeps_or_that_is_too_far_off_is_a_fault() {
+        let fault = |synchronised, seconds| {
+            let max_error = Duration::from_secs(seconds);
+            Discipline { synchronised, max_error }.fault(Duration::from_secs(30))
+        };
+        assert_eq!((fault(true, 0), fault(true, 30)), (None, None));
+        assert!(fault(false, 0).is_some_and(|fault| fault.contains("nothing keeps")));
+        assert!(fault(true, 31).is_some_and(|fault| fault.contains("31 s")));
     }
 
     #[test]

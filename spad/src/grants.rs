@@ -149,6 +149,11 @@ impl Ledger {
         self.grants.values()
     }
 
+    /// The same, in the order in which they end.
+    pub fn next_to_end(&self) -> impl Iterator<Item = &Grant> {
+        self.by_end.iter().filter_map(|(_, id)| self.grants.get(id))
+    }
+
     /// When the next one ends.
     #[must_use]
     pub fn next_end(&self) -> Option<Monotonic> {

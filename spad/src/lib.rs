@@ -27,6 +27,7 @@ pub mod ipc;
 pub mod journal;
 pub mod kept;
 pub mod log;
+pub mod metrics;
 pub mod policy;
 pub mod privileges;
 mod route;
@@ -35,5 +36,6 @@ pub mod sessions;
 pub mod show;
 pub mod sys;
 pub mod warden;
+pub mod watch;
 
 use spa_keys::wipe;

@@ -232,6 +232,7 @@ mod tests {
             disabled: None,
             policy: policy(),
             person: None,
+            former: None,
         }
     }
 

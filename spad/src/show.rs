@@ -1,12 +1,14 @@
 //! Answers of the daemon, for people and for programs.
 
+mod status;
+pub mod style;
+
 use std::fmt::Write;
 
 use crate::control::Answer;
-use crate::control::report::{
-    Ban, Banned, Chain, Enabled, Foreign, Grant, Journal, Rate, Ruleset, Session, Status, Stopped,
-};
+use crate::control::report::{Ban, Banned, Chain, Enabled, Grant, Rate, Session, Stopped};
 use spa_proto::Timestamp;
+use style::Style;
 
 /// As JSON: the list or object itself.
 #[must_use]
@@ -22,6 +24,7 @@ pub fn json(answer: &Answer) -> String {
         Answer::Banned(banned) => serde_json::to_string_pretty(banned),
         Answer::Unbanned(bans) | Answer::Bans(bans) => serde_json::to_string_pretty(bans),
         Answer::Rates(rates) => serde_json::to_string_pretty(rates),
+        Answer::Metrics(metrics) => serde_json::to_string_pretty(metrics),
         Answer::Cleared(count) => {
             serde_json::to_string_pretty(&serde_json::json!({ "cleared": count }))
         }
@@ -33,11 +36,17 @@ pub fn json(answer: &Answer) -> String {
     value.unwrap_or_default() + "\n"
 }
 
-/// As text.
+/// As text, wherever it goes.
 #[must_use]
 pub fn text(answer: &Answer) -> String {
+    text_in(answer, &Style::PLAIN)
+}
+
+/// As text, for this place.
+#[must_use]
+pub fn text_in(answer: &Answer, style: &Style) -> String {
     match answer {
-        Answer::Status(status) => self::status(status),
+        Answer::Status(status) => status::text(status, style),
         Answer::Grants(list) => grants(list),
         Answer::Rules(chains) => chains.iter().map(chain).collect::<Vec<_>>().join("\n"),
         Answer::Sessions(list) => sessions(list),
@@ -50,6 +59,9 @@ pub fn text(answer: &Answer) -> String {
         }
         Answer::Bans(list) => bans(list),
         Answer::Rates(list) => rates(list),
+        Answer::Metrics(metrics) => {
+            crate::metrics::text::text((**metrics).clone()).unwrap_or_default()
+        }
         Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
         Answer::Enabled(enabled) => self::enabled(enabled),
@@ -93,70 +105,6 @@ fn stopped(left: &Stopped) -> String {
         "{daemon}; {services}: {state}; {grants}\n\
          nobody hears knocks, and others can remove the table, until spad runs again\n"
     )
-}
-
-fn status(status: &Status) -> String {
-    let capture = &status.capture;
-    let mut out = String::new();
-    let mut line = |name: &str, value: String| {
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "{name:<9} {value}");
-    };
-    let missing = match capture.missing.as_slice() {
-        [] => String::new(),
-        missing => format!("; not there: {}", missing.join(", ")),
-    };
-    let hears = if capture.in_force { "listening" } else { "NOT LISTENING" };
-    line(
-        "capture",
-        format!("{hears} on {} for udp/{}{missing}", capture.interfaces.join(", "), capture.port),
-    );
-    line("ruleset", ruleset(&status.mode, &status.ruleset));
-    foreign(&status.foreign).for_each(|found| line("foreign", found));
-    line("journal", journal(&status.journal));
-    line("clients", status.clients.to_string());
-    status.broken_records.iter().for_each(|broken| line("", format!("NOT USED: {broken}")));
-    for process in &status.processes {
-        let restarts = if process.restarts == 0 {
-            String::new()
-        } else {
-            format!(", started again {} times", process.restarts)
-        };
-        line(&process.role, format!("pid {}, uid {}{restarts}", process.pid, process.uid));
-    }
-    let counted = status.counters.iter().filter(|(_, count)| **count > 0);
-    let counted: Vec<_> = counted.map(|(reason, count)| format!("{reason} {count}")).collect();
-    line("knocks", if counted.is_empty() { "none yet".into() } else { counted.join(", ") });
-    line("grants", format!("{} in force", status.grants));
-    out
-}
-
-fn ruleset(mode: &str, ruleset: &Ruleset) -> String {
-    let state = match &ruleset.fault {
-        None => "in force".to_owned(),
-        Some(fault) => format!("NOT IN FORCE: {fault}"),
-    };
-    let owned = if ruleset.owned { "the kernel keeps others out" } else { "watched" };
-    let repairs = if ruleset.repairs == 0 {
-        String::new()
-    } else {
-        format!(", put back {} times", ruleset.repairs)
-    };
-    let trial = ruleset.opens_in_ms.map_or(String::new(), |left| {
-        format!(", OPEN AGAIN in {} s unless you run: spad confirm", left.div_ceil(1000))
-    });
-    format!("{mode}, {state}{trial} ({owned}{repairs})")
-}
-
-fn foreign(foreign: &Foreign) -> impl Iterator<Item = String> {
-    foreign.chains.iter().map(ToString::to_string).chain(foreign.notices.iter().cloned())
-}
-
-fn journal(journal: &Journal) -> String {
-    match &journal.fault {
-        None => "durable".into(),
-        Some(fault) => format!("NOT DURABLE, nothing is granted: {fault}"),
-    }
 }
 
 fn grants(grants: &[Grant]) -> String {
@@ -254,13 +202,23 @@ fn mode(grant: &Grant) -> String {
     format!("{}{}", grant.mode, port.unwrap_or_default())
 }
 
-/// Columns as wide as their widest cell.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    columns(rows).into_iter().map(|row| format!("  {row}\n")).collect()
+}
+
+/// Grants with the time left, a row each; as bars too, where a person looks and there is
+/// room.
+pub(crate) fn grant_rows(grants: &[Grant], style: &Style) -> Vec<String> {
+    status::grants(grants, style)
+}
+
+/// Columns as wide as their widest cell.
+fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<_> = (0..N).map(width).collect();
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
 }

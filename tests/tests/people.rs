@@ -218,3 +218,53 @@ fn the_list_says_when_a_client_has_last_knocked() -> Result {
     assert_eq!(last(&server)?, first, "and known after a restart");
     Ok(())
 }
+
+/// A record that comes back is of a client who has knocked: after a start without a
+/// journal it waits like all others do, in place of being served as one that is new (R4).
+#[test]
+fn who_is_imported_counts_as_one_who_has_knocked() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = Client::new(&site.client, "alice", "fw.example");
+    let request = alice.spa(&["request"])?.ok()?;
+    let token = server.add("alice", &["--service", "ssh", "--pubkey", request.text()])?;
+    alice.enroll(&token)?.ok()?;
+    let backup = server.dir().join("backup").display().to_string();
+    server.keys(&["export", &backup])?.ok()?;
+    let text = std::fs::read_to_string(&backup)?;
+    assert!(text.contains("knocked = false"), "exported before its first knock");
+    site.open(&server, &alice, &[])?;
+    server.stop()?;
+    server.host().sh(&format!("rm {}/keys/clients/alice.toml", server.dir().display()))?.ok()?;
+    server.keys(&["import", &backup])?.ok()?;
+    server.reboot()?;
+    server.start()?;
+    site.refused(&server, &alice, &[], "before-start")?;
+    site.assert_shut(&server, &site.client, "imported")
+}
+
+#[test]
+fn clients_of_fwknop_enrol_with_their_tokens_and_may_do_what_they_could() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let access = server.dir().join("access.conf");
+    std::fs::write(
+        &access,
+        "SOURCE 10.0.0.0/8;\nOPEN_PORTS tcp/22;\nREQUIRE_USERNAME bob;\nKEY secret;\nMAX_FW_TIMEOUT 9;\n\
+         SOURCE 192.0.2.0/24\nOPEN_PORTS tcp/22\n",
+    )?;
+    let (access, tokens) = (access.display().to_string(), server.dir().join("tokens"));
+    let config = server.config_path().display().to_string();
+    let tokens_dir = tokens.display().to_string();
+    server.keys(&["import-fwknop", &access, "--config", &config, "--tokens", &tokens_dir])?.ok()?;
+    let enrolled = |name: &str| -> Result<Client<'_>> {
+        let client = Client::new(&site.client, name, "fw.example");
+        let token = std::fs::read_to_string(tokens.join(format!("{name}.token")))?;
+        client.enroll(token.trim())?.ok()?;
+        Ok(client)
+    };
+    granted_soon(&server, &enrolled("bob")?)?;
+    assert!(server.grants()?[0].expires_in.as_secs() <= 9);
+    site.close(&server, "bob")?;
+    refused_soon(&server, &enrolled("fwknop-2")?, "source-not-allowed")
+}

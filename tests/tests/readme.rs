@@ -1,102 +1,56 @@
-//! What the README tells a newcomer to type works, line by line, in the places
-//! where the programs look by default.
+//! What the README and the tutorial tell a newcomer to type works, line by line, and shows
+//! what they say.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
-
-use spa_tests::lab::{Addressing, Host, Output, Result, Running, SshLogin, fail, program};
+use spa_tests::Result;
+use spa_tests::lab::{Addressing, Lab, SshLogin};
 use spa_tests::product::Site;
-use spa_tests::wait;
+use spa_tests::walk::{Newcomer, Step, follow, steps};
 
+const NAME: &str = "fw.example.com";
 const README: &str = include_str!("../../README.md");
+const TUTORIAL: &str = include_str!("../../docs/tutorial.md");
 
-/// Who types, and what.
-type Line = (String, String);
-
-/// The lines of the `console` blocks, in order.
-fn lines() -> Vec<Line> {
-    let blocks = README.split("```console\n").skip(1);
-    let typed = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
-    typed
-        .filter_map(|line| line.split_once(['#', '$']))
-        .map(|(host, command)| (host.to_owned(), command.trim().to_owned()))
-        .collect()
-}
-
-/// A host with system directories of its own, and the programs in its path.
-struct Newcomer<'a> {
-    host: &'a Host,
-    running: Vec<Running>,
-}
-
-impl<'a> Newcomer<'a> {
-    fn new(host: &'a Host) -> Result<Self> {
-        host.sh("mkdir etc bin && cp -r /etc/. etc 2>/dev/null; mount --bind etc /etc && \
-             mount -t tmpfs tmpfs /var/lib")?
-            .ok()?;
-        Ok(Self { host, running: Vec::new() })
-    }
-
-    /// `ssh` without options, for this login.
-    fn give_ssh(&self, login: &SshLogin) -> Result {
-        let wrapper =
-            format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", login.config().display());
-        fs::write(self.host.dir().join("bin/ssh"), wrapper)?;
-        self.host.sh("chmod +x bin/ssh")?.ok()?;
-        Ok(())
-    }
-
-    fn types(&mut self, command: &str) -> Result<Output> {
-        let programs = program("spad")?;
-        let programs = programs.parent().unwrap_or(Path::new("/"));
-        let dir = self.host.dir();
-        let settings = format!(
-            "export HOME={0}; export PATH={0}/bin:{1}:$PATH; ",
-            dir.display(),
-            programs.display()
-        );
-        if let Some(command) = command.strip_suffix('&') {
-            self.running.push(self.host.spawn([
-                "sh",
-                "-c",
-                &format!("{settings}exec {command}"),
-            ])?);
-            return self.host.sh("true");
-        }
-        self.host.sh(&(settings + command))
-    }
+fn typed(steps: &[Step]) -> usize {
+    steps.iter().filter(|step| matches!(step, Step::Types { .. })).count()
 }
 
 #[test]
 fn the_readme_works_as_it_is_written() -> Result {
     let site = Site::without_service(Addressing::PRIVATE)?;
-    site.client.set_name("fw.example.com", &site.server.addresses()[..1])?;
+    site.client.set_name(NAME, &site.server.addresses()[..1])?;
     let login = SshLogin::new(&site.client)?;
     let _sshd = site.server.sshd(&login)?;
-    let (mut server, mut laptop) = (Newcomer::new(&site.server)?, Newcomer::new(&site.client)?);
+    let server = Newcomer::new("server", &site.server)?;
+    let laptop = Newcomer::new("laptop", &site.client)?;
     laptop.give_ssh(&login)?;
-    let lines = lines();
-    assert!(lines.len() >= 12, "the README has lost its commands: {lines:?}");
-    for (host, command) in &lines {
-        if command == "spa enroll alice.token" {
-            // "Let it travel where others cannot read it."
-            let token = site.server.dir().join("alice.token");
-            fs::copy(token, site.client.dir().join("alice.token"))?;
-        }
-        let output = match host.as_str() {
-            "server" => server.types(command)?,
-            "laptop" => laptop.types(command)?,
-            _ => return fail(format!("the README types on an unknown host: {host}")),
-        };
-        assert!(output.success(), "{host}: {command}\n{}", output.all());
-        if command.starts_with("spad run") {
-            wait::until("spad is up", Duration::from_secs(10), || {
-                Ok(server.types("spad status")?.success())
-            })?;
-        }
-    }
-    let after = laptop.types("spa knock fw.example.com --wait=2")?;
+    let (mut people, steps) = ([server, laptop], steps(README));
+    assert!(typed(&steps) >= 12, "the README has lost its commands: {steps:?}");
+    steps.iter().try_for_each(|step| follow(&mut people, step))?;
+    let after = people[1].types("spa knock fw.example.com --wait=2")?;
     assert_eq!(after.code(), Some(1), "revoked: {}", after.all());
     Ok(())
+}
+
+/// The laptop is at home, behind a router that translates addresses; the phone is elsewhere.
+#[test]
+fn the_tutorial_works_as_it_is_written() -> Result {
+    let lab = Lab::new()?;
+    let [server, laptop, phone] = [lab.host("server")?, lab.host("laptop")?, lab.host("phone")?];
+    let router = lab.host("router")?;
+    lab.lan(&[&router, &laptop])?;
+    lab.lan_with(Addressing::GLOBAL, &[&server, &router, &phone])?;
+    router.masquerade("eth1")?;
+    laptop.route_via(&router.v4()?)?;
+    let login = SshLogin::new(&laptop)?;
+    let _sshd = server.sshd(&login)?;
+    for host in [&laptop, &phone] {
+        host.set_name(NAME, &[server.v4()?])?;
+    }
+    let hosts = [("server", &server), ("laptop", &laptop), ("phone", &phone)];
+    let people = hosts.into_iter().map(|(name, host)| Newcomer::new(name, host));
+    let mut people = people.collect::<Result<Vec<_>>>()?;
+    people[1..].iter().try_for_each(|client| client.give_ssh(&login))?;
+    let steps = steps(TUTORIAL);
+    assert!(typed(&steps) >= 25, "the tutorial has lost its commands: {steps:?}");
+    steps.iter().try_for_each(|step| follow(&mut people, step))
 }

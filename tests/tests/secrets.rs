@@ -71,6 +71,41 @@ fn a_revoked_clients_keys_are_in_nobodys_memory() -> Result {
     Ok(())
 }
 
+/// Nor are keys that were replaced, once their overlap is over.
+#[test]
+fn keys_that_were_replaced_are_in_nobodys_memory() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    let before = Traces::of(&server, "alice")?;
+    let token = server.keys(&["rotate", "psk", "alice"])?.ok()?;
+    alice.enroll(token.text())?.ok()?;
+    site.open(&server, &alice, &[])?;
+    let during = look(&site, &server, &before)?;
+    assert!(during.psk[0] > 0 && during.derived[1] > 0, "old keys work: {during:?}");
+    server.keys(&["rotate", "psk", "alice", "--finish"])?.ok()?;
+    until("they are gone", SOON, || {
+        server.status()?;
+        Ok(look(&site, &server, &before)? == NOTHING)
+    })?;
+
+    // The same psk, but what is derived from it for the server's old key.
+    let (before, own) = (Traces::of(&server, "alice")?, Traces::of_own_key(&server)?);
+    server.keys(&["rotate", "server"])?.ok()?;
+    until("they are taken up", SOON, || Ok(server.log().contains("the server has other keys")))?;
+    let token = server.keys(&["rotate", "--token", "alice"])?.ok()?;
+    alice.enroll(token.text())?.ok()?;
+    site.open(&server, &alice, &[])?;
+    let during = (look(&site, &server, &before)?.derived, look(&site, &server, &own)?.psk);
+    assert!(during.0[1] > 0 && during.1[0] > 0 && during.1[1] > 0, "old keys work: {during:?}");
+    server.keys(&["rotate", "server", "--finish", "--yes"])?.ok()?;
+    until("they are gone", SOON, || Ok(look(&site, &server, &before)?.derived[1] == 0))?;
+    let after = look(&site, &server, &own)?;
+    assert_eq!(after, NOTHING, "the server's old key; before: {during:?}");
+    Ok(())
+}
+
 /// All values of the server's files that are secret, as they stand there.
 fn secret_texts(server: &Server) -> Result<Vec<String>> {
     let keys = server.dir().join("keys");

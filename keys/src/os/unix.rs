@@ -30,6 +30,11 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens for adding to its end; makes a file of mode 0600 where there is none.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(PRIVATE_FILE).open(path)
+}
+
 /// Makes a directory of mode 0700, whatever the umask.
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(PRIVATE_DIR).create(path)?;

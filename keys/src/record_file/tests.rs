@@ -18,6 +18,7 @@ fn pending() -> ClientRecord {
         disabled: Some(Timestamp::from_millis(1_850_000_000_000)),
         policy: policy(),
         person: None,
+        former: None,
     }
 }
 

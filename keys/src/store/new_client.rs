@@ -8,12 +8,12 @@ use super::Store;
 use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::identity::ServerIdentity;
-use crate::policy::{Person, Policy};
+use crate::policy::{self, Person, Policy};
 use crate::random;
 use crate::record::{ClientName, ClientRecord};
 use crate::token::{Token, TokenEnrolment};
 
-const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
+pub(super) const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
                            may knock for";
 
 /// What `add` is told of a client.
@@ -37,6 +37,13 @@ impl NewClient {
         self.policy.check_for(&self.name).map_err(StoreError::Policy)
     }
 
+    /// Refuses one who could knock for nothing.
+    pub(super) fn check_services(&self, person: Option<&Person>) -> Result<(), StoreError> {
+        let policies = [Some(&self.policy), person.map(|person| &person.policy)];
+        let services = policy::services(policies.into_iter().flatten());
+        if services.is_empty() { Err(StoreError::Policy(NO_SERVICES)) } else { Ok(()) }
+    }
+
     /// Draws keys for it.
     pub(super) fn admit(
         self,
@@ -46,10 +53,8 @@ impl NewClient {
     ) -> Result<(ClientRecord, Token), StoreError> {
         let created = to_the_second(now);
         let (verifier, enrolment) = enrolment(self.key, created.plus(Store::TOKEN_LIFETIME))?;
+        self.check_services(person.as_deref())?;
         let record = ClientRecord { person, ..self.into_record(verifier, created)? };
-        if record.services().is_empty() {
-            return Err(StoreError::Policy(NO_SERVICES));
-        }
         let token = token(server, &record, enrolment);
         Ok((record, token))
     }
@@ -70,6 +75,7 @@ impl NewClient {
             disabled: None,
             policy: self.policy,
             person: None,
+            former: None,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
-use super::new_client::{enrolment, token};
+use super::new_client::{NO_SERVICES, enrolment, token};
 use super::{Store, files};
 use crate::date::to_the_second;
 use crate::error::StoreError;
@@ -12,24 +12,31 @@ use crate::record::{ClientName, ClientRecord, RevokedClient};
 use crate::token::Token;
 
 impl Store {
-    /// Every client that has never knocked: its token is still out, in time or not.
+    /// Every client that has never knocked: its token is still out, in time or not. One
+    /// whose keys are being replaced is not among them.
     ///
     /// # Errors
     /// As [`Self::clients`]; records that cannot be read are told of as well.
     pub fn pending(&self) -> Result<(Vec<ClientRecord>, Vec<StoreError>), StoreError> {
         let clients = self.clients()?;
-        let pending = clients.records.into_iter().filter(|record| !record.knocked).collect();
+        let pending = clients.records.into_iter().filter(is_unused).collect();
         Ok((pending, clients.broken))
     }
 
     /// Takes back a token that nobody has used: its client is revoked.
     ///
     /// # Errors
-    /// [`StoreError::Enrolled`] where somebody has, which changes nothing; else as
+    /// [`StoreError::Enrolled`] where somebody has, or [`StoreError::Overlap`] where it was
+    /// for other keys, which changes nothing; else as
     /// [`Self::revoke`].
     pub fn withdraw(&self, name: &ClientName, now: Timestamp) -> Result<RevokedClient, StoreError> {
         let _lock = self.begin_writing()?;
-        self.take_away(self.unused(name)?, now)
+        let record = self.unused(name)?;
+        // What is to be withdrawn then are the new keys, and not the client.
+        if let Some(former) = record.former {
+            return Err(StoreError::Overlap { of: name.to_string(), until: former.until });
+        }
+        self.take_away(record, now)
     }
 
     /// Makes another token for a client that has never knocked, with keys of its
@@ -37,12 +44,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Enrolled`], [`StoreError::Unknown`], [`StoreError::Revoked`],
-    /// or whatever kept the record from being written; then the token before
+    /// [`StoreError::Policy`] where it may knock for nothing by now, or whatever kept the record from being written; then the token before
     /// still works.
     pub fn renew(&self, name: &ClientName, now: Timestamp) -> Result<Token, StoreError> {
         let server = ServerIdentity::load(&self.dir)?;
         let _lock = self.begin_writing()?;
         let record = self.unused(name)?;
+        if record.services().is_empty() {
+            return Err(StoreError::Policy(NO_SERVICES));
+        }
         let key = match record.verifier {
             Verifier::Bound(key) => Some(key),
             Verifier::Pending { .. } => None,
@@ -64,4 +74,8 @@ impl Store {
         let record = self.client(name)?;
         if record.knocked { Err(StoreError::Enrolled(name.clone())) } else { Ok(record) }
     }
+}
+
+fn is_unused(record: &ClientRecord) -> bool {
+    !record.knocked && record.former.is_none()
 }

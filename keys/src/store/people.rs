@@ -83,7 +83,7 @@ impl Store {
 
     /// Refuses a name that would make of a client a person, or the other way round:
     /// one name would stand for two things.
-    pub(super) fn check_kind(&self, name: &ClientName) -> Result<(), StoreError> {
+    pub(crate) fn check_kind(&self, name: &ClientName) -> Result<(), StoreError> {
         let person = name.person();
         let other = match name.device() {
             Some(_) => self.client_path(&person).exists(),

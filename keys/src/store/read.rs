@@ -144,7 +144,12 @@ pub(super) fn whose(file: &OsStr) -> Option<FileOf> {
 /// key-id it is of.
 fn without_twins(records: Vec<ClientRecord>) -> (Vec<ClientRecord>, Vec<ClientRecord>) {
     let mut kids = HashSet::new();
-    records.into_iter().partition(|record| kids.insert(record.kid))
+    let mut is_first = |record: &ClientRecord| {
+        let own = !record.kids().any(|kid| kids.contains(&kid));
+        kids.extend(record.kids().filter(|_| own));
+        own
+    };
+    records.into_iter().partition(|record| is_first(record))
 }
 
 pub(super) fn twin(dir: &Path, name: &ClientName) -> StoreError {

@@ -1,6 +1,6 @@
 use std::fs;
 
-use spa_proto::SigningKey;
+use spa_proto::{SigningKey, Verifier};
 use tempfile::TempDir;
 
 use super::*;

@@ -102,6 +102,12 @@ impl Run {
         self
     }
 
+    /// It failed, said so on standard error, and may have printed something before.
+    pub(crate) fn output_fails_with(self, complaint: &str) {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert!(self.stderr.contains(complaint), "{complaint:?}: {self:?}");
+    }
+
     /// The token on standard output, and nothing besides.
     pub(crate) fn token(&self) -> Token {
         assert_eq!(self.stdout.lines().count(), 1, "{self:?}");

@@ -80,6 +80,7 @@ fn a_withdrawn_token_is_of_nobody() {
     keys.run(&["withdraw", "alice"]).failed(1, "alice is revoked already");
     keys.run(&["withdraw", "bob"]).failed(1, "there is no client bob");
     keys.add("alice");
+    assert_eq!(keys.run(&["withdraw", "alice", "--json"]).done().json()["state"], "revoked");
 }
 
 #[test]
@@ -136,4 +137,13 @@ fn a_renewed_token_for_a_key_keeps_the_key() {
     assert_ne!(before.kid, after.kid);
     assert!(matches!(after.enrolment, TokenEnrolment::Key(bound) if bound == key()));
     assert!(matches!(keys.record("carol").verifier, Verifier::Bound(bound) if bound == key()));
+}
+
+#[test]
+fn a_token_that_would_open_nothing_is_not_made_anew() {
+    let keys = Keys::new();
+    let before = keys.run(&["add", "alice/laptop", "--service", "ssh"]).done().token();
+    keys.run(&["set", "alice", "--service", "web"]).done();
+    keys.run(&["renew", "alice/laptop"]).failed(2, "may knock for nothing");
+    assert_eq!(keys.record("alice/laptop").kid, before.kid, "the one before still counts");
 }

@@ -1,5 +1,12 @@
 //! What to type, for the ends of help texts and man pages.
 
+/// What most people need.
+pub(super) const SPA_EXAMPLES: &str = "\
+Examples:
+  spa enroll token.txt && spa knock fw.example.com --wait
+  spa ssh fw.example.com
+  spa doctor fw.example.com";
+
 /// What is where.
 pub(super) const FILES: &str = "\
 Files, in the directory of servers and keys:

@@ -17,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::event::{Event, FIELDS, Kind};
 use super::file::AuditFile;
+use crate::control::report;
 
 /// How many events may wait for the journal or a disk.
 const WAITING: usize = 2048;
@@ -149,6 +150,12 @@ impl Recorder {
     /// The last knocks that a line was made of, the newest first.
     pub fn last(&self) -> impl Iterator<Item = &Event> {
         self.last.iter().map(AsRef::as_ref)
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn report(&self) -> report::Audit {
+        report::Audit { to: self.places(), lost: self.lost(), fault: self.fault() }
     }
 
     /// Where the audit goes: `stderr`, `journal`, a path.

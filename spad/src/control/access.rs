@@ -62,6 +62,8 @@ impl Request {
             | Self::Rules
             | Self::Sessions
             | Self::Bans
+            | Self::Metrics
+            | Self::Watch
             | Self::Rates { clear: false, .. } => Rights::Read,
             Self::Revoke { .. }
             | Self::RevokeGrant { .. }
@@ -92,6 +94,8 @@ impl fmt::Display for Request {
             }
             Self::Unban { network, .. } => write!(f, "unban {network}"),
             Self::Bans => f.write_str("bans"),
+            Self::Metrics => f.write_str("metrics"),
+            Self::Watch => f.write_str("watch"),
             Self::Rates { service, source, clear } => {
                 f.write_str("rates")?;
                 service.iter().try_for_each(|service| write!(f, " {service}"))?;

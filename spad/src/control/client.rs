@@ -1,6 +1,6 @@
 //! The command line's end of the control socket.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -26,6 +26,31 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Answer, String> {
     let path = super::socket_path(run_dir);
     let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
     exchange(stream, request).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Asks for events as they come: a line of JSON each, until the daemon ends.
+///
+/// # Errors
+/// As [`ask`], also where events are not for who asks.
+pub fn watch(run_dir: &Path) -> Result<UnixStream, String> {
+    let path = super::socket_path(run_dir);
+    let mut stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
+    let mut begin = || -> io::Result<()> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all((serde_json::to_string(&Request::Watch)? + "\n").as_bytes())?;
+        // An empty line says that it has begun.
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while byte != *b"\n" {
+            stream.read_exact(&mut byte)?;
+            answer.extend(byte);
+        }
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Failed(why)) => Err(io::Error::other(why)),
+            _ => stream.set_read_timeout(None),
+        }
+    };
+    begin().map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(stream)
 }
 
 /// Asks it to end, and waits until it has: whatever it held is free then.

@@ -65,6 +65,10 @@ pub enum Request {
         /// Forget them.
         clear: bool,
     },
+    /// Numbers for a monitoring system.
+    Metrics,
+    /// Events as they come, a line of JSON each, until the caller goes.
+    Watch,
     /// Read the configuration again.
     Reload,
     /// Put the ruleset in force.
@@ -132,6 +136,8 @@ pub enum Answer {
     Rates(Vec<report::Rate>),
     /// To [`Request::Rates`] where they were to be cleared: how many there were.
     Cleared(usize),
+    /// To [`Request::Metrics`].
+    Metrics(Box<report::Metrics>),
     /// To [`Request::Reload`].
     Reloaded,
     /// To [`Request::Enable`] and [`Request::Confirm`].

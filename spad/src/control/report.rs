@@ -1,11 +1,15 @@
 //! The shapes of what spad's commands print with `--json`.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use crate::audit::Event;
+use crate::clock::Discipline;
+use crate::fields::millis;
 use crate::firewall::FirewallError;
+use crate::sys::ntp;
 
 /// One grant in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,9 @@ pub struct Grant {
     pub source_port: Option<u16>,
     /// Milliseconds until the kernel removes it.
     pub expires_in_ms: u64,
+    /// How many milliseconds it lasts since it was last asked for.
+    #[serde(default)]
+    pub lasts_ms: u64,
 }
 
 /// A chain of the table `inet spad`.
@@ -136,6 +143,35 @@ pub struct Status {
     pub clock: Clock,
     /// All processes.
     pub processes: Vec<Process>,
+    /// For how long it runs.
+    #[serde(default)]
+    pub uptime_ms: u64,
+    /// How many connections are open that were made through grants.
+    #[serde(default)]
+    pub sessions: usize,
+    /// How many networks are banned.
+    #[serde(default)]
+    pub bans: usize,
+    /// The grants that end next, ten at most.
+    #[serde(default)]
+    pub next_to_end: Vec<Grant>,
+    /// The last knocks that are in the audit, ten at most, the newest first.
+    #[serde(default)]
+    pub last_knocks: Vec<Event>,
+    /// Where the audit goes.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// Where the audit goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// `stderr` or `journal`, and the path of the file, if there is one.
+    pub to: Vec<String>,
+    /// How many events got to neither journal nor file.
+    pub lost: u64,
+    /// Why the file cannot be written.
+    pub fault: Option<String>,
 }
 
 impl Status {
@@ -238,6 +274,84 @@ pub struct Clock {
     pub unix_ms: u64,
     /// How far a client's clock may be off, in milliseconds.
     pub tolerance_ms: u64,
+    /// Whether something keeps it right; null where the kernel does not say.
+    #[serde(default)]
+    pub synchronised: Option<bool>,
+    /// By how much it can be off, in milliseconds, says what keeps it right.
+    #[serde(default)]
+    pub max_error_ms: Option<u64>,
+    /// Why clients whose clocks are right may be refused.
+    #[serde(default)]
+    pub fault: Option<String>,
+}
+
+impl Clock {
+    /// What the kernel says of a clock, if it says anything.
+    #[must_use]
+    pub fn of(unix_ms: u64, tolerance: Duration, discipline: Option<Discipline>) -> Self {
+        Self {
+            unix_ms,
+            tolerance_ms: millis(tolerance),
+            synchronised: discipline.map(|it| it.synchronised),
+            max_error_ms: discipline.map(|it| millis(it.max_error)),
+            fault: discipline.and_then(|it| it.fault(tolerance)),
+        }
+    }
+
+    /// As this process is told: the daemon may be kept from asking the kernel.
+    #[must_use]
+    pub fn or_as_told_here(self) -> Self {
+        match self.synchronised {
+            Some(_) => self,
+            None => {
+                let tolerance = Duration::from_millis(self.tolerance_ms);
+                Self::of(self.unix_ms, tolerance, ntp::discipline().ok())
+            }
+        }
+    }
+}
+
+/// Numbers for a monitoring system. No client is named: they may be read by many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Version of the program.
+    pub version: String,
+    /// What it does with the firewall.
+    pub mode: String,
+    /// For how long it runs.
+    pub uptime_ms: u64,
+    /// Whether knocks are heard, as far as is known without asking.
+    pub capture_in_force: bool,
+    /// Whether the ruleset is in force, as last seen.
+    pub ruleset_in_force: bool,
+    /// How often somebody else's change was repaired.
+    pub repairs: u64,
+    /// How often the gatekeeper had to be started again.
+    pub restarts: u64,
+    /// What became of each datagram; the gatekeeper's are up to 20 s old.
+    pub counters: BTreeMap<String, u64>,
+    /// Grants in force.
+    pub grants: usize,
+    /// Open connections made through grants.
+    pub sessions: usize,
+    /// Clients.
+    pub clients: usize,
+    /// Records that cannot be used.
+    pub broken_records: usize,
+    /// Networks that are banned.
+    pub bans: usize,
+    /// As [`Journal::durable`].
+    pub durable: bool,
+    /// As [`Journal::lease_ms`].
+    pub lease_ms: i64,
+    /// As [`Clock::synchronised`].
+    pub synchronised: Option<bool>,
+    /// As [`Clock::max_error_ms`].
+    pub max_error_ms: Option<u64>,
+    /// As [`Audit::lost`].
+    pub audit_lost: u64,
+    /// All processes.
+    pub processes: Vec<Process>,
 }
 
 /// What is left when the daemon has ended.
@@ -273,7 +387,7 @@ pub struct Enabled {
 }
 
 /// One process of the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// `warden` or `gatekeeper`.
     pub role: String,
@@ -283,4 +397,13 @@ pub struct Process {
     pub uid: u32,
     /// How often it had to be started again.
     pub restarts: u64,
+    /// The capabilities in effect; null where the kernel does not say. Here and below.
+    #[serde(default)]
+    pub capabilities: Option<Vec<String>>,
+    /// Whether a filter of system calls is in force.
+    #[serde(default)]
+    pub seccomp: Option<bool>,
+    /// How much memory it has, what it shares with others included.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
 }

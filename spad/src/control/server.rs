@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use super::access::{Access, Caller, Rights};
 use super::{Answer, Request};
+use crate::audit::{Event, Kind};
 use crate::privileges::warden::as_group;
 use crate::sys::peer;
 
@@ -84,7 +86,12 @@ pub fn bind(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
 }
 
 /// Accepts callers for ever and passes their requests on.
-pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<Call>) {
+pub async fn serve(
+    listener: UnixListener,
+    access: Access,
+    events: broadcast::Sender<Arc<Event>>,
+    calls: mpsc::Sender<Call>,
+) {
     let members = Arc::new(Semaphore::new(MEMBERS));
     loop {
         match listener.accept().await {
@@ -97,10 +104,10 @@ pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<C
                         Err(_) => continue,
                     },
                 };
-                let calls = calls.clone();
+                let (calls, events) = (calls.clone(), events.clone());
                 tokio::spawn(async move {
                     // A caller that fails has nobody else to tell.
-                    let _ = converse(stream, caller, calls).await;
+                    let _ = converse(stream, caller, calls, &events).await;
                     drop(place);
                 });
             }
@@ -123,6 +130,7 @@ async fn converse(
     mut stream: UnixStream,
     mut caller: Caller,
     calls: mpsc::Sender<Call>,
+    events: &broadcast::Sender<Arc<Event>>,
 ) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new((&mut stream).take(LONGEST));
@@ -130,6 +138,11 @@ async fn converse(
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(_) if caller.rights == Rights::None => {
             failed("you may not ask: that is for root, and for the control-group".into())
+        }
+        Ok(Request::Watch) => {
+            // The end waits for those who have asked something.
+            drop(calls);
+            return watch(stream, events.subscribe()).await;
         }
         Ok(request) => {
             if request.takes() == Rights::Change {
@@ -161,6 +174,31 @@ fn line(answer: &Answer) -> io::Result<String> {
 
 fn failed(why: String) -> Reply {
     Answer::Failed(why).into()
+}
+
+/// Tells events until the other end goes. One that is too slow misses some, and is told
+/// how many: nobody waits for it.
+async fn watch(
+    mut stream: UnixStream,
+    mut events: broadcast::Receiver<Arc<Event>>,
+) -> io::Result<()> {
+    // It is heard now: what it asks for on another connection, it asks after that.
+    stream.write_all(b"\n").await?;
+    loop {
+        let mut nothing = [0];
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = stream.read(&mut nothing) => return Ok(()),
+        };
+        let event = match event {
+            Ok(event) => event,
+            Err(RecvError::Lagged(count)) => {
+                Arc::new(Event { count: Some(count), ..Event::now(Kind::Lost) })
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        };
+        stream.write_all((serde_json::to_string(&*event)? + "\n").as_bytes()).await?;
+    }
 }
 
 /// The name that belongs to a user id. Whoever knows it may be far away: asked for on a

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use spa_keys::{ClientRecord, ServerIdentity};
 use spa_proto::{
-    Address, Arrival, ClientKeys, Datagram, Gate, GateSettings, Kid, Monotonic, Reason, Request,
-    Sender, ServerPublic, SignedRequest, Timestamp,
+    Address, Arrival, ClientKeys, Cloak, Datagram, Gate, GateSettings, Generation, Kid, Monotonic,
+    Reason, Request, Sender, ServerKeys, ServerSecret, SignedRequest, Timestamp,
 };
 
 use crate::bans::Bans;
@@ -39,19 +39,26 @@ pub struct Server {
 /// A client, and what its datagrams are known by.
 struct Client {
     record: ClientRecord,
-    keys: ClientKeys,
+    /// For each set of the server's keys.
+    keys: Vec<ClientKeys>,
 }
 
 /// Judges datagrams, one after the other.
 pub(super) struct Judge {
     pub(super) server: Server,
-    public: ServerPublic,
+    sets: Sets,
     settings: GateSettings,
     gate: Gate,
     clients: HashMap<Kid, Client>,
     seen: HashMap<Print, Label>,
     patience: usize,
     clock: Monotonic,
+}
+
+/// The server's keys, and those from before while they work as well.
+struct Sets {
+    current: ServerKeys,
+    former: Option<ServerKeys>,
 }
 
 /// Nonce and tag: they tell authentic datagrams apart.
@@ -117,19 +124,28 @@ type Decided = (Verdict, Option<Request>);
 impl Judge {
     /// With a gate that has seen nothing yet, and is best prepared for the time `now`.
     pub(super) fn new(mut server: Server, now: Timestamp) -> Self {
-        let public = server.identity.secret.public();
-        let keys = |record: &ClientRecord| ClientKeys::derive(&record.psk, &public, &record.kid);
-        let records = std::mem::take(&mut server.records).into_iter();
+        let sets = Sets::of(&server.identity);
+        let keys = |record: &ClientRecord| {
+            let derive = |set: &ServerKeys| {
+                ClientKeys::derive(&record.psk, &set.secret.public(), &record.kid)
+            };
+            sets.iter().map(derive).collect()
+        };
+        // While its keys are being replaced a client knocks under either key-id.
+        let each = |record: ClientRecord| {
+            record.kids().filter_map(|kid| record.under(&kid)).collect::<Vec<_>>()
+        };
+        let records = std::mem::take(&mut server.records).into_iter().flat_map(each);
         let clients: HashMap<_, _> =
             records.map(|record| (record.kid, Client { keys: keys(&record), record })).collect();
         let settings =
             GateSettings { tolerance: server.config.tolerance, ..GateSettings::default() };
         let clock = Monotonic::new(Duration::ZERO);
-        let mut gate = gate(&server, settings, clock);
-        clients.iter().for_each(|(kid, client)| gate.insert(*kid, client.keys.clone()));
+        let mut gate = sets.gate(settings, clock);
+        clients.iter().for_each(|(kid, client)| let_in(&mut gate, *kid, client));
         gate.prepare(now);
         let (seen, patience) = (HashMap::new(), PATIENCE);
-        Self { server, public, settings, gate, clients, seen, patience, clock }
+        Self { server, sets, settings, gate, clients, seen, patience, clock }
     }
 
     /// The record of a client.
@@ -163,9 +179,14 @@ impl Judge {
 
     /// Who has sent it, whether it was admitted or not.
     fn find(&mut self, case: Case<'_>, admitted: Result<Kid, Reason>) -> Who {
-        let (cloak, datagram) = (&self.server.identity.cloak, case.datagram);
+        let datagram = case.datagram;
         let sender = |(kid, client): (&Kid, &Client)| {
-            let found = Sender::of(datagram, (kid, &client.keys), self.public, cloak)?;
+            let of = |(set, keys): (&ServerKeys, _)| {
+                Sender::of(datagram, (kid, keys), set.secret.public(), &set.cloak)
+            };
+            let found = self.sets.iter().zip(&client.keys).filter_map(of);
+            // With the same key and another cloak, the one that names it is it.
+            let found = found.max_by_key(|sender| sender.named)?;
             Some(Who::Proven(*kid, found))
         };
         if let Ok(kid) = admitted {
@@ -177,8 +198,10 @@ impl Judge {
         }
         self.patience -= self.clients.len();
         let is_claimed = |(_, client): &(&Kid, &Client)| {
-            admitted == Err(Reason::BadTag)
-                && Sender::is_claimed(datagram, &client.keys, cloak, case.at)
+            let claims = |(set, keys): (&ServerKeys, _)| {
+                Sender::is_claimed(datagram, keys, &set.cloak, case.at)
+            };
+            admitted == Err(Reason::BadTag) && self.sets.iter().zip(&client.keys).any(claims)
         };
         let claimed = || self.clients.iter().find(is_claimed).map(|(kid, _)| Who::Claimed(*kid));
         self.clients.iter().find_map(sender).or_else(claimed).unwrap_or(Who::Nobody)
@@ -201,8 +224,8 @@ impl Judge {
     /// At a gate of its own, at the time `now`; `None` where not even that knows it.
     fn alone(&self, kid: &Kid, case: Case<'_>, now: Timestamp) -> Option<Decided> {
         let client = self.clients.get(kid)?;
-        let mut gate = gate(&self.server, self.settings, self.clock);
-        gate.insert(*kid, client.keys.clone());
+        let mut gate = self.sets.gate(self.settings, self.clock);
+        let_in(&mut gate, *kid, client);
         match gate.admit(case.datagram, arrival(case.arrival), now, self.clock) {
             Ok(signed) => Some(self.decide(&signed, case, now)),
             Err(Reason::UnknownClient) => None,
@@ -216,7 +239,12 @@ impl Judge {
         let Some(record) = self.record(&signed.kid()) else {
             return (Verdict::Refused(Reason::NoRecord), None);
         };
-        let verified = signed.verify(&self.public, &record.verifier, now, config.tolerance);
+        let mut sets = self.sets.iter();
+        let Some(set) = sets.find(|set| set.generation == signed.generation()) else {
+            return (Verdict::Refused(Reason::NoRecord), None);
+        };
+        let public = set.secret.public();
+        let verified = signed.verify(&public, &record.verifier, now, config.tolerance);
         let knock = match verified {
             Ok(knock) => knock,
             Err(reason) => return (Verdict::Refused(reason), None),
@@ -250,9 +278,31 @@ impl Judge {
     }
 }
 
-fn gate(server: &Server, settings: GateSettings, clock: Monotonic) -> Gate {
-    let ServerIdentity { secret, cloak, .. } = &server.identity;
-    Gate::new(secret.clone(), cloak.clone(), settings, clock)
+impl Sets {
+    fn of(identity: &ServerIdentity) -> Self {
+        let set = |number, secret: &ServerSecret, cloak: &Cloak| ServerKeys {
+            generation: Generation::new(number),
+            secret: secret.clone(),
+            cloak: cloak.clone(),
+        };
+        let ServerIdentity { secret, cloak, former, .. } = identity;
+        let former = former.as_ref().map(|former| set(1, &former.secret, &former.cloak));
+        Self { current: set(0, secret, cloak), former }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &ServerKeys> {
+        std::iter::once(&self.current).chain(&self.former)
+    }
+
+    fn gate(&self, settings: GateSettings, clock: Monotonic) -> Gate {
+        Gate::of(self.current.clone(), self.former.clone(), settings, clock)
+    }
+}
+
+fn let_in(gate: &mut Gate, kid: Kid, client: &Client) {
+    let mut keys = client.keys.iter().cloned();
+    keys.next().into_iter().for_each(|keys| gate.insert(kid, keys));
+    keys.next().into_iter().for_each(|keys| gate.insert_former(kid, keys));
 }
 
 /// Where it is not known, some way over IPv4: the gate asks for an address that can be

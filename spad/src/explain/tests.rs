@@ -20,6 +20,8 @@ fn server() -> Server {
             cloak: Cloak::from_bytes([5; 16]),
             host: "fw.example".to_owned(),
             port: 62201,
+            former: None,
+            first: None,
         },
         records: vec![record("alice", 1), record("bob", 2)],
         revoked: 1,
@@ -40,6 +42,7 @@ fn record(name: &str, number: u8) -> ClientRecord {
         disabled: None,
         policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() },
         person: None,
+        former: None,
     }
 }
 
@@ -153,10 +156,11 @@ fn what_would_be_granted_and_to_whom() {
 fn what_the_record_refuses_is_said_with_what_it_allows() {
     let ssh = asking("ssh", SEEN_ADDRESS);
     type Change = fn(&mut ClientRecord);
-    let cases: [(Change, Request, &str, &str); 9] = [
+    let cases: [(Change, Request, &str, &str); 10] = [
         (|_| {}, asking("db,ssh", SEEN_ADDRESS), "service-not-allowed", "not allow db: only ssh"),
         (|_| {}, asking("web", SEEN_ADDRESS), "unknown-service", "here: web"),
         (|it| it.expires = Some(Timestamp::ZERO), ssh.clone(), "client-expired", "1970-01-01"),
+        (|it| it.disabled = Some(NOW), ssh.clone(), "client-disabled", "shut out for a while"),
         (
             |it| it.policy.sources = vec![spa_keys::cidr::parse("203.0.113.0/24").unwrap()],
             ssh.clone(),

@@ -199,7 +199,9 @@ impl Known<'_> {
                 let end = record.ends().map(date::format).unwrap_or_default();
                 words(
                     format!("the record of {name} has expired, {end}"),
-                    "give it a later end (expires), if it should come in",
+                    format!(
+                        "give it a later end, if it should come in: spa-keys set {name} --expires DATE"
+                    ),
                 )
             }
             Reason::ClientDisabled => words(
@@ -208,7 +210,9 @@ impl Known<'_> {
             ),
             Reason::TimeNotAllowed => words(
                 format!("{name} may not come in at that time of day"),
-                "knock within the hours, or allow more in the record (hours)",
+                format!(
+                    "knock within its hours: spa-keys show {name}; spa-keys set {name} --hours"
+                ),
             ),
             _ => match &self.finding.request {
                 Some(request) => self.by_policy(reason, record, request),
@@ -229,7 +233,7 @@ impl Known<'_> {
                 };
                 words(
                     format!("the record of {name} allows only {allowed}"),
-                    format!("knock with {how}, or allow both in the record (address)"),
+                    format!("knock with {how}, or allow both: spa-keys set {name} --address both"),
                 )
             }
             Reason::OutsidePrefix => words(
@@ -255,7 +259,7 @@ impl Known<'_> {
                         .collect::<Vec<_>>()
                         .join(", and of these ")
                 ),
-                "knock from there, or allow more in the record (sources)",
+                format!("knock from there, or allow more: spa-keys set {name} --from"),
             ),
             Reason::NotGrantable => words(
                 format!(
@@ -279,7 +283,7 @@ impl Known<'_> {
                     list(forbidden(config, record, request)),
                     list(record.services())
                 ),
-                "knock for one of those, or allow more in the record (services)",
+                format!("knock for one of those, or allow more: spa-keys set {name} --service"),
             ),
             Reason::ModeNotAllowed => {
                 let allowed =
@@ -287,7 +291,7 @@ impl Known<'_> {
                 let modes = GrantMode::ALL.into_iter().filter(allowed).map(GrantMode::name);
                 words(
                     format!("the record of {name} allows the modes {}", list(modes)),
-                    "knock with --mode, or allow more in the record (modes)",
+                    format!("knock with --mode, or allow more: spa-keys set {name} --modes"),
                 )
             }
             Reason::WidthNotAllowed => words(

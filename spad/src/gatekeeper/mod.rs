@@ -147,8 +147,8 @@ impl Gatekeeper {
     fn obey(&mut self) -> io::Result<bool> {
         let Some((frame, sockets)) = self.channel.receive_with_sockets()? else { return Ok(false) };
         match ToGate::decode(&frame).ok_or(io::ErrorKind::InvalidData)? {
-            ToGate::Serve { secret, cloak, settings } => {
-                let mut gate = Gate::new(secret, cloak, settings, clock::monotonic());
+            ToGate::Serve { current, former, settings } => {
+                let mut gate = Gate::of(current, former, settings, clock::monotonic());
                 gate.prepare(clock::wall());
                 self.next = Some(gate);
             }
@@ -166,8 +166,11 @@ impl Gatekeeper {
     fn enrol(&mut self, message: ToGate) {
         let Some(gate) = self.next.as_mut().or(self.gate.as_mut()) else { return };
         match message {
-            ToGate::Insert(clients) => {
+            ToGate::Insert { former: false, clients } => {
                 clients.into_iter().for_each(|(kid, keys)| gate.insert(kid, keys));
+            }
+            ToGate::Insert { former: true, clients } => {
+                clients.into_iter().for_each(|(kid, keys)| gate.insert_former(kid, keys));
             }
             ToGate::Remove(kid) => gate.remove(&kid),
             ToGate::Recall { kid, floor, used } => gate.recall(&kid, floor, used),

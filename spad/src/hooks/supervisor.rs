@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::{JoinHandle, sleep, spawn};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -34,6 +35,8 @@ pub(super) const SIGNALLED: u8 = 128;
 const SAID: usize = 400;
 /// For how long what it leaves behind is ended.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For how long what it has said is waited for, when it is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs a program as `identity` for `limit` at most; its status as exit code. What it
 /// says is told on standard error, in one line.
@@ -67,60 +70,63 @@ fn supervise(command: &mut Command, limit: Duration) -> io::Result<(u8, String)>
     // Whoever loses its parent becomes our child, whatever its group and session.
     set_child_subreaper(Some(getpid()))?;
     let (mut child, listener) = start(command)?;
-    let ended = wait(&mut child, limit);
-    end_all(&child);
-    let said = listener.join().unwrap_or_default();
-    let code = match ended? {
-        None => TIMED_OUT,
-        Some(status) => code(status),
-    };
+    let in_time = wait(&child, limit);
+    let status = end_all(&mut child);
+    // Should somebody have got away who keeps the other end: nobody waits for that.
+    let said = listener.recv_timeout(LAST_WORDS).unwrap_or_default();
+    let code = if in_time? { status.map_or(NOT_RUN, code) } else { TIMED_OUT };
     Ok((code, said))
 }
 
 /// Both of its outputs are heard. The command keeps an end of the pipe, so that it is
 /// taken over and dropped here.
-fn start(command: &mut Command) -> io::Result<(Child, JoinHandle<String>)> {
+fn start(command: &mut Command) -> io::Result<(Child, Receiver<String>)> {
     use std::os::unix::process::CommandExt;
     let (heard, said) = io::pipe()?;
     command.current_dir("/").process_group(0).stdin(Stdio::null());
     command.stdout(said.try_clone()?).stderr(said);
     let child = command.spawn();
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    Ok((child?, spawn(move || listen(heard))))
+    let (teller, listener) = mpsc::channel();
+    spawn(move || teller.send(listen(heard)));
+    Ok((child?, listener))
 }
 
-/// Its status, if it ends in time.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let pid = Pid::from_child(child);
-    let ended = pidfd_open(pid, PidfdFlags::empty())?;
+/// Whether it ends in time. It stays a zombie, so that its number is nobody else's.
+fn wait(child: &Child, limit: Duration) -> io::Result<bool> {
+    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return child.wait().map(Some),
+            Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Ends it and whatever it has started, and waits until nothing is left.
-fn end_all(child: &Child) {
-    let group = Pid::from_child(child);
-    let begun = Instant::now();
+/// Ends it and whatever it has started, waits until nothing is left, and says how it
+/// has ended.
+fn end_all(child: &mut Child) -> Option<ExitStatus> {
+    let (group, begun) = (Pid::from_child(child), Instant::now());
+    let mut status = None;
     while begun.elapsed() < PATIENCE {
-        // All of a group at once, however fast it multiplies.
-        let _ = kill_process_group(group, Signal::KILL);
+        if status.is_none() {
+            // All of its group at once, however fast it multiplies.
+            let _ = kill_process_group(group, Signal::KILL);
+            status = child.try_wait().ok().flatten();
+        }
         for pid in children() {
             let _ = kill_process(pid, Signal::KILL);
         }
-        if nobody_is_left() {
-            return;
+        if status.is_some() && nobody_is_left() {
+            break;
         }
         sleep(Duration::from_millis(2));
     }
+    status
 }
 
 /// Processes that are children of ours, those that were left to us included.

@@ -1,8 +1,8 @@
 //! What can be said between the gatekeeper and the warden.
 
 use spa_proto::{
-    ClientKeys, Cloak, GateSettings, Kid, Nonce, RING_LEN, Rate, Reason, SIGNED_REQUEST_LEN,
-    ServerSecret, SignedRequest, Timestamp, Tolerance,
+    ClientKeys, Cloak, GateSettings, Generation, Kid, Nonce, RING_LEN, Rate, Reason,
+    SIGNED_REQUEST_LEN, ServerKeys, ServerSecret, SignedRequest, Timestamp, Tolerance,
 };
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -30,16 +30,21 @@ pub(super) fn blank() -> Frame {
 pub enum ToGate {
     /// Make a new gate of this server, without clients, for the next [`Self::Listen`].
     Serve {
-        /// The server's private key.
-        secret: ServerSecret,
-        /// What hides pseudonyms.
-        cloak: Cloak,
+        /// The server's keys.
+        current: ServerKeys,
+        /// Those from before, while they work as well.
+        former: Option<ServerKeys>,
         /// Tolerance and budgets.
         settings: GateSettings,
     },
-    /// Let clients in, or replace their keys; at most [`INSERT_LEN`]. Only derived
-    /// keys: the pre-shared key itself stays with the warden.
-    Insert(Vec<(Kid, ClientKeys)>),
+    /// Let clients in, or replace their keys. Only derived keys: the pre-shared key
+    /// itself stays with the warden.
+    Insert {
+        /// Whether these are for the server's former keys.
+        former: bool,
+        /// At most [`INSERT_LEN`].
+        clients: Vec<(Kid, ClientKeys)>,
+    },
     /// Forget a client.
     Remove(Kid),
     /// What a client has used already.
@@ -76,15 +81,18 @@ impl ToGate {
     #[must_use]
     pub fn encode(&self) -> Frame {
         match self {
-            Self::Serve { secret, cloak, settings } => Writer::new(1)
-                .put(&*secret.expose())
-                .put(cloak.expose())
-                .put(&millis(settings.tolerance.as_duration()).to_be_bytes())
-                .rate(settings.client_rate)
-                .rate(settings.global_rate),
-            Self::Insert(clients) => {
+            Self::Serve { current, former, settings } => {
+                let settings = Writer::new(1)
+                    .put(&millis(settings.tolerance.as_duration()).to_be_bytes())
+                    .rate(settings.client_rate)
+                    .rate(settings.global_rate);
+                let sets = [Some(current), former.as_ref()].into_iter().flatten();
+                let head = settings.put(&[count(sets.clone().count())]);
+                sets.fold(head, Writer::server_keys)
+            }
+            Self::Insert { former, clients } => {
                 let clients = &clients[..clients.len().min(INSERT_LEN)];
-                let head = Writer::new(2).put(&[count(clients.len())]);
+                let head = Writer::new(2).put(&[u8::from(*former), count(clients.len())]);
                 let each = clients.iter();
                 each.fold(head, |out, (kid, keys)| out.put(kid.as_bytes()).put(&*keys.to_bytes()))
             }
@@ -106,16 +114,22 @@ impl ToGate {
     pub fn decode(frame: &Frame) -> Option<Self> {
         let mut reader = Reader { rest: frame.as_slice() };
         let message = match reader.take::<1>()?[0] {
-            1 => Self::Serve {
-                secret: ServerSecret::from_bytes(reader.take()?),
-                cloak: Cloak::from_bytes(reader.take()?),
-                settings: GateSettings {
+            1 => {
+                let settings = GateSettings {
                     tolerance: Tolerance::new(Duration::from_millis(reader.number()?)),
                     client_rate: reader.rate()?,
                     global_rate: reader.rate()?,
-                },
-            },
-            2 => Self::Insert(reader.clients()?),
+                };
+                let sets = usize::from(reader.take::<1>()?[0]);
+                let current = reader.server_keys()?;
+                let former = match sets {
+                    1 => None,
+                    2 => Some(reader.server_keys()?),
+                    _ => return None,
+                };
+                Self::Serve { current, former, settings }
+            }
+            2 => Self::Insert { former: reader.flag()?, clients: reader.clients()? },
             3 => Self::Remove(reader.kid()?),
             4 => Self::Recall { kid: reader.kid()?, floor: reader.time()?, used: reader.used()? },
             5 => Self::Listen { port: u16::from_be_bytes(reader.take()?) },
@@ -161,7 +175,7 @@ impl ToWarden {
 }
 
 /// Fills a frame from the front. The longest messages, an insert of 3 clients
-/// and a recall of 16 knocks, have 434 and 410 bytes.
+/// and a recall of 16 knocks, have 435 and 410 bytes.
 struct Writer {
     frame: Frame,
     at: usize,
@@ -183,6 +197,12 @@ impl Writer {
         self.put(&time.as_millis().to_be_bytes())
     }
 
+    fn server_keys(self, keys: &ServerKeys) -> Self {
+        self.put(&keys.generation.number().to_be_bytes())
+            .put(&*keys.secret.expose())
+            .put(keys.cloak.expose())
+    }
+
     fn rate(self, rate: Rate) -> Self {
         self.put(&rate.burst.to_be_bytes()).put(&rate.per_second.to_be_bytes())
     }
@@ -200,6 +220,19 @@ impl Reader<'_> {
     fn rate(&mut self) -> Option<Rate> {
         let burst = u32::from_be_bytes(self.take()?);
         Some(Rate { burst, per_second: u32::from_be_bytes(self.take()?) })
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        let [flag] = self.take::<1>()?;
+        (flag <= 1).then_some(flag == 1)
+    }
+
+    fn server_keys(&mut self) -> Option<ServerKeys> {
+        Some(ServerKeys {
+            generation: Generation::new(u32::from_be_bytes(self.take()?)),
+            secret: ServerSecret::from_bytes(self.take()?),
+            cloak: Cloak::from_bytes(self.take()?),
+        })
     }
 
     fn clients(&mut self) -> Option<Vec<(Kid, ClientKeys)>> {
@@ -230,7 +263,7 @@ mod tests {
 
     const KID: Kid = Kid::from_bytes([3; 16]);
 
-    fn keys() -> ClientKeys {
+    fn client_keys() -> ClientKeys {
         ClientKeys::derive(&Psk::from_bytes([1; 32]), &ServerPublic::from_bytes([2; 32]), &KID)
     }
 
@@ -241,13 +274,17 @@ mod tests {
 
     #[test]
     fn messages_to_the_gate_survive() {
-        let secret = ServerSecret::from_bytes([5; 32]);
-        let cloak = Cloak::from_bytes([6; 16]);
+        let keys = |number: u8| ServerKeys {
+            generation: Generation::new(number.into()),
+            secret: ServerSecret::from_bytes([number; 32]),
+            cloak: Cloak::from_bytes([number; 16]),
+        };
         let settings = GateSettings::default();
         for message in [
-            ToGate::Serve { secret, cloak, settings },
-            ToGate::Insert(vec![(KID, keys())]),
-            ToGate::Insert(vec![(KID, keys()); INSERT_LEN]),
+            ToGate::Serve { current: keys(5), former: None, settings },
+            ToGate::Serve { current: keys(6), former: Some(keys(7)), settings },
+            ToGate::Insert { former: false, clients: vec![(KID, client_keys())] },
+            ToGate::Insert { former: true, clients: vec![(KID, client_keys()); INSERT_LEN] },
             ToGate::Remove(KID),
             longest(),
             ToGate::Listen { port: 62201 },
@@ -273,11 +310,14 @@ mod tests {
         let mut frame = longest().encode();
         frame[25] = 17;
         assert!(ToGate::decode(&frame).is_none(), "more than the ring holds");
-        let mut frame = ToGate::Insert(vec![(KID, keys()); INSERT_LEN]).encode();
-        frame[1] = 4;
+        let clients = vec![(KID, client_keys()); INSERT_LEN];
+        let mut frame = ToGate::Insert { former: false, clients }.encode();
+        frame[2] = 4;
         assert!(ToGate::decode(&frame).is_none(), "more than there is room for");
-        frame[1] = 2;
+        frame[2] = 2;
         assert!(ToGate::decode(&frame).is_none(), "one that is not counted");
+        (frame[1], frame[2]) = (2, 3);
+        assert!(ToGate::decode(&frame).is_none(), "neither these keys nor those");
         let mut frame = ToGate::Listen { port: 1 }.encode();
         frame[FRAME_LEN - 1] = 1;
         assert!(ToGate::decode(&frame).is_none(), "something behind the message");

@@ -11,7 +11,7 @@ use crate::audit::Event;
 /// What an event has to fulfil; what is not given, every one does.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Name of the client.
+    /// Name of the client, or of a person: of all devices.
     pub client: Option<String>,
     /// A network that one of its addresses lies in, or that lies in one of its networks.
     pub source: Option<Prefix>,
@@ -82,7 +82,11 @@ impl Filter {
             Some("any") => event.reason.is_some(),
             _ => is(&self.reason, &event.reason),
         };
-        is(&self.client, &event.client)
+        let client = self.client.as_deref().is_none_or(|wanted| {
+            let rest = event.client.as_deref().and_then(|name| name.strip_prefix(wanted));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        client
             && is(&self.service, &event.service)
             && reason
             && self.since.is_none_or(|since| event.time() >= since)
@@ -139,6 +143,7 @@ mod tests {
         for (client, service, taken) in [
             ("alice", "ssh", true),
             ("alic", "ssh", false),
+            ("alice/phone", "ssh", false),
             ("bob", "ssh", false),
             ("alice", "web", false),
         ] {
@@ -147,6 +152,10 @@ mod tests {
             assert_eq!(filter.takes(&event()), taken, "{client} {service}");
             assert!(!filter.takes(&Event::default()), "who is not named is not taken");
         }
+        let phone = Event { client: some("alice/phone"), ..event() };
+        let of = |client: &str| Filter { client: some(client), ..Filter::default() };
+        assert!(of("alice").takes(&phone) && of("alice/phone").takes(&phone));
+        assert!(!of("alice/ph").takes(&phone) && !of("alice/").takes(&phone));
         let refused = Event { reason: some("full"), ..event() };
         for (reason, taken) in [("full", true), ("any", true), ("stale", false)] {
             let filter = Filter { reason: some(reason), ..Filter::default() };

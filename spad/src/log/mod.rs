@@ -21,7 +21,7 @@ use source::Source;
 /// What `spad log` is asked.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Events of this client only
+    /// Events of this client only, or of all devices of a person
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
     /// Of this address or network only

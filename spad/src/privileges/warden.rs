@@ -79,6 +79,14 @@ fn kept() -> CapabilitySet {
     KEPT.iter().fold(CapabilitySet::empty(), |all, (capability, ..)| all.union(*capability))
 }
 
+/// The names of these, as far as spad has a use for them; others by their numbers.
+pub(crate) fn names(held: CapabilitySet) -> Vec<String> {
+    let known = KEPT.iter().filter(|(capability, ..)| held.contains(*capability));
+    let known = known.map(|(_, name, _)| (*name).to_owned());
+    let others = held.difference(kept()).iter().map(|other| format!("{:#x}", other.bits()));
+    known.chain(others).collect()
+}
+
 /// Does something with `uid` as the real user id: whom one may send signals to
 /// without `CAP_KILL` depends on it. Effective user and capabilities stay.
 /// Meanwhile processes of that user may send signals to this thread; which is

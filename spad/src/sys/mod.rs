@@ -4,6 +4,7 @@
 
 pub(crate) mod memory;
 pub(crate) mod nft;
+pub mod ntp;
 pub mod packet;
 pub mod peer;
 pub mod ready;

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::bans::Order;
-use super::{Warden, operators, upkeep};
+use super::{Warden, operators, process, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -26,6 +26,8 @@ use crate::sessions::Session;
 
 /// Why a grant or a connection has ended.
 const BY_HAND: &str = "revoked by the administrator";
+/// How many grants are shown with the status.
+const SHOWN: usize = 10;
 /// What is wrong where nobody has run `spad enable`.
 const NOT_ENABLED: &str = "nothing is shut until you run: spad enable";
 /// How long the gatekeeper may take to say its counters.
@@ -41,6 +43,7 @@ impl Warden {
             Request::Sessions => return drop(reply.send(self.sessions())),
             Request::Rules => self.rules().map_or_else(Answer::Failed, Answer::Rules),
             Request::Bans => self.list_bans(),
+            Request::Metrics => Answer::Metrics(Box::new(self.metrics())),
             other => self.change(other),
         };
         let _ = reply.send(answer.into());
@@ -170,6 +173,7 @@ impl Warden {
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();
+        self.look_at_own_keys();
         self.provision();
         let config = self.config.clone();
         self.end_grants("service changed", |grant| !config.offers(&grant.element));
@@ -184,11 +188,52 @@ impl Warden {
         let now = clock::monotonic();
         self.expire(now);
         let held: Vec<_> = self.ledger.iter().cloned().collect();
-        let ports = |(name, _): (&ServiceName, _)| (*name, self.config.ports(name));
-        let ports: BTreeMap<_, _> = self.config.services.iter().map(ports).collect();
+        let ports = self.ports();
         Reply::Rest(Box::new(move || {
             Answer::Grants(held.iter().map(|grant| describe(grant, &ports, now)).collect())
         }))
+    }
+
+    fn ports(&self) -> BTreeMap<ServiceName, Vec<String>> {
+        let ports = |(name, _): (&ServiceName, _)| (*name, self.config.ports(name));
+        self.config.services.iter().map(ports).collect()
+    }
+
+    fn next_to_end(&self, now: Monotonic) -> Vec<report::Grant> {
+        let ports = self.ports();
+        self.ledger.next_to_end().take(SHOWN).map(|grant| describe(grant, &ports, now)).collect()
+    }
+
+    /// Without a look at the kernel's ruleset: this is asked again and again.
+    fn metrics(&mut self) -> report::Metrics {
+        let now = Reading::now();
+        self.expire(now.clock);
+        let (journal, clock) = (self.memory.report(now), self.clock_report(now));
+        report::Metrics {
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: self.config.firewall.mode.name().into(),
+            uptime_ms: millis(now.clock.since(self.started)),
+            capture_in_force: self.capture(self.keeper.is_some()).in_force,
+            ruleset_in_force: self.repair_at.is_none() && self.unattached.is_none(),
+            repairs: self.tables.repairs,
+            restarts: self.restarts.count,
+            counters: self.counted(),
+            grants: self.ledger.len(),
+            sessions: self.ledger.sessions.len(),
+            clients: self.clients.len(),
+            broken_records: self.clients.broken().len(),
+            bans: self.bans.len(),
+            durable: journal.durable,
+            lease_ms: journal.lease_ms,
+            synchronised: clock.synchronised,
+            max_error_ms: clock.max_error_ms,
+            audit_lost: self.audit.recorder.lost(),
+            processes: self.processes(),
+        }
+    }
+
+    fn counted(&self) -> BTreeMap<String, u64> {
+        self.counters().map(|(reason, count)| (reason.name().into(), count)).collect()
     }
 
     fn status(&mut self, alive: bool) -> report::Status {
@@ -203,16 +248,16 @@ impl Warden {
             grants: self.ledger.len(),
             clients: self.clients.len(),
             broken_records: self.clients.broken(),
-            counters: self
-                .counters()
-                .map(|(reason, count)| (reason.name().into(), count))
-                .collect(),
+            counters: self.counted(),
             journal: self.memory.report(now),
-            clock: report::Clock {
-                unix_ms: now.wall.as_millis(),
-                tolerance_ms: millis(self.config.tolerance.as_duration()),
-            },
+            clock: self.clock_report(now),
             processes: self.processes(),
+            uptime_ms: millis(now.clock.since(self.started)),
+            sessions: self.ledger.sessions.len(),
+            bans: self.bans.len(),
+            next_to_end: self.next_to_end(now.clock),
+            last_knocks: self.audit.recorder.last().cloned().collect(),
+            audit: self.audit.recorder.report(),
         }
     }
 
@@ -253,15 +298,16 @@ impl Warden {
             role: "warden".into(),
             pid: std::process::id(),
             uid: own,
-            restarts: 0,
+            ..report::Process::default()
         };
         let keeper = self.keeper.as_ref().map(|keeper| report::Process {
             role: "gatekeeper".into(),
             pid: keeper.pid(),
             uid: self.post.identity.map_or(own, |identity| identity.uid),
             restarts: self.restarts.count,
+            ..report::Process::default()
         });
-        std::iter::once(warden).chain(keeper).collect()
+        std::iter::once(warden).chain(keeper).map(process::described).collect()
     }
 }
 
@@ -285,6 +331,7 @@ fn describe(
         mode: element.terms.mode().name().into(),
         source_port,
         expires_in_ms: millis(grant.ends.since(now)),
+        lasts_ms: millis(grant.ends.since(grant.since)),
     }
 }
 

@@ -66,6 +66,11 @@ impl Register {
         register
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     fn read(&mut self) {
         match self.file.read() {
             Ok(list) => (self.list, self.fault) = (list, None),

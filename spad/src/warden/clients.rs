@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use spa_keys::{ClientName, ClientRecord, FileOf, Person, Store, StoreError};
 use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp, VerifyingKey};
 use tracing::warn;
+use zeroize::Zeroizing;
 
 use crate::wipe;
 use held::{Held, Place};
@@ -61,11 +62,17 @@ impl Clients {
         self.held.is_open(kid)
     }
 
-    /// The clients that a name stands for: one, or all devices of a person.
+    /// Whether there is a client of this very name.
+    pub(super) fn has(&self, name: &ClientName) -> bool {
+        !self.held.own_kids(name).is_empty()
+    }
+
+    /// The key-ids that a name stands for: a client's, or those of all devices of a person.
     pub(super) fn kids_of(&self, who: &ClientName) -> Vec<Kid> {
         self.held.kids_of(who)
     }
 
+    /// Under which key-ids clients can knock: more than one while keys are replaced.
     pub(super) fn kids(&self) -> impl Iterator<Item = Kid> {
         self.held.kids()
     }
@@ -141,6 +148,17 @@ impl Clients {
         }
         let mut look = Look::begin(self);
         look.at(files);
+        look.end()
+    }
+
+    /// Drops former keys that have ended, here and on the disk. Until that is
+    /// written they stay, expired.
+    pub(super) fn end_overlaps(&mut self, now: Timestamp) -> Vec<Difference> {
+        let mut look = Look::begin(self);
+        look.clients.broken.clone_from(&look.before);
+        for record in look.clients.held.overdue(now) {
+            wipe::stack_after(|| look.end_overlap(&record));
+        }
         look.end()
     }
 
@@ -265,39 +283,62 @@ impl<'a> Look<'a> {
 
     /// Of two records with one key-id, the one whose name comes first is a client.
     fn unless_twin(&mut self, record: ClientRecord) -> Result<ClientRecord, StoreError> {
-        let holder = self.clients.held.name_of(&record.kid).cloned();
-        match holder.filter(|holder| *holder != record.name) {
-            Some(holder) if holder < record.name => Err(self.clients.store.twin(&record.name)),
-            Some(holder) => {
-                let error = self.clients.store.twin(&holder).to_string();
-                self.clients.broken.insert(Store::file_of(&holder), error);
-                self.forget(&holder);
-                Ok(record)
-            }
-            None => Ok(record),
+        let holder = |kid| self.clients.held.name_of(&kid).cloned();
+        let mut holders: Vec<_> = record.kids().filter_map(holder).collect();
+        holders.retain(|holder| *holder != record.name);
+        if holders.iter().any(|holder| *holder < record.name) {
+            return Err(self.clients.store.twin(&record.name));
         }
+        for holder in holders {
+            let error = self.clients.store.twin(&holder).to_string();
+            self.clients.broken.insert(Store::file_of(&holder), error);
+            self.forget(&holder);
+        }
+        Ok(record)
     }
 
-    /// A record of the same name with another key-id is another client. One
-    /// with the same keys is no difference to the gatekeeper.
+    /// For the gatekeeper, and for what is open, each key-id is a client of its own:
+    /// one that is not the record's any more has gone. One with the same keys is
+    /// no difference.
     fn put(&mut self, record: ClientRecord) -> Place {
         let held = &mut self.clients.held;
-        let (name, kid) = (record.name.clone(), record.kid);
-        let before = held.kid_of(&name).filter(|before| *before != kid);
-        let same = held.psk(&kid).is_some_and(|psk| psk.expose() == record.psk.expose());
-        let was_shut = held.psk(&kid).is_some() && !held.is_open(&kid);
+        let (name, now) = (record.name.clone(), record.kids().collect::<Vec<_>>());
+        let keys = |held: &Held, kid: &Kid| held.psk(kid).map(|psk| Zeroizing::new(*psk.expose()));
+        let before: Vec<_> =
+            held.own_kids(&name).into_iter().map(|kid| (kid, keys(held, &kid))).collect();
+        let was_shut = |kid: &Kid| held.psk(kid).is_some() && !held.is_open(kid);
+        let were_shut: Vec<_> = now.iter().map(was_shut).collect();
         let place = held.put(record);
-        self.differences.extend(before.map(|before| Difference::Went(name, before)));
-        self.differences.extend((!same).then_some(Difference::Came(kid)));
-        if !was_shut {
-            self.tell_if_shut(kid);
-        }
+        let went = before.iter().filter(|(kid, _)| !now.contains(kid));
+        self.differences.extend(went.map(|(kid, _)| Difference::Went(name.clone(), *kid)));
+        let same = |kid: &Kid| before.contains(&(*kid, keys(held, kid)));
+        let came = now.iter().filter(|kid| !same(kid));
+        self.differences.extend(came.copied().map(Difference::Came));
+        let may_shut = now.iter().zip(were_shut).filter(|(_, was_shut)| !was_shut);
+        may_shut.for_each(|(kid, _)| self.tell_if_shut(*kid));
         place
     }
 
+    fn end_overlap(&mut self, record: &ClientRecord) {
+        let (name, former) = (&record.name, record.former.as_ref().map(|former| former.kid));
+        match self.clients.store.finish(name, former.as_ref()) {
+            Ok(record) => {
+                if !record.knocked {
+                    warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
+                }
+                self.put(record);
+            }
+            Err(error) => {
+                warn!(client = %name, %error, "its old keys have ended, but stay in its record")
+            }
+        }
+    }
+
     fn forget(&mut self, name: &ClientName) {
-        let kid = self.clients.held.take(name);
-        self.differences.extend(kid.map(|kid| Difference::Went(name.clone(), kid)));
+        let kids = self.clients.held.own_kids(name);
+        self.clients.held.take(name);
+        let went = kids.into_iter().map(|kid| Difference::Went(name.clone(), kid));
+        self.differences.extend(went);
     }
 
     /// Where a client went, it may have stood in the way of another. Then says
@@ -353,11 +394,15 @@ mod tests {
         }
 
         fn add(&mut self, name: &str) {
+            self.add_with(name, None);
+        }
+
+        fn add_with(&mut self, name: &str, key: Option<VerifyingKey>) {
             let client = NewClient {
                 name: name.parse().unwrap(),
                 expires: None,
                 policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
-                key: None,
+                key,
             };
             self.clients.store.add(client, Timestamp::from_millis(1_800_000_000_000)).unwrap();
         }
@@ -500,6 +545,41 @@ mod tests {
         std::fs::write(keys.dir.path().join("clients"), "").unwrap();
         keys.clients.reload();
         assert_eq!(keys.clients.len(), 0);
+    }
+
+    #[test]
+    fn each_key_id_of_a_record_comes_and_goes_alone() {
+        let mut keys = Keys::with(&[]);
+        let key = spa_proto::SigningKey::from_seed(&[1; 32]).verifying_key();
+        keys.add_with("alice", Some(key));
+        keys.look(&["alice"]);
+        let (name, now) = ("alice".parse().unwrap(), Timestamp::from_millis(1_800_000_000_000));
+        let hour = std::time::Duration::from_secs(3600);
+        let before = keys.clients.held.own_kids(&name)[0];
+        let store = keys.clients.store.clone();
+        store.rotate(&name, spa_keys::Replaced::Psk, hour, now).unwrap();
+        assert_eq!(keys.look(&["alice"]), (1, 0), "beside the old one");
+        assert_eq!(keys.look(&["alice"]), (0, 0));
+        let (kids, server) = (keys.clients.kids().count(), ServerPublic::from_bytes([2; 32]));
+        assert_eq!((kids, keys.clients.len()), (2, 1));
+        let new = keys.clients.held.own_kids(&name)[0];
+        let derived =
+            [before, new].map(|kid| *keys.clients.keys(&kid, &server).unwrap().to_bytes());
+        assert!(before != new && derived[0] != derived[1]);
+        assert_eq!(keys.clients.get(&before).unwrap().expires, Some(now.plus(hour)));
+        assert_eq!(keys.clients.get(&new).unwrap().expires, None);
+
+        assert_eq!(keys.clients.end_overlaps(now.plus(hour)), [], "up to the end");
+        let over = now.plus(hour).plus(std::time::Duration::from_millis(1));
+        assert_eq!(keys.clients.end_overlaps(over), [Difference::Went(name.clone(), before)]);
+        assert!(keys.clients.get(&before).is_none() && keys.clients.get(&new).is_some());
+        assert_eq!(keys.look(&["alice"]), (0, 0), "it is on the disk");
+        assert!(store.client(&name).unwrap().former.is_none());
+
+        store.rotate(&name, spa_keys::Replaced::Psk, hour, now).unwrap();
+        keys.look(&["alice"]);
+        std::fs::remove_file(keys.file("alice")).unwrap();
+        assert_eq!(keys.look(&["alice"]), (0, 2), "all of them");
     }
 
     #[test]

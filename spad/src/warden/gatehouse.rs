@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use spa_proto::{GateSettings, History, Kid, Reason};
+use spa_proto::{GateSettings, History, Kid, Reason, ServerPublic};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -76,8 +76,8 @@ impl Warden {
     /// Tells the gatekeeper all it needs to know, from the start.
     pub(super) fn provision(&mut self) {
         let settings = GateSettings { tolerance: self.config.tolerance, ..GateSettings::default() };
-        let (secret, cloak) = (self.server.secret.clone(), self.server.cloak.clone());
-        self.tell(&ToGate::Serve { secret, cloak, settings });
+        let (current, former) = self.own.sets();
+        self.tell(&ToGate::Serve { current, former, settings });
         if let Some(keeper) = &mut self.keeper {
             keeper.is_to_know_all(self.clients.kids());
         }
@@ -99,11 +99,16 @@ impl Warden {
         let Some(keeper) = &mut self.keeper else { return };
         let kids = keeper.round();
         wipe::stack_after(|| {
-            let keys = |kid: &Kid| Some((*kid, self.clients.keys(kid, &self.public)?));
-            let some = |kids: &[Kid]| ToGate::Insert(kids.iter().filter_map(keys).collect());
+            let some = |public: ServerPublic, former: bool, kids: &[Kid]| {
+                let keys = |kid: &Kid| Some((*kid, self.clients.keys(kid, &public)?));
+                ToGate::Insert { former, clients: kids.iter().filter_map(keys).collect() }
+            };
             let used =
                 kids.iter().filter_map(|kid| Some(used(*kid, self.memory.replay().history(kid)?)));
-            let messages: Vec<_> = kids.chunks(INSERT_LEN).map(some).chain(used).collect();
+            let parts = |(public, former): (ServerPublic, bool)| {
+                kids.chunks(INSERT_LEN).map(move |kids| some(public, former, kids))
+            };
+            let messages: Vec<_> = self.own.publics().flat_map(parts).chain(used).collect();
             keeper.tell_round(&messages, room);
         });
         if keeper.is_to_listen && keeper.knows_all() {

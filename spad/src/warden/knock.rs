@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use spa_keys::{ClientName, ClientRecord, StoreError};
 use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Warden;
@@ -51,7 +52,8 @@ impl Warden {
     fn decide(&mut self, request: &SignedRequest, at: Reading) -> Result<Accepted, Reason> {
         let (config, kid) = (&self.config, request.kid());
         let record = self.clients.get(&kid).ok_or(Reason::NoRecord)?;
-        let knock = request.verify(&self.public, &record.verifier, at.wall, config.tolerance)?;
+        let server = self.own.public(request.generation(), at.wall).ok_or(Reason::NoRecord)?;
+        let knock = request.verify(&server, &record.verifier, at.wall, config.tolerance)?;
         let judged = policy::judge(&knock, &record, config, at.wall, |ip| self.host.is_own(ip));
         let judged = match config.firewall.absolute_bans {
             true => judged.and_then(|judgement| self.bans.admit(judgement, &config.trusted)),
@@ -61,6 +63,7 @@ impl Warden {
         self.memory.use_up(&knock, &record, &self.ledger, at)?;
         let judgement = judged?;
         let enrolled = !record.knocked && self.note_first(&knock, &record)?;
+        self.own.accepted(kid, request.generation());
         let client = record.name;
         self.last_knocks.note(kid, at.wall);
         Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
@@ -139,6 +142,10 @@ impl Warden {
         };
         if let Err(error) = granted {
             self.memory.note_refused(&grants, &self.ledger);
+            if !matches!(error, FirewallError::SetFull { .. } | FirewallError::Refused { .. }) {
+                // The kernel may have done it, and its answer was lost: taken back by the repair.
+                self.repair_at = Some(Instant::now());
+            }
             return Err(Refused::Firewall(error));
         }
         for (grant, (knock, _)) in grants.into_iter().zip(wanted) {

@@ -19,7 +19,9 @@ mod last_knocks;
 mod machine;
 mod memory;
 mod operators;
+mod own;
 mod post;
+mod process;
 mod rates;
 mod renewal;
 mod sessions;
@@ -29,8 +31,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 
-use spa_keys::ServerIdentity;
-use spa_proto::{Reason, ServerPublic};
+use spa_proto::{Monotonic, Reason};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -60,9 +61,8 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");
     let ticks = upkeep::Ticks::new().map_err(StartError::system("make a timer"))?;
     while warden.course == Course::Running {
-        warden.turn(&mut signals, &mut calls, &ticks).await;
-        if warden.owes_a_look {
-            // However many knocks come: what else has happened is seen before the next.
+        if warden.turn(&mut signals, &mut calls, &ticks).await {
+            // However much of one kind comes: what else has happened is seen before the next.
             tokio::task::yield_now().await;
         }
     }
@@ -74,8 +74,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
 struct Warden {
     config_path: PathBuf,
     config: Config,
-    server: ServerIdentity,
-    public: ServerPublic,
+    own: own::OwnKeys,
     clients: clients::Clients,
     /// `None` while their directory cannot be watched.
     records: Option<clients::Watch>,
@@ -114,6 +113,9 @@ struct Warden {
     /// Listens for callers.
     serving: tokio::task::JoinHandle<()>,
     course: Course,
+    started: Monotonic,
+    /// Why the clock is not to be relied on, as last said.
+    clock_fault: Option<String>,
 }
 
 /// How often each reason was given.
@@ -151,19 +153,22 @@ impl Signals {
 
 impl Warden {
     /// Waits for the next thing that happens, and deals with it.
+    /// Whether there was anything.
     async fn turn(
         &mut self,
         signals: &mut Signals,
         calls: &mut mpsc::Receiver<Call>,
         ticks: &upkeep::Ticks,
-    ) {
+    ) -> bool {
+        let owed = std::mem::take(&mut self.owes_a_look);
         let expiry = self.next_expiry();
         let trial = self.trial_ends();
         tokio::select! {
             biased;
-            // First, since looking at all the others takes a tenth of a knock's time; and not
-            // again before that was done: however much comes, a revocation does not wait for it.
-            message = keeper_next(self.keeper.as_ref()), if !self.owes_a_look => self.heard(message),
+            // First, since looking at all the others takes a tenth of a knock's time; and then
+            // one of those, if there is any: a revocation waits for no more than one batch, and
+            // knocks for no more than one question of somebody who asks all the time.
+            message = keeper_next(self.keeper.as_ref()), if !owed => self.heard(message),
             _ = signals.terminate.recv() => self.course = Course::Ending,
             _ = signals.interrupt.recv() => self.course = Course::Ending,
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
@@ -184,8 +189,9 @@ impl Warden {
             room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
             // Late, since these too are fed from outside.
             heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
-            () = std::future::ready(()), if self.owes_a_look => self.owes_a_look = false,
+            () = std::future::ready(()), if owed => return false,
         }
+        true
     }
 
     fn reload_by_signal(&mut self) {

@@ -1,18 +1,23 @@
 //! For those who operate the host: who may ask, what they have asked for, and where the
 //! audit goes.
 
+use std::time::Duration;
+
 use nix::unistd::Group;
 use rustix::process::getuid;
-use tokio::sync::oneshot;
-use tracing::warn;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::Warden;
 use crate::audit::{Event, Kind, Target};
+use crate::clock::{Discipline, Reading};
 use crate::config::Config;
 use crate::control::access::{Access, Caller, Rights};
-use crate::control::server::Reply;
-use crate::control::{Answer, Request};
+use crate::control::server::{Call, Reply};
+use crate::control::{Answer, Request, report};
+use crate::metrics::{self, Listener};
 use crate::show;
+use crate::sys::ntp;
 
 impl Warden {
     /// Answers a request, if who asks may. Whoever wants something changed is written
@@ -44,6 +49,54 @@ impl Warden {
         });
         // Whoever has hung up does not want it any more.
         let _ = reply.send(answer.into());
+    }
+}
+
+impl Warden {
+    /// Says once that the clock is not to be relied on, and once that it is again.
+    pub(super) fn look_at_discipline(&mut self) {
+        let fault = self.discipline().and_then(|it| it.fault(self.tolerance()));
+        if fault.is_some() == self.clock_fault.is_some() {
+            return;
+        }
+        match &fault {
+            Some(fault) => warn!("{fault}: clients may be refused as stale; see timedatectl"),
+            None => info!("this host's clock is kept right"),
+        }
+        self.clock_fault = fault;
+    }
+
+    pub(super) fn clock_report(&self, now: Reading) -> report::Clock {
+        report::Clock::of(now.wall.as_millis(), self.tolerance(), self.discipline())
+    }
+
+    /// `None` where the kernel does not say.
+    fn discipline(&self) -> Option<Discipline> {
+        ntp::discipline().ok()
+    }
+
+    fn tolerance(&self) -> Duration {
+        self.config.tolerance.as_duration()
+    }
+}
+
+/// Serves metrics, where they are asked for. Where that is not possible, the log says so:
+/// knocks are served all the same.
+pub(super) fn metrics(
+    config: &Config,
+    access: Access,
+    calls: mpsc::Sender<Call>,
+) -> impl Future<Output = ()> + use<> {
+    let endpoint = config.operations.metrics.clone();
+    let listener = endpoint.map(|endpoint| Listener::bind(&endpoint, access.group)).transpose();
+    let listener = listener.unwrap_or_else(|error| {
+        warn!(%error, "no metrics: cannot listen where the configuration says");
+        None
+    });
+    async move {
+        if let Some(listener) = listener {
+            metrics::serve(listener, access.own, calls).await;
+        }
     }
 }
 

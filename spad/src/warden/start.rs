@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use spa_keys::{ServerIdentity, Store, StoreError, files};
-use tokio::sync::mpsc;
+use spa_keys::{Store, StoreError, files};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -17,14 +18,15 @@ use super::host::Host;
 use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::own::OwnKeys;
 use super::post::Post;
 use super::sessions::Connections;
 use super::stop::Course;
 use super::upkeep::Tables;
 use super::{Counters, Warden, operators};
-use crate::audit::{Audit, Recorder, leads_to_journal};
+use crate::audit::{Audit, Event, Recorder, leads_to_journal};
 use crate::check;
-use crate::clock::Reading;
+use crate::clock::{self, Reading};
 use crate::config::{Config, ConfigError};
 use crate::control::server::Call;
 use crate::control::{self, server};
@@ -123,13 +125,15 @@ impl Warden {
         shut: Shut,
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         is_fit(&config, &config_path)?;
-        let server = ServerIdentity::load(&config.keys_dir).map_err(StartError::Keys)?;
-        make_directories(&config)?;
         let now = Reading::now();
+        let own = OwnKeys::load(&config.keys_dir, now.wall).map_err(StartError::Keys)?;
+        make_directories(&config)?;
         let (memory, remembered) =
-            Memory::open(&config, server.secret.public(), now).map_err(StartError::Journal)?;
-        let (serving, calls) = hear_callers(&config)?;
-        let mut warden = Self::assembled(config_path, config, shut, (server, memory), serving)?;
+            Memory::open(&config, own.memory_key(), now).map_err(StartError::Journal)?;
+        let recorder = Recorder::new(operators::audit(&config), leads_to_journal());
+        let (serving, calls) = hear_callers(&config, recorder.watchers())?;
+        let mut warden =
+            Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
         warden.watch_again();
         warden.begin_hooks();
         warden.restore(&remembered, now)?;
@@ -137,6 +141,7 @@ impl Warden {
         attached.map_err(|error| StartError::Attach(warden.config_path.clone(), error))?;
         warden.say_enforcement();
         warden.start_keeper();
+        warden.look_at_discipline();
         Ok((warden, calls))
     }
 
@@ -145,8 +150,8 @@ impl Warden {
         config_path: PathBuf,
         config: Config,
         Shut { firewall, tables, ruleset, enforcement, bans }: Shut,
-        (server, memory): (ServerIdentity, Memory),
-        serving: JoinHandle<()>,
+        (own, memory): (OwnKeys, Memory),
+        (serving, recorder): (JoinHandle<()>, Recorder),
     ) -> Result<Self, StartError> {
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
         let post = Post::new(&config.user, &config.run_dir)
@@ -155,8 +160,7 @@ impl Warden {
             .inspect_err(|error| warn!(%error, "no news of the machine being restored"));
         Ok(Self {
             config_path,
-            public: server.secret.public(),
-            server,
+            own,
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
@@ -173,7 +177,7 @@ impl Warden {
             tables,
             bans,
             unattached: None,
-            audit: Audit::to(Recorder::new(operators::audit(&config), leads_to_journal())),
+            audit: Audit::to(recorder),
             hooks: Hooks::default(),
             keeper: None,
             post,
@@ -186,6 +190,8 @@ impl Warden {
             answer_by: None,
             serving,
             course: Course::Running,
+            started: clock::monotonic(),
+            clock_fault: None,
             config,
         })
     }
@@ -234,13 +240,23 @@ fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The control socket, and who listens at it.
-fn hear_callers(config: &Config) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
+/// The control socket and the metrics, and who listens there.
+fn hear_callers(
+    config: &Config,
+    events: broadcast::Sender<Arc<Event>>,
+) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
     let access = operators::access(config);
     let listener = server::bind(&control::socket_path(&config.run_dir), access.group)
         .map_err(StartError::system("make the control socket in run-dir"))?;
     let (caller, calls) = mpsc::channel(16);
-    Ok((tokio::spawn(server::serve(listener, access, caller)), calls))
+    let metrics = operators::metrics(config, access, caller.clone());
+    let callers = server::serve(listener, access, events, caller);
+    Ok((
+        tokio::spawn(async {
+            tokio::join!(callers, metrics);
+        }),
+        calls,
+    ))
 }
 
 /// Where capabilities are missing, whatever failed has failed for want of them.

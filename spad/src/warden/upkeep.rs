@@ -90,7 +90,10 @@ impl Tables {
 impl Warden {
     pub(super) fn records_changed(&mut self, touched: io::Result<Touched>) {
         match touched {
-            Ok(Touched { files, all: false }) => {
+            Ok(Touched { files, all: false, own_keys }) => {
+                if own_keys {
+                    self.look_at_own_keys();
+                }
                 let differences = self.clients.look(&files);
                 self.follow(differences);
             }
@@ -136,20 +139,26 @@ impl Warden {
                 },
                 Difference::Shut(name, kid) => {
                     info!(client = %name, %kid, "client disabled");
-                    self.end_grants("disabled", |grant| grant.kid == kid);
-                    self.cut("disabled", |session| session.kid == kid);
+                    // Under former keys as well, while those still hold.
+                    let kids = self.clients.kids_of(&name);
+                    self.end_grants("disabled", |grant| kids.contains(&grant.kid));
+                    self.cut("disabled", |session| kids.contains(&session.kid));
                 }
             }
         }
         self.introduce();
     }
 
-    /// A client is revoked.
+    /// A client is revoked, or knocks under another key-id alone from now on.
     fn dismiss(&mut self, name: &ClientName, kid: Kid) {
-        info!(client = %name, %kid, "client gone");
+        let (what, why) = match self.clients.has(name) {
+            true => ("client has other keys", "keys replaced"),
+            false => ("client gone", "revoked"),
+        };
+        info!(client = %name, %kid, "{what}");
         self.tell(&ToGate::Remove(kid));
-        self.end_grants("revoked", |grant| grant.kid == kid);
-        self.cut("revoked", |session| session.kid == kid);
+        self.end_grants(why, |grant| grant.kid == kid);
+        self.cut(why, |session| session.kid == kid);
     }
 
     /// Ends grants before their time; how many.
@@ -272,9 +281,13 @@ impl Warden {
         if self.records.as_ref().is_none_or(|watch| watch.is_stale(self.clients.store())) {
             self.watch_again();
         }
-        let differences = self.clients.look_at_broken();
+        let mut differences = self.clients.look_at_broken();
+        differences.extend(self.clients.end_overlaps(now.wall));
         self.follow(differences);
+        self.look_at_own_keys();
+        self.end_own_overlap(now.wall);
         self.look_after_keeper();
+        self.look_at_discipline();
         self.last_knocks.write(|kid| self.clients.name_of(kid).is_some());
         self.memory.renew(now);
     }

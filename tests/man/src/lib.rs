@@ -1,12 +1,16 @@
 //! Man pages are made from the same definitions as the command lines. Each
 //! program's own tests call [`check`]; with `UPDATE_MAN=1` in the environment
-//! it writes what it otherwise compares.
+//! it writes what it otherwise compares. So are examples: [`check_examples`].
 
 #![forbid(unsafe_code)]
+
+mod examples;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+
+pub use examples::check_examples;
 
 /// Compares `docs/man` with the pages of `command` and its subcommands.
 ///

@@ -5,7 +5,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use sha2::block_api::compress256;
 use spa_keys::{ClientName, ServerIdentity, Store};
-use spa_proto::{ClientKeys, Psk};
+use spa_proto::ClientKeys;
 
 use super::Server;
 use crate::lab::{Doing, Host, Result, fail, program};
@@ -40,7 +40,14 @@ impl Traces {
         let keys = ClientKeys::derive(&record.psk, &public, &record.kid).to_bytes();
         let (prk, _) = Hkdf::<Sha256>::extract(Some(b"spa1 psk"), record.psk.expose());
         let keys = keys.chunks(32).chain([prk.as_slice()]);
-        Ok(Self { psk: as_stored(&record.psk), derived: keys.flat_map(as_used).collect() })
+        Ok(Self { psk: as_stored(record.psk.expose()), derived: keys.flat_map(as_used).collect() })
+    }
+
+    /// Those of the server's own private key, as it is now; there is nothing derived.
+    pub fn of_own_key(server: &Server) -> Result<Self> {
+        let dir = server.dir().join("keys");
+        let secret = ServerIdentity::load(&dir).doing("the server's key")?.secret;
+        Ok(Self { psk: as_stored(&secret.expose()), derived: Vec::new() })
     }
 
     /// How many of these are somewhere in the memory of a process of this host.
@@ -57,12 +64,9 @@ impl Traces {
 }
 
 /// A secret as bytes, as hexadecimal, and as the record has it.
-fn as_stored(psk: &Psk) -> Vec<Vec<u8>> {
-    let text = spa_keys::encoding::to_base64(psk.expose());
-    [psk.expose().as_slice(), hex(psk.expose()).as_bytes(), text.as_bytes()]
-        .into_iter()
-        .flat_map(halves)
-        .collect()
+fn as_stored(key: &[u8; 32]) -> Vec<Vec<u8>> {
+    let text = spa_keys::encoding::to_base64(key);
+    [key.as_slice(), hex(key).as_bytes(), text.as_bytes()].into_iter().flat_map(halves).collect()
 }
 
 /// A key of HMAC-SHA256 as bytes, as its two padded blocks, and as the two states that these

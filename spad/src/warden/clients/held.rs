@@ -5,10 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use spa_keys::{ClientName, ClientRecord, Person, Policy};
+use spa_keys::{ClientName, ClientRecord, FormerKeys, Person, Policy};
 use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
-/// Records, each with a name and a key-id of its own.
+/// Records, each with a name and key-ids of its own.
 #[derive(Default)]
 pub(super) struct Held {
     records: Vec<Option<Packed>>,
@@ -20,6 +20,8 @@ pub(super) struct Held {
     policies: HashSet<Arc<Policy>>,
     people: HashMap<ClientName, Arc<Person>>,
     newest: Timestamp,
+    /// Of those whose keys are being replaced, few at a time.
+    by_former_kid: HashMap<Kid, Place>,
 }
 
 /// Where a record lies.
@@ -33,14 +35,22 @@ struct Packed {
     verifier: Verifier,
     knocked: bool,
     created: Timestamp,
+    policy: Arc<Policy>,
+    /// `None` where there is nothing in it.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few clients have.
+#[derive(Clone)]
+struct Rare {
     expires: Option<Timestamp>,
     disabled: Option<Timestamp>,
-    policy: Arc<Policy>,
+    former: Option<FormerKeys>,
 }
 
 impl Held {
     pub(super) fn len(&self) -> usize {
-        self.by_kid.len()
+        self.by_name.len()
     }
 
     /// When the newest was made of all records that were ever here.
@@ -55,7 +65,8 @@ impl Held {
 
     pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
         let record = self.of_kid(kid)?;
-        Some(ClientRecord { person: self.person_behind(&record.name), ..record.unpack() })
+        let person = self.person_behind(&record.name);
+        ClientRecord { person, ..record.unpack() }.under(kid)
     }
 
     fn person_behind(&self, name: &ClientName) -> Option<Arc<Person>> {
@@ -65,7 +76,7 @@ impl Held {
     /// Whether there is such a client, and it is not shut out.
     pub(super) fn is_open(&self, kid: &Kid) -> bool {
         let person = |name| self.person_behind(name).is_some_and(|one| one.disabled.is_some());
-        self.of_kid(kid).is_some_and(|one| one.disabled.is_none() && !person(&one.name))
+        self.of_kid(kid).is_some_and(|one| one.disabled().is_none() && !person(&one.name))
     }
 
     /// What is said of a person from now on.
@@ -81,29 +92,40 @@ impl Held {
         self.people.keys()
     }
 
-    /// The clients that a name stands for.
+    /// The key-ids that a name stands for.
     pub(super) fn kids_of(&self, who: &ClientName) -> Vec<Kid> {
         if who.device().is_some() {
-            return self.kid_of(who).into_iter().collect();
+            return self.own_kids(who);
         }
         let records = self.records.iter().flatten().filter(|record| record.name.is_of(who));
-        records.map(|record| record.kid).collect()
+        records.flat_map(Packed::kids).collect()
     }
 
     pub(super) fn psk(&self, kid: &Kid) -> Option<&Psk> {
-        self.of_kid(kid).map(|record| &record.psk)
+        let record = self.of_kid(kid)?;
+        let former = record.former().filter(|former| former.kid == *kid);
+        Some(former.map_or(&record.psk, |former| &former.psk))
     }
 
     pub(super) fn name_of(&self, kid: &Kid) -> Option<&ClientName> {
         self.of_kid(kid).map(|record| &record.name)
     }
 
-    pub(super) fn kid_of(&self, name: &ClientName) -> Option<Kid> {
-        Some(self.at(self.place_of(name)?)?.kid)
+    /// All under which the client of this name can knock, the newest first.
+    pub(super) fn own_kids(&self, name: &ClientName) -> Vec<Kid> {
+        let record = self.place_of(name).and_then(|place| self.at(place));
+        record.map(|record| record.kids().collect()).unwrap_or_default()
     }
 
     pub(super) fn kids(&self) -> impl Iterator<Item = Kid> {
-        self.records.iter().flatten().map(|record| record.kid)
+        self.records.iter().flatten().flat_map(Packed::kids)
+    }
+
+    /// Those whose former keys have ended.
+    pub(super) fn overdue(&self, now: Timestamp) -> Vec<ClientRecord> {
+        let over = |record: &&Packed| record.former().is_some_and(|it| it.until < now);
+        let replaced = self.by_former_kid.values().filter_map(|place| self.at(*place));
+        replaced.filter(over).map(Packed::unpack).collect()
     }
 
     /// Names of the records at the places of which this is true.
@@ -112,8 +134,8 @@ impl Held {
         records.filter_map(|(_, record)| Some(record.as_ref()?.name.clone())).collect()
     }
 
-    /// Puts a record in place of that of its name; where. No other may have its
-    /// key-id. One that says nothing new stays as it is, and where.
+    /// Puts a record in place of that of its name; where. No other may have one of
+    /// its key-ids. One that says nothing new stays as it is, and where.
     pub(super) fn put(&mut self, record: ClientRecord) -> Place {
         let known = self.place_of(&record.name);
         let same = |place: &Place| self.at(*place).is_some_and(|known| known.says(&record));
@@ -127,8 +149,9 @@ impl Held {
             self.records.push(None);
             Place::try_from(self.records.len() - 1).unwrap_or(Place::MAX)
         });
-        let Self { records, by_kid, by_name, hasher, .. } = self;
+        let Self { records, by_kid, by_name, hasher, by_former_kid, .. } = self;
         let (kid, name) = (hasher.hash_one(record.kid), hasher.hash_one(&record.name));
+        by_former_kid.extend(record.former().map(|former| (former.kid, place)));
         if let Some(slot) = slot(records, place) {
             *slot = Some(record);
         }
@@ -138,10 +161,11 @@ impl Held {
         place
     }
 
-    /// Drops a record; which key-id it had.
-    pub(super) fn take(&mut self, name: &ClientName) -> Option<Kid> {
-        let place = self.place_of(name)?;
-        let Packed { kid, policy, .. } = slot(&mut self.records, place)?.take()?;
+    /// Drops a record, if there is one.
+    pub(super) fn take(&mut self, name: &ClientName) {
+        let Some(place) = self.place_of(name) else { return };
+        let packed = slot(&mut self.records, place).and_then(Option::take);
+        let Some(Packed { kid, policy, rare, .. }) = packed else { return };
         let is_it = |other: &Place| *other == place;
         let hashes = [self.hasher.hash_one(name), self.hasher.hash_one(kid)];
         for (table, hash) in [&mut self.by_name, &mut self.by_kid].into_iter().zip(hashes) {
@@ -149,17 +173,20 @@ impl Held {
                 entry.remove();
             }
         }
+        if let Some(former) = rare.and_then(|rare| rare.former) {
+            self.by_former_kid.remove(&former.kid);
+        }
         self.vacant.push(place);
         // Its own, and that of the list.
         if Arc::strong_count(&policy) == 2 {
             self.policies.remove(&policy);
         }
-        Some(kid)
     }
 
     fn of_kid(&self, kid: &Kid) -> Option<&Packed> {
         let own = |place: &Place| self.at(*place).is_some_and(|it| it.kid == *kid);
-        self.at(*self.by_kid.find(self.hasher.hash_one(kid), own)?)
+        let place = self.by_kid.find(self.hasher.hash_one(kid), own);
+        self.at(*place.or_else(|| self.by_former_kid.get(kid))?)
     }
 
     fn place_of(&self, name: &ClientName) -> Option<Place> {
@@ -177,6 +204,8 @@ impl Held {
             self.policies.insert(Arc::clone(&policy));
             policy
         });
+        let ClientRecord { expires, disabled, former, .. } = record;
+        let is_rare = expires.is_some() || disabled.is_some() || former.is_some();
         // Copied, so that what stays does not lie between what its readers have freed.
         Packed {
             name: record.name.clone(),
@@ -185,22 +214,42 @@ impl Held {
             verifier: record.verifier,
             knocked: record.knocked,
             created: record.created,
-            expires: record.expires,
-            disabled: record.disabled,
             policy,
+            rare: is_rare.then(|| Box::new(Rare { expires, disabled, former })),
         }
     }
 }
 
 impl Packed {
+    fn kids(&self) -> impl Iterator<Item = Kid> {
+        std::iter::once(self.kid).chain(self.former().map(|former| former.kid))
+    }
+
+    fn former(&self) -> Option<&FormerKeys> {
+        self.rare.as_ref()?.former.as_ref()
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.rare.as_ref()?.expires
+    }
+
+    fn disabled(&self) -> Option<Timestamp> {
+        self.rare.as_ref()?.disabled
+    }
+
     /// Whether it is this record, of the same name.
     fn says(&self, record: &ClientRecord) -> bool {
+        let of = |former: &FormerKeys| {
+            let FormerKeys { kid, key, knocked, until, ref psk } = *former;
+            (kid, key, knocked, until, *psk.expose())
+        };
         let keys = self.kid == record.kid
             && self.psk.expose() == record.psk.expose()
-            && self.verifier == record.verifier;
+            && self.verifier == record.verifier
+            && self.former().map(of) == record.former.as_ref().map(of);
         let dates = self.knocked == record.knocked
-            && (self.created, self.expires) == (record.created, record.expires)
-            && self.disabled == record.disabled;
+            && (self.created, self.expires()) == (record.created, record.expires)
+            && self.disabled() == record.disabled;
         keys && dates && *self.policy == record.policy
     }
 
@@ -212,10 +261,11 @@ impl Packed {
             verifier: self.verifier.clone(),
             knocked: self.knocked,
             created: self.created,
-            expires: self.expires,
-            disabled: self.disabled,
+            expires: self.expires(),
+            disabled: self.disabled(),
             policy: Policy::clone(&self.policy),
             person: None,
+            former: self.former().cloned(),
         }
     }
 }

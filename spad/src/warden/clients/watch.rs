@@ -18,6 +18,8 @@ use crate::sys::ready;
 /// Says when files of the records' directory change.
 pub(in crate::warden) struct Watch {
     inotify: AsyncFd<OwnedFd>,
+    /// What the kernel calls the watch of the records.
+    records: i32,
     /// Which directory that was.
     watched: (u64, u64),
 }
@@ -29,6 +31,8 @@ pub(in crate::warden) struct Touched {
     pub(in crate::warden) files: BTreeSet<OsString>,
     /// More than can be told: look at everything.
     pub(in crate::warden) all: bool,
+    /// The server's own keys.
+    pub(in crate::warden) own_keys: bool,
 }
 
 impl Watch {
@@ -42,8 +46,11 @@ impl Watch {
             | WatchFlags::ATTRIB
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF;
-        inotify::add_watch(&fd, store.clients_dir(), changes | WatchFlags::ONLYDIR)?;
-        Ok(Self { inotify: ready::register(fd, Interest::READABLE)?, watched: identity(store)? })
+        let records = inotify::add_watch(&fd, store.clients_dir(), changes | WatchFlags::ONLYDIR)?;
+        // Whoever writes there moves a file into place; of the lock nothing is to be heard.
+        inotify::add_watch(&fd, store.dir(), WatchFlags::MOVED_TO | WatchFlags::ONLYDIR)?;
+        let inotify = ready::register(fd, Interest::READABLE)?;
+        Ok(Self { inotify, records, watched: identity(store)? })
     }
 
     /// Whether another directory is in the place of the one that is watched.
@@ -54,7 +61,9 @@ impl Watch {
     /// Waits for the next changes; where there is no watch, for ever.
     pub(in crate::warden) async fn changed(watch: Option<&Self>) -> io::Result<Touched> {
         match watch {
-            Some(watch) => watch.inotify.async_io(Interest::READABLE, read).await,
+            Some(watch) => {
+                watch.inotify.async_io(Interest::READABLE, |fd| read(fd, watch.records)).await
+            }
             None => std::future::pending().await,
         }
     }
@@ -66,13 +75,14 @@ fn identity(store: &Store) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-fn read(fd: &OwnedFd) -> io::Result<Touched> {
+fn read(fd: &OwnedFd, records: i32) -> io::Result<Touched> {
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut reader = inotify::Reader::new(fd, &mut space);
     let mut touched = Touched::default();
     loop {
         let event = reader.next()?;
         match event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) {
+            Some(file) if event.wd() != records => touched.own_keys |= file == Store::SERVER_FILE,
             Some(file) if Store::is_record(file) => {
                 touched.files.insert(file.to_owned());
             }

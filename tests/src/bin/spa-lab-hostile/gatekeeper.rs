@@ -80,10 +80,10 @@ impl Hostile {
             return fail("the warden has closed the channel");
         };
         match ToGate::decode(&frame) {
-            Some(ToGate::Serve { secret, cloak, settings }) => {
-                self.gate = Some(Gate::new(secret, cloak, settings, clock::monotonic()));
+            Some(ToGate::Serve { current, former, settings }) => {
+                self.gate = Some(Gate::of(current, former, settings, clock::monotonic()));
             }
-            Some(ToGate::Insert(clients)) => {
+            Some(ToGate::Insert { clients, .. }) => {
                 for (kid, keys) in clients {
                     self.kids.push(kid);
                     self.gate.iter_mut().for_each(|gate| gate.insert(kid, keys.clone()));

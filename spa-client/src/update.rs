@@ -1,0 +1,94 @@
+//! A token for a server that is here already: other keys take the place of those
+//! in its file, and what the user has chosen there stays (protocol §3.4).
+
+use spa_keys::{Token, TokenEnrolment};
+use spa_proto::VerifyingKey;
+
+use crate::alias::{Alias, same_host};
+use crate::config::ConfigDir;
+use crate::exit::Failure;
+use crate::host_file::{HostEntry, KeysInFile};
+use crate::lock::Keys;
+use crate::unlock::{self, Opened};
+
+/// A server's file, and what it takes to write it anew.
+pub(crate) struct Update {
+    alias: Alias,
+    old: HostEntry,
+    opened: Opened,
+}
+
+impl Update {
+    /// The file that a token is for, which works only with the signing key in it.
+    pub(crate) fn by_key(config: &ConfigDir, token: &Token) -> Result<Option<Self>, Failure> {
+        let TokenEnrolment::Key(key) = &token.enrolment else { return Ok(None) };
+        for (alias, old) in config.known()?.entries {
+            if !may_have(&old, key, token) {
+                continue;
+            }
+            let opened = unlock::open(&alias, &old)?;
+            if opened.keys.signing.verifying_key() == *key {
+                return Ok(Some(Self { alias, old, opened }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file of this name, whatever the token says, since the user says so.
+    pub(crate) fn by_alias(config: &ConfigDir, alias: &Alias) -> Result<Option<Self>, Failure> {
+        if config.host_path(alias).symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let (alias, old) = (alias.clone(), config.load(alias)?);
+        let opened = unlock::open(&alias, &old)?;
+        Ok(Some(Self { alias, old, opened }))
+    }
+
+    /// The signing key that stays.
+    pub(crate) fn signing_keys(&self) -> &Keys {
+        &self.opened.keys
+    }
+
+    /// Under which name.
+    pub(crate) fn alias(&self) -> &Alias {
+        &self.alias
+    }
+
+    /// Puts the new keys in place, under the passphrase of the old ones. Those are
+    /// kept beside, until the new ones have been seen to work.
+    pub(crate) fn write(self, config: &ConfigDir, mut entry: HostEntry) -> Result<(), Failure> {
+        entry.keep_mode_of(&self.old);
+        if let (Some(passphrase), KeysInFile::Plain(keys)) = (&self.opened.passphrase, entry.keys())
+        {
+            let keys = keys.clone();
+            unlock::lock_in(&mut entry, &keys, passphrase)?;
+        }
+        config.set_aside(&self.alias)?;
+        config.replace(&self.alias, entry)
+    }
+}
+
+/// Whether a token for a server and a key-id that are here says something new all the
+/// same: another cloak. Of keys under a passphrase nothing is known before that is asked for.
+pub(crate) fn brings_more(config: &ConfigDir, there: &Alias, token: &Token) -> bool {
+    let (Ok(entry), TokenEnrolment::Key(_)) = (config.load(there), &token.enrolment) else {
+        return false;
+    };
+    match entry.keys() {
+        KeysInFile::Plain(Keys { cloak, psk, .. }) => {
+            cloak.expose() != token.cloak.expose() || psk.expose() != token.psk.expose()
+        }
+        KeysInFile::Locked(_) => true,
+    }
+}
+
+/// Of keys under a passphrase it is not known before that is asked for.
+fn may_have(entry: &HostEntry, key: &VerifyingKey, token: &Token) -> bool {
+    match entry.keys() {
+        KeysInFile::Plain(keys) => keys.signing.verifying_key() == *key,
+        KeysInFile::Locked(_) => {
+            let same_server = entry.server_key() == token.server;
+            same_server || entry.key_id() == token.kid || same_host(entry.host(), &token.host)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What to type, for the ends of help texts and man pages.
+
+pub(super) const SPAD: &str = "\
+Exit codes: 0 done; 1 failed, or for status: capture or ruleset not in force; 2 usage; 3 no \
+running spad to ask.
+
+Example:
+  spad check --config /etc/spad/spad.toml && spad run --config /etc/spad/spad.toml";
+
+pub(super) const RUN: &str = "\
+Meant for a service manager: packaging/ has the unit for systemd.
+
+Example:
+  spad run --config /etc/spad/spad.toml";
+
+pub(super) const CHECK: &str = "\
+Examples:
+  spad check
+  spad check > /dev/null && spad reload";
+
+pub(super) const STATUS: &str = "\
+Examples:
+  spad status
+  spad status --json | jq .ruleset.in_force";
+
+pub(super) const LOG: &str = "\
+Reads the audit-file that the configuration names; without one, the systemd journal.
+
+Examples:
+  spad log --client alice --since 2d
+  spad log --source 203.0.113.0/24 --reason any
+  spad log -f
+  zcat audit.jsonl.2.gz | spad log --file -";
+
+pub(super) const GRANTS: &str = "\
+Examples:
+  spad grants
+  spad grants --json | jq -r '.[].client'";
+
+pub(super) const RULES: &str = "\
+Example:
+  spad rules";
+
+pub(super) const SESSIONS: &str = "\
+Examples:
+  spad sessions
+  spad sessions --json";
+
+pub(super) const REVOKE: &str = "\
+Examples:
+  spad revoke alice
+  spad revoke --grant 17";
+
+pub(super) const BAN: &str = "\
+A valid knock from a banned address is served all the same, unless the configuration says \
+bans = \"absolute\" under [firewall].
+
+Example:
+  spad ban 192.0.2.0/24 --for 1h --why 'guesses names'";
+
+pub(super) const UNBAN: &str = "\
+Example:
+  spad unban 192.0.2.0/24";
+
+pub(super) const BANS: &str = "\
+Example:
+  spad bans";
+
+pub(super) const RATES: &str = "\
+Examples:
+  spad rates
+  spad rates https --source 192.0.2.7 --clear";
+
+pub(super) const RELOAD: &str = "\
+Example:
+  spad check > /dev/null && spad reload";
+
+pub(super) const STOP: &str = "\
+A running daemon is asked to end, as by SIGTERM. With --open its table goes as well, also where no \
+daemon runs: then nothing of it is left in the kernel.
+
+Exit codes: 0 done; 1 failed; 3 no running spad to end (with --open that is no failure)
+
+Examples:
+  spad stop
+  spad stop --open";
+
+pub(super) const CLOSE: &str = "\
+Needs neither keys nor configuration: the ruleset that was last in force is kept in state-dir. \
+Connections from before end, but those made through a grant. Does nothing where spad runs, or has \
+never run.
+
+Exit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut
+
+Example:
+  spad close";
+
+pub(super) const COMPLETIONS: &str = "\
+Example:
+  spad completions bash > /etc/bash_completion.d/spad";
+
+pub(super) const WATCH: &str = "\
+On a terminal a page that is drawn anew each second; elsewhere a line for each event. Nothing in
+the daemon waits for it: what it is too slow for, it misses, and says how much.
+
+Examples:
+  spad watch
+  spad watch --json | jq .client";

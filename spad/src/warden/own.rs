@@ -1,0 +1,352 @@
+//! The server's own keys: one set of them, or two while they are being replaced
+//! (protocol §3.4); and who has moved to the new ones.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Builder;
+use std::time::SystemTime;
+
+use spa_keys::{FormerIdentity, Moved, ServerIdentity, StoreError};
+use spa_proto::{Generation, Kid, ServerKeys, ServerPublic, Timestamp};
+use tracing::{error, info, warn};
+
+use super::Warden;
+use crate::clock;
+use crate::wipe;
+
+/// The keys in force.
+pub(super) struct OwnKeys {
+    dir: PathBuf,
+    current: Own,
+    former: Option<Former>,
+    memory_key: ServerPublic,
+    /// The next set's number.
+    next: u32,
+    /// Of the file that was read last.
+    stamp: Option<Stamp>,
+}
+
+#[derive(Clone)]
+struct Own {
+    keys: ServerKeys,
+    public: ServerPublic,
+}
+
+struct Former {
+    own: Own,
+    identity: FormerIdentity,
+    marks: Marks,
+}
+
+/// What changes when a file is written anew.
+type Stamp = (u64, u64, Option<SystemTime>);
+
+/// How many clients are named that have not moved when they should have.
+const NAMED: usize = 20;
+
+impl OwnKeys {
+    /// As they are in `dir`, or in a credential.
+    pub(super) fn load(dir: &Path, now: Timestamp) -> Result<Self, StoreError> {
+        let stamp = stamp(dir);
+        let identity = ServerIdentity::load(dir)?;
+        let own = |number, secret, cloak| {
+            let keys = ServerKeys { generation: Generation::new(number), secret, cloak };
+            Own { public: keys.secret.public(), keys }
+        };
+        let current = own(0, identity.secret.clone(), identity.cloak.clone());
+        let (dir, memory_key) = (dir.to_owned(), identity.memory_key());
+        let mut keys = Self { dir, current, former: None, memory_key, next: 1, stamp };
+        keys.take_up(&identity, now);
+        Ok(keys)
+    }
+
+    /// Under which key it is remembered what was used: old keys and new ones have one
+    /// memory (protocol §7).
+    pub(super) fn memory_key(&self) -> ServerPublic {
+        self.memory_key
+    }
+
+    /// Those in force, for the gatekeeper.
+    pub(super) fn sets(&self) -> (ServerKeys, Option<ServerKeys>) {
+        let former = self.former.as_ref().map(|former| former.own.keys.clone());
+        (self.current.keys.clone(), former)
+    }
+
+    /// Their public halves; with the second, whether they are the former ones.
+    pub(super) fn publics(&self) -> impl Iterator<Item = (ServerPublic, bool)> {
+        let former = self.former.iter().map(|former| (former.own.public, true));
+        std::iter::once((self.current.public, false)).chain(former)
+    }
+
+    /// The public key of the set that a request was made for, if that is in force.
+    pub(super) fn public(&self, of: Generation, now: Timestamp) -> Option<ServerPublic> {
+        if self.current.keys.generation == of {
+            return Some(self.current.public);
+        }
+        let former = self.former.as_ref().filter(|former| former.identity.until >= now)?;
+        (former.own.keys.generation == of).then_some(former.own.public)
+    }
+
+    /// Notes for which keys a knock was made that was accepted.
+    pub(super) fn accepted(&mut self, kid: Kid, of: Generation) {
+        if let Some(former) = self.former.as_mut().filter(|_| self.current.keys.generation == of) {
+            former.marks.note(kid);
+        }
+    }
+
+    /// Looks at the file again, if it is another. Whether other keys are in force now.
+    fn look(&mut self, now: Timestamp) -> bool {
+        let stamp = stamp(&self.dir);
+        if stamp == self.stamp {
+            return false;
+        }
+        self.stamp = stamp;
+        match ServerIdentity::load(&self.dir) {
+            Ok(identity) if identity.memory_key() == self.memory_key => {
+                self.take_up(&identity, now)
+            }
+            Ok(_) => {
+                error!("server.toml is of another server now: taken up when spad starts again");
+                false
+            }
+            Err(error) => {
+                error!(%error, "the server's keys stay as they were");
+                false
+            }
+        }
+    }
+
+    /// Puts these in force. Keys that were in force keep their number: a gatekeeper that
+    /// has not heard of the others yet says it.
+    fn take_up(&mut self, identity: &ServerIdentity, now: Timestamp) -> bool {
+        let before = self.numbers();
+        let current = self.numbered(&identity.secret, &identity.cloak);
+        let there = identity.former.as_ref().filter(|former| former.until >= now);
+        let former = there.map(|former| (self.numbered(&former.secret, &former.cloak), former));
+        let marks = former.as_ref().and_then(|_| identity.moved(&self.dir));
+        let same = |own: &Own, former: &Former| {
+            own.keys.generation == former.own.keys.generation
+                && current.keys.generation == self.current.keys.generation
+        };
+        let kept = self.former.take();
+        self.former = former.zip(marks).map(|((own, identity), moved)| {
+            let marks = match kept {
+                Some(kept) if same(&own, &kept) => kept.marks,
+                _ => Marks::of(moved),
+            };
+            Former { own, identity: identity.clone(), marks }
+        });
+        self.current = current;
+        self.numbers() != before
+    }
+
+    fn numbers(&self) -> [Option<Generation>; 2] {
+        let former = self.former.as_ref().map(|former| former.own.keys.generation);
+        [Some(self.current.keys.generation), former]
+    }
+
+    fn numbered(&mut self, secret: &spa_proto::ServerSecret, cloak: &spa_proto::Cloak) -> Own {
+        let known = std::iter::once(&self.current);
+        let mut known = known.chain(self.former.as_ref().map(|former| &former.own));
+        let same = |own: &&Own| {
+            own.keys.cloak.expose() == cloak.expose() && own.keys.secret.expose() == secret.expose()
+        };
+        if let Some(own) = known.find(same) {
+            return own.clone();
+        }
+        let generation = Generation::new(self.next);
+        self.next = self.next.wrapping_add(1);
+        let keys = ServerKeys { generation, secret: secret.clone(), cloak: cloak.clone() };
+        Own { public: keys.secret.public(), keys }
+    }
+
+    /// The overlap that is over, if it is: only the new keys are in force from now on.
+    fn end_overlap(&mut self, now: Timestamp) -> Option<(FormerIdentity, HashSet<Kid>)> {
+        let over = self.former.take_if(|former| former.identity.until < now)?;
+        Some((over.identity, over.marks.known))
+    }
+}
+
+impl Warden {
+    /// Takes up other keys of the server, if there are.
+    pub(super) fn look_at_own_keys(&mut self) {
+        let now = clock::wall();
+        if wipe::stack_after(|| self.own.look(now)) {
+            let replaced = self.own.former.is_some();
+            info!(overlap = replaced, public_key = %self.own.current.public, "the server has other keys");
+            self.provision();
+        }
+    }
+
+    /// Drops the server's former keys when their time is over, here and on the disk.
+    pub(super) fn end_own_overlap(&mut self, now: Timestamp) {
+        let Some((former, moved)) = self.own.end_overlap(now) else { return };
+        let names = self.not_moved(&former, &moved);
+        let count = names.len();
+        let named = names.into_iter().take(NAMED).collect::<Vec<_>>().join(" ");
+        info!("the server's old keys have ended");
+        if count > 0 {
+            warn!(
+                count,
+                clients = named,
+                "have not moved to the server's new keys: they are shut out"
+            );
+        }
+        self.provision();
+        let finished = ServerIdentity::finish(&self.own.dir, Some(former.until));
+        if let Err(error) = finished {
+            warn!(%error, "the server's old keys have ended, but are still in server.toml, or in its credential");
+        }
+    }
+
+    fn not_moved(&self, former: &FormerIdentity, moved: &HashSet<Kid>) -> Vec<String> {
+        let kids = self.clients.kids();
+        let records = kids.filter_map(|kid| self.clients.get(&kid).filter(|it| it.kid == kid));
+        let keeps = records.filter(|record| former.keeps(record, moved));
+        let mut names: Vec<_> = keeps.map(|record| record.name.to_string()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn stamp(dir: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(ServerIdentity::path(dir)).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.modified().ok()))
+}
+
+/// Who has moved, and who writes it down: a thread of its own, so that no knock waits
+/// for the disk.
+struct Marks {
+    known: HashSet<Kid>,
+    /// `None` where there was no thread to be had.
+    to_write: Option<Sender<Kid>>,
+}
+
+impl Marks {
+    fn of(moved: Moved) -> Self {
+        let known = moved.read().unwrap_or_else(|error| {
+            warn!(%error, "who has moved to the server's new keys is not known");
+            HashSet::new()
+        });
+        let (to_write, kids) = channel();
+        let thread = Builder::new().name("moved".into()).spawn(move || write(&moved, &kids));
+        Self { known, to_write: thread.is_ok().then_some(to_write) }
+    }
+
+    fn note(&mut self, kid: Kid) {
+        if self.known.insert(kid) {
+            let _ = self.to_write.as_ref().map(|thread| thread.send(kid));
+        }
+    }
+}
+
+/// Writes what comes, and once more what could not be written.
+fn write(moved: &Moved, kids: &Receiver<Kid>) {
+    let mut unwritten = Vec::new();
+    while let Ok(kid) = kids.recv() {
+        unwritten.push(kid);
+        unwritten.extend(kids.try_iter());
+        match moved.add(&unwritten) {
+            Ok(()) => unwritten.clear(),
+            Err(error) => {
+                warn!(%error, "who has moved to the server's new keys is not written down")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_keys::ReplacedServer;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn made() -> (tempfile::TempDir, OwnKeys) {
+        let dir = tempfile::tempdir().unwrap();
+        ServerIdentity::init(dir.path(), "fw.example", 62201).unwrap();
+        let own = OwnKeys::load(dir.path(), NOW).unwrap();
+        (dir, own)
+    }
+
+    #[test]
+    fn keys_keep_their_numbers_through_an_overlap() {
+        let (dir, mut own) = made();
+        assert!(!own.look(NOW), "nothing has changed");
+        let (first, memory) = (own.sets().0, own.memory_key());
+        for (what, back) in [
+            (ReplacedServer::Key, true),
+            (ReplacedServer::Cloak, true),
+            (ReplacedServer::Key, false),
+        ] {
+            ServerIdentity::rotate(dir.path(), what, HOUR, NOW).unwrap();
+            assert!(own.look(NOW) && !own.look(NOW));
+            let (current, former) = own.sets();
+            assert_eq!(former.unwrap().generation, first.generation, "{what:?}");
+            assert_ne!(current.generation, first.generation, "{what:?}");
+            assert_eq!(own.memory_key(), memory);
+            let public = |of: &ServerKeys, now| own.public(of.generation, now);
+            assert_eq!(public(&first, NOW.plus(HOUR)), Some(first.secret.public()), "to the end");
+            let over = NOW.plus(HOUR).plus(Duration::from_millis(1));
+            assert_eq!(public(&first, over), None, "whether or not that was noticed");
+            assert_eq!(public(&current, over), Some(current.secret.public()));
+            assert_eq!(own.public(Generation::new(200), NOW), None, "what nobody was given");
+            if back {
+                ServerIdentity::abort(dir.path()).unwrap();
+                assert!(own.look(NOW));
+                assert_eq!(own.sets().0.generation, first.generation);
+            }
+        }
+    }
+
+    #[test]
+    fn an_overlap_ends_by_itself() {
+        let (dir, mut own) = made();
+        ServerIdentity::rotate(dir.path(), ReplacedServer::Key, HOUR, NOW).unwrap();
+        assert!(own.look(NOW));
+        assert!(own.end_overlap(NOW.plus(HOUR)).is_none());
+        let over = NOW.plus(HOUR).plus(Duration::from_millis(1));
+        let current = own.sets().0;
+        assert!(own.end_overlap(over).is_some() && own.sets().1.is_none());
+        // What could not be taken out of the file does not come back with it.
+        let mut again = OwnKeys::load(dir.path(), over).unwrap();
+        assert!(again.sets().1.is_none() && again.end_overlap(over).is_none());
+        assert_eq!(again.sets().0.secret.public(), current.secret.public());
+    }
+
+    #[test]
+    fn who_has_moved_is_known_by_the_next_process() {
+        let (dir, mut own) = made();
+        ServerIdentity::rotate(dir.path(), ReplacedServer::Cloak, HOUR, NOW).unwrap();
+        own.look(NOW);
+        let (current, former) = own.sets();
+        let [one, two] = [1, 2].map(|n| Kid::from_bytes([n; 16]));
+        own.accepted(one, current.generation);
+        own.accepted(two, former.unwrap().generation);
+        let moved = ServerIdentity::load(dir.path()).unwrap().moved(dir.path()).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while moved.read().unwrap() != HashSet::from([one]) {
+            assert!(std::time::Instant::now() < until, "written down");
+            std::thread::yield_now();
+        }
+        let again = OwnKeys::load(dir.path(), NOW).unwrap();
+        assert_eq!(again.former.unwrap().marks.known, [one].into());
+    }
+
+    #[test]
+    fn another_servers_keys_are_not_taken_up() {
+        let (dir, mut own) = made();
+        let other = tempfile::tempdir().unwrap();
+        ServerIdentity::init(other.path(), "fw.example", 62201).unwrap();
+        std::fs::rename(other.path().join("server.toml"), dir.path().join("server.toml")).unwrap();
+        let before = own.sets().0.generation;
+        assert!(!own.look(NOW));
+        assert_eq!(own.sets().0.generation, before);
+    }
+}
