@@ -107,5 +107,6 @@ fn record() -> ClientRecord {
         policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
         person: None,
         former: None,
+        former_kids: Vec::new(),
     }
 }

@@ -1,7 +1,11 @@
+mod history;
+
 use spa_proto::{SigningKey, Timestamp, Verifier};
 use tempfile::TempDir;
 
 use super::*;
+use std::time::Duration;
+
 use crate::policy::Policy;
 use crate::record::{ClientName, ClientState};
 use crate::store::NewClient;
@@ -113,7 +117,7 @@ fn what_is_newer_or_different_stays_and_nothing_is_written_then() {
     let (name, kid) = (parse("bob"), backup.clients[1].kid);
     let key = SigningKey::from_seed(&[9; 32]).verifying_key();
     store.note_first_knock(&name, &kid, Some(key)).ok().unwrap();
-    store.change(&name, |bob| bob.disabled = Some(NOW)).ok().unwrap();
+    store.change(&name, |bob| bob.policy.ttl = Some(Duration::from_secs(30))).ok().unwrap();
     std::fs::remove_file(store.clients_dir().join("alice+laptop.toml")).unwrap();
     let done = outcomes(&store, &backup, false);
     assert!(done.contains(&("clients/bob.toml".into(), Outcome::Differs)), "{done:?}");
@@ -121,7 +125,7 @@ fn what_is_newer_or_different_stays_and_nothing_is_written_then() {
     assert_eq!(outcome(&store, &backup, true, "clients/bob.toml"), Outcome::Replaced);
     let bob = store.client(&name).ok().unwrap();
     assert_eq!(
-        (bob.verifier, bob.knocked, bob.disabled),
+        (bob.verifier, bob.knocked, bob.policy.ttl),
         (Verifier::Bound(key), true, None),
         "keys stay"
     );
@@ -150,7 +154,7 @@ fn nobody_comes_back_who_was_revoked_since_nor_another_server() {
     let clients = Backup { server: None, ..old };
     assert_eq!(outcome(&other, &clients, true, "clients/bob.toml"), Outcome::Taken);
     store.rename(&parse("bob"), &parse("rob")).ok().unwrap();
-    assert_eq!(outcome(&store, &clients, true, "clients/bob.toml"), Outcome::Taken, "the key-id");
+    assert_eq!(outcome(&store, &clients, true, "clients/bob.toml"), Outcome::Renamed);
 }
 
 proptest::proptest! {

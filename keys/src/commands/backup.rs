@@ -67,6 +67,7 @@ pub(crate) fn import(store: &Store, options: &Import) -> Result<(), Failure> {
     let shown = options.file.display();
     let backup =
         read(&text, options).map_err(|error| Failure::Other(format!("{shown}: {error}")))?;
+    let backup = if options.without_server { backup.without_server() } else { backup };
     let done = store.restore(&backup, options.replace, options.dry_run)?;
     let lines: Vec<_> = done.iter().map(Line::of).collect();
     print(&if options.json { to_json(&lines) } else { table(&lines) })?;
@@ -100,8 +101,8 @@ fn explain(done: &[Restored]) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(Failure::Other(format!(
             "nothing was imported: {count} of them say something else here, or are somebody else's; \
-             --replace takes what the backup says of rights, never another server's key or a key-id \
-             that somebody has"
+             --replace takes what the backup says of rights, never other keys; where it is the \
+             server's key, --without-server leaves that as it is here"
         ))),
     }
 }

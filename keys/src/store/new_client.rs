@@ -76,6 +76,7 @@ impl NewClient {
             policy: self.policy,
             person: None,
             former: None,
+            former_kids: Vec::new(),
         })
     }
 }

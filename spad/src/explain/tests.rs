@@ -43,6 +43,7 @@ fn record(name: &str, number: u8) -> ClientRecord {
         policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() },
         person: None,
         former: None,
+        former_kids: Vec::new(),
     }
 }
 
