@@ -41,16 +41,14 @@ fn parts(event: &Event) -> Vec<Option<String>> {
             vec![of(&event.service), of(&event.source), lasts, mode, from_elsewhere(event), grant]
         }
         Kind::KnockRefused => {
-            let count =
-                event.count.filter(|count| *count > 1).map(|count| format!("{count} times"));
-            vec![of(&event.reason), of(&event.seen), count]
+            vec![of(&event.reason), of(&event.seen), times(event)]
         }
         Kind::GrantEnded => vec![of(&event.service), of(&event.source), grant, why],
         Kind::SessionBegan => vec![of(&event.service), ends(event), grant],
         Kind::SessionEnded => vec![of(&event.service), ends(event), grant, traffic(event), why],
         Kind::Banned => vec![of(&event.until).map(|until| format!("until {until}")), by, why],
         Kind::BanEnded => vec![of(&event.end), by, why],
-        Kind::Command => vec![by, of(&event.command), of(&event.outcome)],
+        Kind::Command => vec![by, of(&event.command), of(&event.outcome), times(event)],
         Kind::Lost => vec![event.count.map(|count| count.to_string())],
         Kind::Other => vec![of(&event.service), of(&event.source), of(&event.reason), why],
     }
@@ -59,6 +57,11 @@ fn parts(event: &Event) -> Vec<Option<String>> {
 fn from_elsewhere(event: &Event) -> Option<String> {
     let seen = event.seen.as_ref().filter(|seen| Some(*seen) != event.source.as_ref())?;
     Some(format!("knocked from {seen}"))
+}
+
+/// For how many it stands, if that is more than one.
+fn times(event: &Event) -> Option<String> {
+    event.count.filter(|count| *count > 1).map(|count| format!("{count} times"))
 }
 
 fn ends(event: &Event) -> Option<String> {
