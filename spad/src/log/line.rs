@@ -4,6 +4,7 @@ use spa_keys::{date, duration};
 use std::time::Duration;
 
 use crate::audit::{Event, Kind};
+use crate::show::plain;
 
 /// Time, what, who, and then what there is to say. Nothing in it moves a cursor.
 #[must_use]
@@ -80,16 +81,6 @@ pub fn bytes(count: u64) -> String {
         Some((unit, size)) => format!("{}.{} {unit}", count / size, count % size * 10 / size),
         None => format!("{count} B"),
     }
-}
-
-/// Without what a terminal would obey.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    let safe = |symbol: char| match symbol.is_control() {
-        true => symbol.escape_default().collect::<String>(),
-        false => symbol.to_string(),
-    };
-    text.chars().map(safe).collect()
 }
 
 #[cfg(test)]
