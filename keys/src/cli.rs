@@ -319,6 +319,10 @@ pub(crate) struct Export {
     /// Leave out the server's own key
     #[arg(long)]
     pub(crate) without_server: bool,
+
+    /// Say what was written as a JSON object, on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -373,6 +377,10 @@ pub(crate) struct Init {
     /// UDP port that clients knock at
     #[arg(long, value_name = "N", default_value_t = 62201, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
+
+    /// As a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

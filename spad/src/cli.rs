@@ -63,11 +63,7 @@ enum Command {
         json: bool,
     },
     /// Show the audit: who knocked, what was opened, cut, banned, and by whom
-    #[command(
-        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
-        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
-        zcat audit.jsonl.2.gz | spad log --file -"
-    )]
+    #[command(after_help = examples::LOG)]
     Log(#[command(flatten)] log::Options),
     /// List the grants in force
     #[command(after_help = examples::GRANTS)]

@@ -84,6 +84,41 @@ fn members_of_the_group_may_look_and_change_nothing() -> Result {
         let line = log.lines().find(|line| line.contains("command=\"revoke alice\""));
         Ok(line.is_some_and(|line| line.contains("by=1000") && line.contains("login=\"tester\"")))
     })?;
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("audit: command")).count();
+    assert!(told < 3, "at most once a minute, however often: {log}");
+    Ok(())
+}
+
+#[test]
+fn one_member_cannot_keep_others_out() -> Result {
+    let Some(site) = site()? else { return Ok(()) };
+    let _server = site.spad_with(&with("control-group = \"operators\"\n"))?;
+    let crowd = "\
+import socket, time
+held = []
+for _ in range(40):
+    held.append(socket.socket(socket.AF_UNIX))
+    held[-1].connect('/run/spad/control.sock')
+    try:
+        held[-1].sendall(b'{\"command\":\"watch\"}\\n')
+    except OSError:
+        pass
+print([len(one.recv(4096)) > 1 for one in held].count(True), flush=True)
+time.sleep(600)
+";
+    let words: Vec<_> = format!("setpriv {BY_PRIMARY} python3 -c")
+        .split(' ')
+        .map(str::to_owned)
+        .chain([crowd.to_owned()])
+        .collect();
+    let crowd = site.server.spawn(words)?;
+    until("all but four are turned away", SOON, || Ok(crowd.stdout().trim() == "36"))?;
+    let said = ask(&site, BY_PRIMARY, "grants")?;
+    assert!(said.code() == Some(1) && said.stderr.contains("too many callers"), "{said}");
+    let said = ask(&site, BY_PRIMARY, "watch --json")?;
+    assert!(said.stderr.contains("too many callers"), "{said}");
+    ask(&site, "--reuid 1001 --regid 950 --clear-groups", "grants")?.ok()?;
     Ok(())
 }
 

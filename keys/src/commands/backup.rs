@@ -20,6 +20,13 @@ struct Line {
     outcome: &'static str,
 }
 
+/// What was written.
+#[derive(Serialize)]
+struct Exported<'a> {
+    file: &'a Path,
+    clients: usize,
+}
+
 pub(crate) fn export(store: &Store, options: &Export) -> Result<(), Failure> {
     let (backup, broken) = Backup::of(store, !options.without_server)?;
     let text = match passphrase(options)? {
@@ -29,10 +36,17 @@ pub(crate) fn export(store: &Store, options: &Export) -> Result<(), Failure> {
         }
         None => backup.to_text(),
     };
-    if options.file == Path::new("-") {
+    let to_stdout = options.file == Path::new("-");
+    if to_stdout && options.json {
+        return Err(Failure::Other("--json needs a FILE: both would be on standard output".into()));
+    }
+    if to_stdout {
         print(&text)?;
     } else {
         files::create_new(&options.file, &text).map_err(failure)?;
+    }
+    if options.json {
+        print(&to_json(&Exported { file: &options.file, clients: backup.len() }))?;
     }
     eprintln!("{} clients exported: keep it where only root can read", backup.len());
     list::complain(broken)

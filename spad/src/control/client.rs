@@ -37,7 +37,8 @@ pub fn watch(run_dir: &Path) -> Result<UnixStream, String> {
     let mut stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
     let mut begin = || -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all((serde_json::to_string(&Request::Watch)? + "\n").as_bytes())?;
+        // Whoever is turned away is told so before asking.
+        let _ = stream.write_all((serde_json::to_string(&Request::Watch)? + "\n").as_bytes());
         // An empty line says that it has begun.
         let (mut answer, mut byte) = (Vec::new(), [0]);
         while byte != *b"\n" {
@@ -96,9 +97,13 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_string(request)?;
     text.push('\n');
-    stream.write_all(text.as_bytes())?;
+    // Whoever is turned away is told so before asking.
+    let asked = stream.write_all(text.as_bytes());
     let mut line = String::new();
-    BufReader::with_capacity(PIECE, stream).read_line(&mut line)?;
+    let read = BufReader::with_capacity(PIECE, stream).read_line(&mut line);
+    if line.is_empty() {
+        asked.and(read)?;
+    }
     Ok(serde_json::from_str(&line)?)
 }
 

@@ -13,11 +13,14 @@ use crate::audit::{Event, Kind, Target};
 use crate::clock::{Discipline, Reading};
 use crate::config::Config;
 use crate::control::access::{Access, Caller, Rights};
-use crate::control::server::{Call, Reply};
+use crate::control::server::{Call, READ_ONLY, Reply};
 use crate::control::{Answer, Request, report};
 use crate::metrics::{self, Listener};
 use crate::show;
 use crate::sys::ntp;
+
+/// How much of a command and of what came of it is written down, in characters.
+const LONGEST: usize = 200;
 
 impl Warden {
     /// Answers a request, if who asks may. Whoever wants something changed is written
@@ -34,22 +37,29 @@ impl Warden {
         let command = request.to_string();
         let answer = match caller.rights {
             Rights::Change => self.change(request),
-            Rights::None | Rights::Read => Answer::Failed(
-                "you may ask, and change nothing: that is for root, unless the configuration says \
-                 control-group-may = \"change\""
-                    .into(),
-            ),
+            Rights::None | Rights::Read => Answer::Failed(READ_ONLY.into()),
         };
+        let outcome = show::text(&answer).trim_end().replace('\n', "; ");
         self.audit.recorder.put(Event {
             by: Some(caller.uid),
             login: caller.login.clone(),
-            command: Some(command),
-            outcome: Some(show::text(&answer).trim_end().replace('\n', "; ")),
+            command: Some(shortened(command)),
+            outcome: Some(shortened(outcome)),
+            count: caller.refused.filter(|count| *count > 1),
             ..Event::now(Kind::Command)
         });
         // Whoever has hung up does not want it any more.
         let _ = reply.send(answer.into());
     }
+}
+
+/// The beginning of what is long: a caller's words may be.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 impl Warden {
@@ -123,4 +133,16 @@ pub(super) fn group(config: &Config) -> Option<u32> {
         "no such control-group: root alone may ask; make one with: groupadd {name}"
     );
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_words_are_written_down_in_part() {
+        assert_eq!(shortened("ban ü".into()), "ban ü");
+        let long = shortened("ü".repeat(4000));
+        assert_eq!(long.chars().count(), LONGEST + 1);
+    }
 }
