@@ -28,14 +28,29 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Answer, String> {
     exchange(stream, request).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Why no events are shown.
+#[derive(Debug)]
+pub enum Unheard {
+    /// The daemon runs, and does not tell them.
+    Refused(String),
+    /// Nobody is there to tell them, or no more.
+    Over(String),
+}
+
+impl From<String> for Unheard {
+    fn from(what: String) -> Self {
+        Self::Over(what)
+    }
+}
+
 /// Asks for events as they come: a line of JSON each, until the daemon ends.
 ///
 /// # Errors
 /// As [`ask`], also where events are not for who asks.
-pub fn watch(run_dir: &Path) -> Result<UnixStream, String> {
+pub fn watch(run_dir: &Path) -> Result<UnixStream, Unheard> {
     let path = super::socket_path(run_dir);
     let mut stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
-    let mut begin = || -> io::Result<()> {
+    let mut begin = || -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(PATIENCE))?;
         // Whoever is turned away is told so before asking.
         let _ = stream.write_all((serde_json::to_string(&Request::Watch)? + "\n").as_bytes());
@@ -45,13 +60,14 @@ pub fn watch(run_dir: &Path) -> Result<UnixStream, String> {
             stream.read_exact(&mut byte)?;
             answer.extend(byte);
         }
-        match serde_json::from_slice(&answer) {
-            Ok(Answer::Failed(why)) => Err(io::Error::other(why)),
-            _ => stream.set_read_timeout(None),
-        }
+        stream.set_read_timeout(None)?;
+        Ok(answer)
     };
-    begin().map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(stream)
+    let answer = begin().map_err(|error| format!("{}: {error}", path.display()))?;
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::Failed(why)) => Err(Unheard::Refused(why)),
+        _ => Ok(stream),
+    }
 }
 
 /// Asks it to end, and waits until it has: whatever it held is free then.

@@ -1,6 +1,9 @@
 //! For those who operate the host: who may ask, what they have asked for, and where the
 //! audit goes.
 
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Group;
@@ -16,9 +19,12 @@ use crate::control::access::{Access, Caller, Rights};
 use crate::control::server::{Call, READ_ONLY, Reply};
 use crate::control::{Answer, Request, report};
 use crate::metrics::{self, Listener};
+use crate::privileges::warden::as_group;
 use crate::show;
 use crate::sys::ntp;
 
+/// Where systemd says which directory that is.
+const LOGS: &str = "LOGS_DIRECTORY";
 /// How much of a command and of what came of it is written down, in characters.
 const LONGEST: usize = 200;
 
@@ -116,9 +122,22 @@ pub(super) fn access(config: &Config) -> Access {
     Access { own: getuid().as_raw(), group: group(config), may_change }
 }
 
-/// Where the audit is to go.
+/// Where the audit is to go. The group can reach it there, if it is the directory that
+/// systemd has made for the logs of its unit.
 pub(super) fn audit(config: &Config) -> Target {
-    Target { file: config.operations.audit_file.clone(), group: group(config) }
+    let target = Target { file: config.operations.audit_file.clone(), group: group(config) };
+    let dir = target.file.as_deref().and_then(Path::parent);
+    let made = dir.filter(|dir| std::env::var_os(LOGS).is_some_and(|made| *made == **dir));
+    if let (Some(dir), Some(group)) = (made, target.group)
+        && let Err(error) = give(dir, group)
+    {
+        warn!(dir = %dir.display(), %error, "the control-group cannot reach the audit-file");
+    }
+    target
+}
+
+fn give(dir: &Path, group: u32) -> io::Result<()> {
+    as_group(group, || chown(dir, None, Some(group)))?
 }
 
 /// The number of the group that may ask; `None` where there is none, and then nobody
