@@ -114,7 +114,10 @@ impl Store {
         }
         for record in &backup.clients {
             let own = known.iter().find(|one| one.name == record.name);
-            let other = known.iter().any(|one| one.kid == record.kid && one.name != record.name);
+            // Also by a key-id that is being replaced, on either side.
+            let shares =
+                |one: &ClientRecord| one.kids().any(|kid| record.kids().any(|own| own == kid));
+            let other = known.iter().any(|one| one.name != record.name && shares(one));
             let restored = restored(record, own);
             let outcome = match own {
                 _ if revoked.contains(&record.kid) => Outcome::Revoked,
