@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 use crate::record::{ClientName, ClientState};
+use crate::rotation::Replaced;
 use crate::store::NewClient;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -108,6 +109,38 @@ fn comes_back_where_there_is_nothing_as_one_who_has_knocked() {
     assert_eq!(other.revoked().ok().unwrap().records.len(), 1);
     let again = outcomes(&other, &backup, false);
     assert!(again.iter().all(|(_, outcome)| *outcome == Outcome::Same), "{again:?}");
+}
+
+#[test]
+fn keys_that_are_being_replaced_come_back_with_those_that_replace_them() {
+    let (_dir, store) = store();
+    add(&store, "alice", Some(1));
+    add(&store, "bob", Some(2));
+    let before = backup(&store);
+    let overlap = std::time::Duration::from_secs(3600);
+    store.rotate(&parse("alice"), Replaced::Psk, overlap, NOW).ok().unwrap();
+    store.rotate(&parse("bob"), Replaced::All, overlap, NOW).ok().unwrap();
+    let text = backup(&store).to_text();
+    let during = Backup::parse(&text).ok().unwrap();
+    assert!(*during.to_text() == *text);
+
+    let dir = tempfile::tempdir().unwrap();
+    let other = Store::open(&dir.path().join("keys"));
+    assert!(outcomes(&other, &during, false).iter().all(|(_, outcome)| *outcome == Outcome::New));
+    for name in ["alice", "bob"] {
+        let [own, back] = [&store, &other].map(|store| store.client(&parse(name)).ok().unwrap());
+        assert!(back.kids().eq(own.kids()), "{name}");
+        let [own, back] = [own, back].map(|record| record.former.unwrap());
+        assert!(own.psk.expose() == back.psk.expose() && own.key == back.key, "{name}");
+        assert_eq!(own.until, back.until);
+        assert!(!own.knocked && back.knocked, "{name}: its nonces may have been used");
+    }
+    let again = outcomes(&other, &during, false);
+    assert!(again.iter().all(|(_, outcome)| *outcome == Outcome::Same), "{again:?}");
+
+    // Under another name by now, its former key-id is still its own.
+    store.rename(&parse("alice"), &parse("carol")).ok().unwrap();
+    assert_eq!(outcome(&store, &before, true, "clients/alice.toml"), Outcome::Taken);
 }
 
 #[test]
