@@ -31,6 +31,8 @@ pub enum StoreError {
     Taken(ClientName),
     /// A person of this name has devices, or else is a client itself.
     Person(ClientName),
+    /// What is asked for is done for one client, and this person has these.
+    Devices(Vec<ClientName>),
     /// No client of this name.
     Unknown(ClientName),
     /// No client of this name any more.
@@ -86,6 +88,10 @@ impl fmt::Display for StoreError {
                  it a device's name first: spa-keys rename {name} {name}/DEVICE; where it has \
                  devices, name another: {name}/DEVICE"
             ),
+            Self::Devices(names) => {
+                let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+                write!(f, "that is a person: say which of the devices, {}", names.join(" or "))
+            }
             Self::Unknown(name) => {
                 write!(f, "there is no client {name}; spa-keys list shows those there are")
             }

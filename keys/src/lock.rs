@@ -22,16 +22,23 @@ pub(crate) struct WriteLock {
 
 impl WriteLock {
     pub(crate) fn acquire(dir: &Path) -> Result<Self, StoreError> {
+        Self::acquire_within(dir, PATIENCE)
+    }
+
+    /// Tries at least once.
+    pub(crate) fn acquire_within(dir: &Path, patience: Duration) -> Result<Self, StoreError> {
         let path = dir.join("lock");
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        loop {
             let lock = os::try_lock(&path).map_err(|error| FileError::io(&path, "lock", error))?;
             if let Some(lock) = lock {
                 return Self::begin(dir, &path, lock);
             }
+            if start.elapsed() >= patience {
+                return Err(StoreError::Locked(path));
+            }
             sleep(PAUSE);
         }
-        Err(StoreError::Locked(path))
     }
 
     /// Marks the file, and clears up after a writer that was killed: only then,

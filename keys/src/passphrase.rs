@@ -38,6 +38,15 @@ impl Cost {
     /// More is not from us: what others wrote must not keep this machine busy for hours.
     const MOST: Self = Self { memory_kib: 1024 * 1024, passes: 64, lanes: 64 };
 
+    /// Whether it is at most twice [`Self::USUAL`] in everything: what a stranger may ask for.
+    #[must_use]
+    pub(crate) fn is_usual(self) -> bool {
+        let usual = Self::USUAL;
+        self.memory_kib <= 2 * usual.memory_kib
+            && self.passes <= 2 * usual.passes
+            && self.lanes <= 2 * usual.lanes
+    }
+
     /// To be bound to what is sealed: memory, passes, lanes, big-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 12] {

@@ -25,6 +25,9 @@ use crate::record_file::{FileOf, client_file_name, revoked_file_name};
 use crate::token::Token;
 pub use new_client::NewClient;
 
+/// For how long a first knock waits for another writer, and all of a daemon with it.
+const KNOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// A directory of keys.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -247,18 +250,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], and
     /// [`StoreError::Changed`] where the record has another key-id by now, was
-    /// knocked with, or (with `binds`) has a key; all others say that it could
-    /// not be written. The knock must be refused in any case.
+    /// knocked with, is disabled, or (with `binds`) has a key; all others say that it
+    /// could not be written, [`StoreError::Locked`] after 200 ms, since a daemon waits.
+    /// The knock must be refused in any case.
     pub fn note_first_knock(
         &self,
         name: &ClientName,
         kid: &Kid,
         binds: Option<VerifyingKey>,
     ) -> Result<ClientRecord, StoreError> {
-        let _lock = WriteLock::acquire(&self.dir)?;
-        let file = Self::file_of(name);
-        let record = self.client_in(&file).unwrap_or_else(|| Err(self.absent(name)?))?;
-        let record = record.noted(kid, binds);
+        let _lock = WriteLock::acquire_within(&self.dir, KNOCK_PATIENCE)?;
+        let record = self.client(name)?;
+        let record = if record.is_disabled() { None } else { record.noted(kid, binds) };
         let record = record.ok_or_else(|| StoreError::Changed(name.clone()))?;
         files::write_atomic(&self.client_path(name), &record.to_text())?;
         Ok(record)

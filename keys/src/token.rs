@@ -125,8 +125,11 @@ impl fmt::Display for TokenError {
 impl std::error::Error for TokenError {}
 
 impl Token {
+    /// More than these have no place in a token.
+    pub const MAX_SERVICES: usize = 255;
+
     /// The token as one line, for a host that [`check_host`] accepts and at
-    /// most 255 services.
+    /// most [`Self::MAX_SERVICES`] services.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<String> {
         armour::write(PREFIX, &self.payload())

@@ -151,7 +151,8 @@ pub(crate) struct EnrollOptions {
     /// keys have been seen to work
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is asked
+    /// Do not ask whether the server is to be trusted; where nobody is at a terminal, nobody is
+    /// asked, and a token that gives a server here another key or host takes this or --replace
     #[arg(long, short)]
     pub(crate) yes: bool,
 

@@ -205,10 +205,14 @@ impl ConfigDir {
     }
 
     /// Takes the token's secret out of a server's file, and forgets the keys from
-    /// before, now that the server is known to have seen the new ones.
+    /// before, now that the server is known to have seen the new ones; unless the
+    /// knock was of others, since replaced.
     pub(crate) fn confirm(&self, alias: &Alias, kid: &Kid) -> Result<(), Failure> {
         let mut entry = self.load(alias)?;
-        if entry.key_id() == *kid && entry.forget_secret() {
+        if entry.key_id() != *kid {
+            return Ok(());
+        }
+        if entry.forget_secret() {
             let text = entry.into_text().map_err(Failure::keys)?;
             files::write_atomic(&self.host_path(alias), &text).map_err(Failure::keys)?;
         }
@@ -256,4 +260,41 @@ pub(crate) fn toml_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut paths = paths.map_err(unreadable)?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spa_keys::{Token, TokenEnrolment};
+    use spa_proto::{Cloak, Psk, ServerSecret, SigningKey};
+
+    fn entry(kid: u8) -> HostEntry {
+        let signing = SigningKey::from_seed(&[1; 32]);
+        let token = Token {
+            server: ServerSecret::from_bytes([2; 32]).public(),
+            cloak: Cloak::from_bytes([3; 16]),
+            host: "fw.example".into(),
+            port: 62201,
+            kid: Kid::from_bytes([kid; 16]),
+            psk: Psk::from_bytes([4; 32]),
+            enrolment: TokenEnrolment::Key(signing.verifying_key()),
+            services: vec!["ssh".parse().unwrap()],
+        };
+        HostEntry::new(token, signing, None).unwrap()
+    }
+
+    /// A knock that opened while others took its place says nothing of those.
+    #[test]
+    fn former_keys_stay_until_those_after_them_have_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ConfigDir::new(Some(dir.path().to_owned())).unwrap();
+        let alias: Alias = "fw".parse().unwrap();
+        config.add(&alias, entry(1)).unwrap();
+        config.set_aside(&alias).unwrap();
+        config.replace(&alias, entry(2)).unwrap();
+        config.confirm(&alias, &Kid::from_bytes([1; 16])).unwrap();
+        assert!(config.former_path(&alias).exists());
+        config.confirm(&alias, &Kid::from_bytes([2; 16])).unwrap();
+        assert!(!config.former_path(&alias).exists());
+    }
 }

@@ -86,6 +86,12 @@ fn replace(
     token: Token,
     options: &EnrollOptions,
 ) -> Result<(), Failure> {
+    if let Some(name) = options.name.as_ref().filter(|name| *name != update.alias()) {
+        return Err(Failure::keys(format!(
+            "this token replaces the keys of {}, which cannot be called {name} by it: leave out --name",
+            update.alias()
+        )));
+    }
     let key = match &token.enrolment {
         TokenEnrolment::Key(key) => Some(*key),
         TokenEnrolment::Secret { .. } => None,
@@ -97,7 +103,11 @@ fn replace(
         bind(config, token)?
     };
     let alias = update.alias().clone();
-    report::note(&describe(&entry));
+    report::note(&format!("{}\nby\n{}", update.describe(), describe(&entry)));
+    if let Some(what) = update.other_server(&entry).filter(|_| !options.yes && !options.replace) {
+        trust::refuse_unseen(&what)?;
+        report::note(&format!("note      {what}"));
+    }
     trust::ask(options.yes)?;
     update.write(config, entry)?;
     if let Some(Err(error)) = pending_key.map(PendingKey::delete) {

@@ -66,14 +66,28 @@ pub(crate) fn refuse_late(token: &Token, now: Timestamp) -> Result<(), Failure> 
 
 /// Asks whether what was shown is to be trusted, where somebody is there to say so.
 pub(crate) fn ask(yes: bool) -> Result<(), Failure> {
-    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if yes || !somebody {
+    if yes || !somebody_is_there() {
         return Ok(());
     }
     report::ask("take it in? [y/N] ");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(Failure::keys)?;
     if is_yes(&answer) { Ok(()) } else { Err(Failure::keys("the token was not taken in")) }
+}
+
+/// Refuses what nobody can be asked about, where it must not happen unseen.
+pub(crate) fn refuse_unseen(what: &str) -> Result<(), Failure> {
+    if somebody_is_there() {
+        return Ok(());
+    }
+    Err(Failure::keys(format!(
+        "{what}, and there is no terminal to ask on: the token was not taken in. If that is meant, \
+         say so with --replace or --yes"
+    )))
+}
+
+fn somebody_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 fn is_yes(answer: &str) -> bool {

@@ -7,6 +7,7 @@ use spa_proto::VerifyingKey;
 use crate::alias::{Alias, same_host};
 use crate::config::ConfigDir;
 use crate::exit::Failure;
+use crate::field::Field;
 use crate::host_file::{HostEntry, KeysInFile};
 use crate::lock::Keys;
 use crate::unlock::{self, Opened};
@@ -47,6 +48,27 @@ impl Update {
     /// The signing key that stays.
     pub(crate) fn signing_keys(&self) -> &Keys {
         &self.opened.keys
+    }
+
+    /// What is about to go, for people.
+    pub(crate) fn describe(&self) -> String {
+        let (alias, host, key) = (&self.alias, self.old.host(), self.old.server_key());
+        format!(
+            "replaces  {alias}: {host}, UDP port {}\nits key   {}",
+            self.old.port(),
+            *key.write()
+        )
+    }
+
+    /// What makes of the server another one, if anything does: whoever knows a key of ours can
+    /// make a token for it, of a server of their own.
+    pub(crate) fn other_server(&self, new: &HostEntry) -> Option<String> {
+        let (alias, old) = (&self.alias, &self.old);
+        if !same_host(old.host(), new.host()) {
+            return Some(format!("{alias} would be at {} instead of {}", new.host(), old.host()));
+        }
+        let other = old.server_key() != new.server_key();
+        other.then(|| format!("{alias} would have another server key"))
     }
 
     /// Under which name.

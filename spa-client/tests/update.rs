@@ -48,7 +48,7 @@ fn a_token_for_the_key_that_is_here_brings_all_else() {
     fs::write(client.host_file(HOST), &mode).unwrap();
     let before = text(&client);
     let token = other_keys(&server, &client);
-    let ran = client.run_with_input(&["enroll", "-"], &token.encode());
+    let ran = client.run_with_input(&["enroll", "-", "--yes"], &token.encode());
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.err.contains("has new keys"), "{}", ran.err);
 
@@ -77,6 +77,27 @@ fn a_token_for_the_key_that_is_here_brings_all_else() {
     assert_eq!(fs::read_to_string(&former).unwrap(), before, "the first, which may have worked");
     client.run(&["forget", HOST]);
     assert!(!former.exists() && !client.host_file(HOST).exists());
+}
+
+/// Whoever saw the key that this machine has can make a token for it, of a server of
+/// their own.
+#[test]
+fn another_server_is_not_taken_in_unseen() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let before = text(&client);
+    let key = other_keys(&server, &client);
+    let host = Token { host: "evil.example".into(), server: server.token().server, ..key.clone() };
+    for (token, what) in [(&key, "another server key"), (&host, "at evil.example instead of")] {
+        let ran = client.run_with_input(&["enroll", "-"], &token.encode());
+        ran.fails(3, &["replaces  127.0.0.1: 127.0.0.1,", what, "--replace or --yes"]);
+        assert_eq!(text(&client), before);
+    }
+    let named = client.run_with_input(&["enroll", "-", "--yes", "--name", "fw"], &key.encode());
+    named.fails(3, &["replaces the keys of 127.0.0.1"]);
+    assert_eq!(text(&client), before);
+    let ran = client.run_with_input(&["enroll", "-", "--replace"], &key.encode());
+    assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
 #[test]
@@ -125,7 +146,7 @@ fn former_keys_go_when_the_new_ones_have_opened() {
         kid: Kid::from_bytes([9; 16]),
         ..other_keys(&server, &client)
     };
-    client.enroll(&token);
+    client.run_with_input(&["enroll", "-", "--yes"], &token.encode());
     let former = client.host_file(HOST).with_extension("former");
     let listener = TcpListener::bind((HOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();

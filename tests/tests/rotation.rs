@@ -132,7 +132,8 @@ fn old_keys_end_by_themselves_and_so_does_what_they_opened() -> Result {
 /// Takes the update that brings a client the server's new keys.
 fn update(server: &Server, client: &Client, name: &str) -> Result {
     let token = server.keys(&["rotate", "--token", name])?.ok()?;
-    client.enroll(token.text())?.ok()?;
+    // With another server key it is not taken in unasked.
+    client.spa_with_input(&["enroll", "-", "--replace"], token.text())?.ok()?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn run(store: &Store, add: Add) -> Result<(), Failure> {
     let (name, limits) = (client.name.clone(), limits(&client.policy, client.expires));
     let token = store.add(client, date::now())?;
     eprintln!("{name} may knock for {}, {limits}", comma_separated(&token.services));
-    delivery.hand_over(&name, &token)
+    delivery.hand_over(store, &name, &token)
 }
 
 fn new_client(add: Add) -> (NewClient, TokenOptions) {

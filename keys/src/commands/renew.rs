@@ -10,5 +10,5 @@ pub(crate) fn run(store: &Store, name: &ClientName, token: TokenOptions) -> Resu
     let delivery = Delivery::prepare(token)?;
     let token = store.renew(name, date::now())?;
     eprintln!("the token that {name} had before works no more");
-    delivery.hand_over(name, &token)
+    delivery.hand_over(store, name, &token)
 }

@@ -17,7 +17,7 @@ pub(crate) fn run(store: &Store, rotate: Rotate) -> Result<(), Failure> {
     }
     if let Some(name) = rotate.token {
         let delivery = Delivery::prepare(rotate.delivery)?;
-        return delivery.hand_over(&name, &store.update_token(&name)?);
+        return delivery.hand_over(store, &name, &store.update_token(&name)?);
     }
     match (rotate.what, rotate.name.clone()) {
         (Some(What::Psk), Some(name)) => client::run(store, &name, Replaced::Psk, rotate),

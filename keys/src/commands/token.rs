@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use spa_keys::ask::{self, AskError};
-use spa_keys::{ClientName, SealedToken, Token, TokenEnrolment, date, files, random};
+use spa_keys::{ClientName, SealedToken, Store, Token, TokenEnrolment, date, files, random};
+use spa_proto::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{Failure, print};
@@ -32,11 +33,17 @@ impl Delivery {
     }
 
     /// Hands the token over, and says what to do with it.
-    pub(crate) fn hand_over(&self, name: &ClientName, token: &Token) -> Result<(), Failure> {
+    pub(crate) fn hand_over(
+        &self,
+        store: &Store,
+        name: &ClientName,
+        token: &Token,
+    ) -> Result<(), Failure> {
         self.send(name, token).map_err(|failure| {
             Failure::Other(format!("{failure}; the token is lost: run spa-keys renew {name}"))
         })?;
-        eprintln!("{}", self.explain(token));
+        let ends = store.client(name).ok().and_then(|record| record.ends());
+        eprintln!("{}", self.explain(token, ends));
         Ok(())
     }
 
@@ -77,7 +84,8 @@ impl Delivery {
         Ok(SealedToken::seal(token, passphrase, salt).map_err(failure)?.encode())
     }
 
-    fn explain(&self, token: &Token) -> String {
+    /// For a client that may knock up to when it `ends`.
+    fn explain(&self, token: &Token, ends: Option<Timestamp>) -> String {
         let over = match self.passphrase {
             Some(_) => "hand it over, and the passphrase by another way, then on",
             None => "hand it over safely, then on",
@@ -85,7 +93,7 @@ impl Delivery {
         let usage = match &token.enrolment {
             TokenEnrolment::Secret { expires, .. } => format!(
                 "the token works once, until {}: {over} the client: spa enroll",
-                date::format(*expires)
+                date::format(ends.map_or(*expires, |ends| ends.min(*expires)))
             ),
             TokenEnrolment::Key(_) => format!(
                 "the token works only with the key that the client has already: {over} that client: spa \

@@ -88,6 +88,11 @@ impl Services {
         Some(name)
     }
 
+    /// The one port of this machine that a service is; `None` for all others.
+    pub(super) fn port_of(&self, service: &ServiceName) -> Option<Port> {
+        self.by_port.iter().find(|(_, name)| *name == service).map(|(port, _)| *port)
+    }
+
     /// What is to be written into `spad.toml`.
     pub(crate) fn missing(&self) -> String {
         let lines = self.missing.iter().map(|(port, name)| {
@@ -98,8 +103,11 @@ impl Services {
     }
 }
 
-/// The port of a service that has one.
+/// The port of a service that has one, here and not on an inner host.
 fn only_port(service: &toml::Value) -> Option<Port> {
+    if service.get("target").is_some() {
+        return None;
+    }
     let protocol = service.get("protocol").and_then(toml::Value::as_str).unwrap_or("tcp");
     let listed = service.get("ports").and_then(toml::Value::as_array);
     let port = match (service.get("port"), listed.map(Vec::as_slice)) {

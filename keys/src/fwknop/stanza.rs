@@ -1,6 +1,7 @@
 //! Lines and stanzas.
 
 use super::Note;
+use super::take_over::TAKEN;
 
 /// One line of a stanza.
 #[derive(Clone, Debug)]
@@ -9,6 +10,8 @@ pub(crate) struct Setting {
     pub(super) variable: String,
     /// Empty for keys.
     pub(super) value: String,
+    /// Not a variable, white space and a value: fwknopd does not start with it.
+    pub(super) broken: bool,
 }
 
 /// One `SOURCE`, and what follows it.
@@ -56,8 +59,32 @@ fn setting(line: usize, text: &str) -> Option<Setting> {
         return None;
     }
     let (variable, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    let variable = variable.trim_end_matches([';', ':']).to_owned();
-    let secret = KEYS.contains(&variable.as_str());
-    let value = if secret { "" } else { value.split(';').next().unwrap_or_default().trim() };
-    Some(Setting { line, variable, value: value.to_owned() })
+    let value = value.split(';').next().unwrap_or_default().trim();
+    let variable = variable.strip_suffix(':').unwrap_or(variable);
+    let name = name_in(variable);
+    let broken = name != variable || value.is_empty();
+    // What is no variable may be part of a key.
+    let shown = if broken && !is_known(name) { UNKNOWN } else { name };
+    let secret = broken || KEYS.contains(&name);
+    let value = if secret { "" } else { value };
+    Some(Setting { line, variable: shown.to_owned(), value: value.to_owned(), broken })
+}
+
+/// In place of what may be no variable.
+const UNKNOWN: &str = "?";
+
+/// What a line begins with, up to where no variable goes on.
+fn name_in(text: &str) -> &str {
+    let include = text.starts_with('%');
+    let goes_on = |c: char| {
+        c.is_ascii_uppercase()
+            || c.is_ascii_digit()
+            || "_%".contains(c)
+            || (include && c.is_ascii_lowercase())
+    };
+    text.split(|c| !goes_on(c)).next().unwrap_or_default()
+}
+
+fn is_known(name: &str) -> bool {
+    name == "SOURCE" || KEYS.contains(&name) || TAKEN.contains(&name)
 }

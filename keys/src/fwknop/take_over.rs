@@ -10,7 +10,7 @@ use super::stanza::{Setting, Stanza};
 use super::{Note, Services, ports::Port};
 
 /// What is taken over, by variable.
-const TAKEN: [&str; 9] = [
+pub(super) const TAKEN: [&str; 9] = [
     "OPEN_PORTS",
     "RESTRICT_PORTS",
     "FW_ACCESS_TIMEOUT",
@@ -21,6 +21,9 @@ const TAKEN: [&str; 9] = [
     "REQUIRE_SOURCE",
     "REQUIRE_USERNAME",
 ];
+
+/// With these a port is not the one of the machine itself.
+const ELSEWHERE: [&str; 2] = ["FORCE_NAT", "DISABLE_DNAT"];
 
 /// What has no counterpart, by how the variable begins, and why.
 const NOT_TAKEN: [(&str, &str); 16] = [
@@ -108,6 +111,7 @@ impl Taking<'_> {
         services: &mut Services,
         otherwise: &[ServiceName],
     ) -> Result<(Policy, Option<Timestamp>), String> {
+        self.refuse_whole()?;
         let sources = self.sources()?;
         let services = self.services(services, otherwise)?;
         let (max_ttl, ttl) = (self.seconds("MAX_FW_TIMEOUT"), self.seconds("FW_ACCESS_TIMEOUT"));
@@ -115,6 +119,25 @@ impl Taking<'_> {
         let expires = self.expires()?;
         let address = self.address();
         Ok((Policy { services, ttl, max_ttl, sources, address, ..Policy::default() }, expires))
+    }
+
+    /// What makes of a grant another one, or cannot be read.
+    fn refuse_whole(&self) -> Result<(), String> {
+        let settings = || std::iter::once(&self.stanza.source).chain(&self.stanza.settings);
+        if let Some(Setting { line, .. }) = settings().find(|setting| setting.broken) {
+            return Err(format!("line {line} is no variable, white space and a value"));
+        }
+        let elsewhere = |setting: &&Setting| {
+            ELSEWHERE.contains(&setting.variable.as_str())
+                && !setting.value.eq_ignore_ascii_case("N")
+        };
+        match settings().find(elsewhere) {
+            None => Ok(()),
+            Some(Setting { variable, .. }) => Err(format!(
+                "with {variable} its ports are not those of this machine, which a service of \
+                 that port would open"
+            )),
+        }
     }
 
     fn sources(&mut self) -> Result<Vec<Prefix>, String> {
@@ -141,7 +164,8 @@ impl Taking<'_> {
                 [] => Err("without OPEN_PORTS a client opens any port that it asks for: say with \
                            --service what it may have"
                     .to_owned()),
-                services => Ok(services.to_vec()),
+                named if restricted.is_empty() => Ok(named.to_vec()),
+                named => self.unrestricted(named, services, &restricted),
             };
         };
         let mut found = Vec::new();
@@ -156,6 +180,30 @@ impl Taking<'_> {
             }
         }
         if found.is_empty() { Err("it opens nothing".to_owned()) } else { Ok(found) }
+    }
+
+    /// Of services that were named in place of ports, those that are known to be none
+    /// that `RESTRICT_PORTS` names.
+    fn unrestricted(
+        &mut self,
+        named: &[ServiceName],
+        services: &Services,
+        restricted: &[Port],
+    ) -> Result<Vec<ServiceName>, String> {
+        let free = |name: &ServiceName| {
+            services.port_of(name).is_some_and(|port| !restricted.contains(&port))
+        };
+        let (found, out): (Vec<_>, Vec<_>) = named.iter().copied().partition(free);
+        for name in &out {
+            if let Some(setting) = self.stanza.get("RESTRICT_PORTS") {
+                self.note(setting, format!("{name} left out: it may be a port that is named here"));
+            }
+        }
+        if found.is_empty() {
+            Err("RESTRICT_PORTS leaves nothing of it".to_owned())
+        } else {
+            Ok(found)
+        }
     }
 
     /// A time, where it is one that can be taken over.

@@ -29,7 +29,7 @@ fn takes_over_what_has_a_counterpart_and_says_what_has_not() {
                 OPEN_PORTS              tcp/22, udp/53,tcp/8080;  # remark\n\
                 REQUIRE_USERNAME        Bob\nREQUIRE_SOURCE_ADDRESS  Y;\nFW_ACCESS_TIMEOUT 60\n\
                 MAX_FW_TIMEOUT 45;\nACCESS_EXPIRE_EPOCH 1900000000\nKEY_BASE64 c2VjcmV0;\n\
-                HMAC_KEY_BASE64 aHVzaA==\nCMD_CYCLE_OPEN /bin/open $SRC\nFORCE_NAT 10.0.0.5 22\n\
+                HMAC_KEY_BASE64 aHVzaA==\nCMD_CYCLE_OPEN /bin/open $SRC\nFORCE_SNAT 10.0.0.5\n\
                 GPG_DECRYPT_PW hush\nDESTINATION 1.2.3.4\nWHATEVER 1\n";
     let (clients, notes, missing) = taken(text);
     let (line, bob) = &clients[0];
@@ -56,7 +56,7 @@ fn takes_over_what_has_a_counterpart_and_says_what_has_not() {
         ("KEY_BASE64", 11, "makes its own key"),
         ("HMAC_KEY_BASE64", 12, "makes its own key"),
         ("CMD_CYCLE_OPEN", 13, "spad opens"),
-        ("FORCE_NAT", 14, "target"),
+        ("FORCE_SNAT", 14, "source-nat"),
         ("GPG_DECRYPT_PW", 15, "signed"),
         ("DESTINATION", 16, "knocked at"),
         ("WHATEVER", 17, "unknown"),
@@ -79,6 +79,11 @@ fn what_could_let_in_more_than_before_is_left_out() {
         ("SOURCE ANY\nOPEN_PORTS tcp/22\nACCESS_EXPIRE 12/31/2020", "has expired"),
         ("SOURCE ANY\nOPEN_PORTS tcp/22\nACCESS_EXPIRE 31.12.2040", "is no date"),
         ("SOURCE ANY\nOPEN_PORTS tcp/22\nACCESS_EXPIRE_EPOCH soon", "is no number"),
+        ("SOURCE ANY\nOPEN_PORTS tcp/22\nFORCE_NAT 10.0.0.5 22", "not those of this machine"),
+        ("SOURCE ANY\nOPEN_PORTS tcp/22\nDISABLE_DNAT Y", "not those of this machine"),
+        ("SOURCE:ANY\nOPEN_PORTS tcp/22", "line 1 is no variable"),
+        ("SOURCE ANY\nOPEN_PORTS tcp/22\nREQUIRE_SOURCE=Y", "line 3 is no variable"),
+        ("SOURCE ANY\nOPEN_PORTS tcp/22\nRESTRICT_PORTS", "line 3 is no variable"),
     ] {
         let (clients, notes, _) = taken(text);
         assert!(
@@ -90,6 +95,42 @@ fn what_could_let_in_more_than_before_is_left_out() {
     let (stanzas, _) = parse("SOURCE ANY");
     let (clients, _) = take_over(&stanzas, &mut Services::default(), &ssh, NOW);
     assert_eq!(clients[0].1.policy.services, ssh, "as --service says");
+}
+
+#[test]
+fn a_stanza_without_its_line_feeds_nothing_to_the_one_before() {
+    let (clients, ..) = taken("SOURCE 10.0.0.1\nOPEN_PORTS tcp/22\nSOURCE:ANY\nOPEN_PORTS tcp/80");
+    assert_eq!(clients.len(), 1);
+    assert_eq!(clients[0].1.policy.services[0].to_string(), "shell");
+}
+
+#[test]
+fn keys_without_white_space_are_not_shown() {
+    for line in ["KEY_BASE64=c2VjcmV0", "KEY:c2VjcmV0", "c2VjcmV0", "C2VJ", "HMAC_KEY;c2VjcmV0 x"] {
+        let text = format!("{line}\nSOURCE ANY\nOPEN_PORTS tcp/22\n{line}\n");
+        let (clients, notes, _) = taken(&text);
+        let shown = format!("{notes:?} {:?}", parse(&text)).to_lowercase();
+        assert!(clients.is_empty() && !shown.contains("c2vj"), "{shown}");
+    }
+}
+
+#[test]
+fn named_services_are_restricted_as_well() {
+    let (stanzas, _) = parse("SOURCE ANY\nRESTRICT_PORTS tcp/22, tcp/8443");
+    let mut services = Services::parse(CONFIG).unwrap();
+    let named = ["shell", "media", "dns", "unknown"].map(|name| name.parse().unwrap());
+    let (clients, _) = take_over(&stanzas, &mut services, &named, NOW);
+    assert_eq!(clients[0].1.policy.services, named[2..3], "of which it is known");
+    let (clients, _) = take_over(&stanzas, &mut services, &named[..2], NOW);
+    assert!(clients.is_empty());
+}
+
+#[test]
+fn a_service_of_an_inner_host_is_no_port_of_this_machine() {
+    let inner = "[service.inner]\nport = 22\ntarget = \"10.0.0.5:22\"\n";
+    let mut services = Services::parse(inner).unwrap();
+    let port = ports::Port::parse("tcp/22").unwrap();
+    assert_eq!(services.of(port).unwrap().to_string(), "ssh");
 }
 
 #[test]

@@ -39,7 +39,8 @@ impl Store {
     ) -> Result<Vec<ClientName>, StoreError> {
         let _lock = self.begin_writing()?;
         let whole = self.person(from)?;
-        if whole.is_some() || self.clients_of(from)? != std::slice::from_ref(from) {
+        // Beside a client, what has its name is what was cut off on the way to be its device.
+        if whole.is_some() || !self.clients_of(from)?.contains(from) {
             return self.rename_person(from, to, whole);
         }
         self.check_kind_after(from, to)?;
@@ -62,27 +63,46 @@ impl Store {
         if to.device().is_some() || from == to || self.client_path(to).exists() {
             return Err(StoreError::Person(to.person()));
         }
-        let devices = self.clients_of(from)?;
+        let devices = self.found_of(from)?;
         let renamed = devices.iter().filter_map(|name| Some((name, name.with_person(to)?)));
         let renamed: Vec<_> = renamed.collect();
         if renamed.len() != devices.len() {
             return Err(StoreError::Policy("a name would be longer than 64 characters"));
         }
         renamed.iter().try_for_each(|(from, to)| self.check_free(from, to))?;
-        // What limits the devices is there before them, and goes after them.
-        if let Some(said) = &said {
-            let new = Person { name: to.clone(), ..said.clone() };
-            match self.person(to)? {
-                Some(there) if there != new => return Err(StoreError::Taken(to.clone())),
-                Some(_) => {}
-                None => files::create_new(&self.person_path(to), &new.to_text())?,
-            }
+        let new = said.map(|said| Person { name: to.clone(), ..said });
+        let there = self.check_nobody(&renamed, to, new.as_ref())?;
+        // What limits the devices is there before them, and goes after them; all have the
+        // new name before the first loses the old one: see `check_nobody`.
+        if let Some(new) = new.as_ref().filter(|_| !there) {
+            files::create_new(&self.person_path(to), &new.to_text())?;
         }
-        renamed.iter().try_for_each(|(from, to)| self.rename_one(from, to))?;
-        if said.is_some() {
+        renamed.iter().try_for_each(|(from, to)| self.write_as(from, to))?;
+        for (from, _) in &renamed {
+            files::remove(&self.client_path(from))?;
+        }
+        if new.is_some() {
             files::remove(&self.person_path(from))?;
         }
         Ok(renamed.into_iter().map(|(_, to)| to).collect())
+    }
+
+    /// Refuses a new name that is another person's: two would be one from then on. What a
+    /// rename that was cut off has left there is not another's: until all devices have
+    /// the new name, none has lost the old one. Whether the person's file is there.
+    fn check_nobody(
+        &self,
+        renamed: &[(&ClientName, ClientName)],
+        to: &ClientName,
+        new: Option<&Person>,
+    ) -> Result<bool, StoreError> {
+        let said = self.person(to)?;
+        let there = self.found_of(to)?;
+        let moved = |name: &ClientName| renamed.iter().any(|(_, to)| to == name);
+        let all_there = renamed.iter().all(|(_, to)| there.contains(to));
+        let ours = there.iter().all(moved) || all_there;
+        let same = said.as_ref() == new || (said.is_none() && there.is_empty());
+        if ours && same { Ok(said.is_some()) } else { Err(StoreError::Taken(to.clone())) }
     }
 
     /// Refuses a new name that another client has; one that was cut off while it
@@ -99,8 +119,12 @@ impl Store {
     /// In this order: a crash in between leaves both files, of which one is used.
     fn rename_one(&self, from: &ClientName, to: &ClientName) -> Result<(), StoreError> {
         self.check_free(from, to)?;
-        let record = ClientRecord { name: to.clone(), ..self.client(from)? };
-        files::write_atomic(&self.client_path(to), &record.to_text())?;
+        self.write_as(from, to)?;
         Ok(files::remove(&self.client_path(from))?)
+    }
+
+    pub(super) fn write_as(&self, from: &ClientName, to: &ClientName) -> Result<(), StoreError> {
+        let record = ClientRecord { name: to.clone(), ..self.client(from)? };
+        Ok(files::write_atomic(&self.client_path(to), &record.to_text())?)
     }
 }

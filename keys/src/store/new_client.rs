@@ -13,8 +13,10 @@ use crate::random;
 use crate::record::{ClientName, ClientRecord};
 use crate::token::{Token, TokenEnrolment};
 
-pub(super) const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
+const NO_SERVICES: &str = "it may knock for nothing: name a service with --service that its person \
                            may knock for";
+
+const TOO_MANY_SERVICES: &str = "it may knock for more than 255 services, which no token can name";
 
 /// What `add` is told of a client.
 pub struct NewClient {
@@ -55,7 +57,7 @@ impl NewClient {
         let (verifier, enrolment) = enrolment(self.key, created.plus(Store::TOKEN_LIFETIME))?;
         self.check_services(person.as_deref())?;
         let record = ClientRecord { person, ..self.into_record(verifier, created)? };
-        let token = token(server, &record, enrolment);
+        let token = token(server, &record, enrolment)?;
         Ok((record, token))
     }
 
@@ -81,13 +83,19 @@ impl NewClient {
     }
 }
 
-/// What the record's client is told.
+/// What the record's client is told: to be made before anything is written.
 pub(super) fn token(
     server: ServerIdentity,
     record: &ClientRecord,
     enrolment: TokenEnrolment,
-) -> Token {
-    Token {
+) -> Result<Token, StoreError> {
+    let services = record.services();
+    match services.len() {
+        0 => return Err(StoreError::Policy(NO_SERVICES)),
+        1..=Token::MAX_SERVICES => {}
+        _ => return Err(StoreError::Policy(TOO_MANY_SERVICES)),
+    }
+    Ok(Token {
         server: server.secret.public(),
         cloak: server.cloak,
         host: server.host,
@@ -95,8 +103,8 @@ pub(super) fn token(
         kid: record.kid,
         psk: record.psk.clone(),
         enrolment,
-        services: record.services(),
-    }
+        services,
+    })
 }
 
 /// What the record and what the token say of how the key gets here.

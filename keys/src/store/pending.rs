@@ -2,7 +2,7 @@
 
 use spa_proto::{Kid, Psk, Timestamp, Verifier};
 
-use super::new_client::{NO_SERVICES, enrolment, token};
+use super::new_client::{enrolment, token};
 use super::{Store, files};
 use crate::date::to_the_second;
 use crate::error::StoreError;
@@ -50,9 +50,6 @@ impl Store {
         let server = ServerIdentity::load(&self.dir)?;
         let _lock = self.begin_writing()?;
         let record = self.unused(name)?;
-        if record.services().is_empty() {
-            return Err(StoreError::Policy(NO_SERVICES));
-        }
         let key = match record.verifier {
             Verifier::Bound(key) => Some(key),
             Verifier::Pending { .. } => None,
@@ -67,13 +64,14 @@ impl Store {
             ..record
         };
         record.remember([former]);
+        let token = token(server, &record, enrolment)?;
         files::write_atomic(&self.client_path(name), &record.to_text())?;
-        Ok(token(server, &record, enrolment))
+        Ok(token)
     }
 
     /// To be called under the lock, which whoever notes a first knock has to have.
     fn unused(&self, name: &ClientName) -> Result<ClientRecord, StoreError> {
-        let record = self.client(name)?;
+        let record = self.one_client(name)?;
         if record.knocked { Err(StoreError::Enrolled(name.clone())) } else { Ok(record) }
     }
 }

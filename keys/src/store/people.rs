@@ -11,7 +11,7 @@ use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::files;
 use crate::policy::Person;
-use crate::record::{ClientName, RevokedClient};
+use crate::record::{ClientName, ClientRecord, RevokedClient};
 use crate::record_file::{FileOf, person_file_name};
 
 impl Store {
@@ -70,7 +70,21 @@ impl Store {
         if found.is_empty() { Err(self.absent(who)?) } else { Ok(found) }
     }
 
-    fn found_of(&self, who: &ClientName) -> Result<Vec<ClientName>, StoreError> {
+    /// The one client that a name stands for, where only one will do.
+    ///
+    /// # Errors
+    /// [`StoreError::Devices`] for a person who has some, else as [`Self::client`].
+    pub(super) fn one_client(&self, name: &ClientName) -> Result<ClientRecord, StoreError> {
+        match self.client(name) {
+            Err(error @ (StoreError::Unknown(_) | StoreError::Revoked(_))) => {
+                let devices = self.found_of(name)?;
+                if devices.is_empty() { Err(error) } else { Err(StoreError::Devices(devices)) }
+            }
+            found => found,
+        }
+    }
+
+    pub(super) fn found_of(&self, who: &ClientName) -> Result<Vec<ClientName>, StoreError> {
         let files = files::names(&self.clients_dir(), read::is_client)?;
         let names = files.iter().filter_map(|file| match read::whose(file)? {
             FileOf::Client(name) => Some(name),

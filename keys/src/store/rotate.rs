@@ -10,6 +10,7 @@ use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
+use crate::lock::WriteLock;
 use crate::random;
 use crate::record::{ClientName, ClientRecord};
 use crate::rotation::{FormerKeys, Replaced};
@@ -21,7 +22,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotEnrolled`] where it has no key yet, [`StoreError::Overlap`]
-    /// where its keys are being replaced already, or what is wrong with the record.
+    /// where its keys are being replaced already, [`StoreError::Policy`] where it may knock
+    /// for nothing by now, or what is wrong with the record.
     pub fn rotate(
         &self,
         name: &ClientName,
@@ -31,7 +33,7 @@ impl Store {
     ) -> Result<Token, StoreError> {
         let server = ServerIdentity::load(self.dir())?;
         let _lock = self.begin_writing()?;
-        let record = self.client(name)?;
+        let record = self.one_client(name)?;
         let Verifier::Bound(key) = record.verifier else {
             return Err(StoreError::NotEnrolled(name.clone()));
         };
@@ -45,8 +47,9 @@ impl Store {
         let former = Some(FormerKeys { kid, psk, key, knocked, until: now.plus(overlap) });
         let (kid, psk) = (Kid::from_bytes(*random::bytes()?), Psk::from_bytes(*random::bytes()?));
         let record = ClientRecord { kid, psk, verifier, knocked: false, former, ..record };
+        let token = token(server, &record, enrolment)?;
         self.write_again(&record)?;
-        Ok(token(server, &record, enrolment))
+        Ok(token)
     }
 
     /// Ends the overlap of a client's keys: from now on only the new ones work. With
@@ -56,6 +59,24 @@ impl Store {
     /// [`StoreError::NoOverlap`], or what is wrong with the record.
     pub fn finish(&self, name: &ClientName, kid: Option<&Kid>) -> Result<ClientRecord, StoreError> {
         let _lock = self.begin_writing()?;
+        self.finish_locked(name, kid)
+    }
+
+    /// The same for former keys whose time is over, by a daemon, which does not wait for
+    /// another writer: it comes again.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], else as [`Self::finish`].
+    pub fn end_overlap(&self, name: &ClientName, kid: &Kid) -> Result<ClientRecord, StoreError> {
+        let _lock = WriteLock::acquire_within(self.dir(), Duration::ZERO)?;
+        self.finish_locked(name, Some(kid))
+    }
+
+    fn finish_locked(
+        &self,
+        name: &ClientName,
+        kid: Option<&Kid>,
+    ) -> Result<ClientRecord, StoreError> {
         let mut record = self.client(name)?;
         let ended = record.former.take().filter(|former| kid.is_none_or(|kid| former.kid == *kid));
         let ended = ended.ok_or_else(|| StoreError::NoOverlap(name.to_string()))?;
@@ -85,7 +106,7 @@ impl Store {
         let server = ServerIdentity::load(self.dir())?;
         let record = self.client(name)?;
         match record.verifier {
-            Verifier::Bound(key) => Ok(token(server, &record, TokenEnrolment::Key(key))),
+            Verifier::Bound(key) => token(server, &record, TokenEnrolment::Key(key)),
             Verifier::Pending { .. } => Err(StoreError::NotEnrolled(name.clone())),
         }
     }

@@ -422,3 +422,112 @@ fn what_may_not_be_said_changes_nothing() {
     assert_eq!(fs::read(lab.path("alice")).unwrap(), before);
     assert!(matches!(error(lab.store.change(&parse("bob"), |_| ())), StoreError::Unknown(_)));
 }
+
+/// However late the daemon hears of it: what is on the disk counts.
+#[test]
+fn who_is_disabled_has_no_first_knock() {
+    let lab = Lab::new();
+    let (token, device) = (lab.add("alice", None), lab.add("bob/phone", Some(key(2))));
+    lab.store.change(&parse("alice"), |alice| alice.disabled = Some(NOW)).ok().unwrap();
+    lab.store.change_person(&parse("bob"), NOW, |bob| bob.disabled = Some(NOW)).ok().unwrap();
+    let alice = || lab.store.note_first_knock(&parse("alice"), &token.kid, Some(key(1)));
+    let phone = || lab.store.note_first_knock(&parse("bob/phone"), &device.kid, None);
+    assert!(matches!(error(alice()), StoreError::Changed(_)));
+    assert!(matches!(error(phone()), StoreError::Changed(_)), "nor a device of one who is");
+    assert!(!lab.client("alice").knocked && !lab.client("bob/phone").knocked);
+    lab.store.change(&parse("alice"), |alice| alice.disabled = None).ok().unwrap();
+    lab.store.change_person(&parse("bob"), NOW, |bob| bob.disabled = None).ok().unwrap();
+    assert!(alice().is_ok() && phone().is_ok());
+}
+
+#[test]
+fn two_people_do_not_become_one_by_a_name() {
+    let lab = Lab::new();
+    for name in ["alice/laptop", "bob/phone", "carol/x", "dave/y"] {
+        lab.add(name, None);
+    }
+    let before = names(&lab);
+    let refused = |from: &str, to: &str| {
+        let renamed = lab.store.rename(&parse(from), &parse(to));
+        assert!(matches!(error(renamed), StoreError::Taken(_)), "{from} {to}");
+        assert_eq!(names(&lab), before);
+    };
+    refused("alice", "bob");
+    for who in ["carol", "dave"] {
+        lab.store.change_person(&parse(who), NOW, |one| one.disabled = Some(NOW)).ok().unwrap();
+    }
+    for (from, to) in [("carol", "bob"), ("bob", "carol"), ("carol", "dave")] {
+        refused(from, to);
+    }
+}
+
+/// Wherever it was cut off, doing it again brings it to its end.
+#[test]
+fn a_rename_that_was_cut_off_can_be_finished() {
+    let (from, to) = (parse("alice"), parse("bob"));
+    // So many of the files that are written, and of those then removed.
+    for (written, removed) in [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2)] {
+        let lab = Lab::new();
+        lab.add("alice/laptop", None);
+        lab.add("alice/phone", None);
+        lab.store.change_person(&from, NOW, |one| one.disabled = Some(NOW)).ok().unwrap();
+        if written > 0 {
+            let said = lab.store.person(&from).ok().unwrap().unwrap();
+            let said = Person { name: to.clone(), ..said };
+            crate::files::create_new(&lab.store.person_path(&to), &said.to_text()).unwrap();
+        }
+        for device in ["laptop", "phone"].iter().take(written.max(1) - 1) {
+            lab.store
+                .write_as(&parse(&format!("alice/{device}")), &parse(&format!("bob/{device}")))
+                .ok()
+                .unwrap();
+        }
+        for device in ["laptop", "phone"].iter().take(removed) {
+            fs::remove_file(lab.store.client_path(&parse(&format!("alice/{device}")))).unwrap();
+        }
+        assert!(lab.store.rename(&from, &to).is_ok(), "{written} {removed}");
+        assert_eq!(names(&lab), ["bob/laptop", "bob/phone"]);
+        assert!(lab.store.person(&from).ok().unwrap().is_none());
+        assert_eq!(lab.client("bob/phone").state(NOW), ClientState::Disabled);
+    }
+    let lab = Lab::new();
+    lab.add("alice", None);
+    // A client that was to be a device of its own name.
+    let laptop = parse("alice/laptop");
+    lab.store.write_as(&from, &laptop).ok().unwrap();
+    assert_eq!(lab.store.rename(&from, &laptop).ok().unwrap(), [laptop]);
+    assert_eq!(names(&lab), ["alice/laptop"]);
+}
+
+#[test]
+fn no_token_names_nothing_or_too_much() {
+    let lab = Lab::new();
+    let policy = |error: StoreError| matches!(error, StoreError::Policy(_));
+    lab.add("alice/laptop", Some(key(1)));
+    let alice = parse("alice/laptop");
+    let web = vec!["web".parse().unwrap()];
+    lab.store.change_person(&parse("alice"), NOW, |one| one.policy.services = web).ok().unwrap();
+    let before = fs::read(lab.path("alice/laptop")).unwrap();
+    let hour = Duration::from_secs(3600);
+    let rotated = lab.store.rotate(&alice, crate::rotation::Replaced::Psk, hour, NOW);
+    assert!(policy(error(rotated)));
+    assert!(policy(error(lab.store.renew(&alice, NOW))));
+    assert!(policy(error(lab.store.update_token(&alice))));
+    assert_eq!(fs::read(lab.path("alice/laptop")).unwrap(), before);
+    let mut many = new_client("bob", None);
+    many.policy.services = (0..256).map(|n| format!("s{n}").parse().unwrap()).collect();
+    assert!(policy(error(lab.store.add(many, NOW))));
+    assert!(!lab.path("bob").exists());
+}
+
+#[test]
+fn what_is_done_for_one_device_names_those_there_are() {
+    let lab = Lab::new();
+    for name in ["alice/laptop", "alice/phone"] {
+        lab.add(name, None);
+    }
+    let alice = parse("alice");
+    for error in [error(lab.store.withdraw(&alice, NOW)), error(lab.store.renew(&alice, NOW))] {
+        assert!(error.to_string().ends_with("alice/laptop or alice/phone"), "{error}");
+    }
+}

@@ -45,6 +45,10 @@ impl SealedToken {
     /// # Errors
     /// [`TokenError::Passphrase`], [`TokenError::Cost`], or what is wrong with the token in it.
     pub fn open(&self, passphrase: &str) -> Result<Token, TokenError> {
+        // Whoever sent it may be a stranger.
+        if !self.cost.is_usual() {
+            return Err(TokenError::Cost);
+        }
         let key = PassphraseKey::derive(passphrase, &self.salt, self.cost)
             .map_err(|_| TokenError::Cost)?;
         let payload = key.open(&self.sealed, &bound_to(self.cost));

@@ -24,7 +24,7 @@ pub(super) fn run(
             eprintln!(
                 "the old keys of {name} work until {until}; the token brings the new ones{instead}"
             );
-            delivery.hand_over(name, &token)
+            delivery.hand_over(store, name, &token)
         }
     }
 }
