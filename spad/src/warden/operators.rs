@@ -101,18 +101,18 @@ pub(super) fn metrics(
 }
 
 /// Who may ask what.
-pub(super) fn access(config: &Config) -> Access {
+pub(super) fn access(config: &Config, group: Option<u32>) -> Access {
     let may_change = config.operations.may_change;
-    Access { own: getuid().as_raw(), group: group(config), may_change }
+    Access { own: getuid().as_raw(), group, may_change }
 }
 
 /// Where the audit is to go.
-pub(super) fn audit(config: &Config) -> Target {
-    Target { file: config.operations.audit_file.clone(), group: group(config) }
+pub(super) fn audit(config: &Config, group: Option<u32>) -> Target {
+    Target { file: config.operations.audit_file.clone(), group }
 }
 
 /// The number of the group that may ask; `None` where there is none, and then nobody
-/// but root may.
+/// but root may. Asked for once: who answers may take long.
 pub(super) fn group(config: &Config) -> Option<u32> {
     let name = config.operations.group.as_deref()?;
     if let Ok(Some(group)) = Group::from_name(name) {
