@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::bans::Order;
-use super::{Warden, operators, process, upkeep};
+use super::{Warden, hooks, operators, process, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -155,7 +155,7 @@ impl Warden {
         check::audit_dir(&config, &self.config_path)?;
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
-        let hooks = check::hooks(&config, &self.config_path)?;
+        let hooks = hooks::look_at(&config, &self.config_path)?;
         let enforcement = Enforcement::of(&config, clock::monotonic());
         let ruleset = enforcement.ruleset(&config);
         self.bans.read_again();
@@ -170,7 +170,7 @@ impl Warden {
             kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
         }
         self.memory.set_tolerance(self.config.tolerance);
-        self.audit.recorder.redirect(operators::audit(&self.config));
+        self.audit.recorder.redirect(operators::audit(&self.config, self.group));
         self.watch_ports();
         self.present = self.host.present(&self.config.interfaces);
         self.watch_again();

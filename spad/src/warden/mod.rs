@@ -114,6 +114,8 @@ struct Warden {
     serving: tokio::task::JoinHandle<()>,
     course: Course,
     started: Monotonic,
+    /// Who may ask beside root, as it was at the start.
+    group: Option<u32>,
     /// Why the clock is not to be relied on, as last said.
     clock_fault: Option<String>,
 }

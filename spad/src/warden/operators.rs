@@ -117,15 +117,15 @@ pub(super) fn metrics(
 }
 
 /// Who may ask what.
-pub(super) fn access(config: &Config) -> Access {
+pub(super) fn access(config: &Config, group: Option<u32>) -> Access {
     let may_change = config.operations.may_change;
-    Access { own: getuid().as_raw(), group: group(config), may_change }
+    Access { own: getuid().as_raw(), group, may_change }
 }
 
 /// Where the audit is to go. The group can reach it there, if it is the directory that
 /// systemd has made for the logs of its unit.
-pub(super) fn audit(config: &Config) -> Target {
-    let target = Target { file: config.operations.audit_file.clone(), group: group(config) };
+pub(super) fn audit(config: &Config, group: Option<u32>) -> Target {
+    let target = Target { file: config.operations.audit_file.clone(), group };
     let dir = target.file.as_deref().and_then(Path::parent);
     let made = dir.filter(|dir| std::env::var_os(LOGS).is_some_and(|made| *made == **dir));
     if let (Some(dir), Some(group)) = (made, target.group)
@@ -141,7 +141,7 @@ fn give(dir: &Path, group: u32) -> io::Result<()> {
 }
 
 /// The number of the group that may ask; `None` where there is none, and then nobody
-/// but root may.
+/// but root may. Asked for once: who answers may take long.
 pub(super) fn group(config: &Config) -> Option<u32> {
     let name = config.operations.group.as_deref()?;
     if let Ok(Some(group)) = Group::from_name(name) {

@@ -28,6 +28,7 @@ use crate::audit::{Audit, Event, Recorder, leads_to_journal};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, ConfigError};
+use crate::control::access::Access;
 use crate::control::server::Call;
 use crate::control::{self, server};
 use crate::enforcement::Enforcement;
@@ -130,10 +131,13 @@ impl Warden {
         make_directories(&config)?;
         let (memory, remembered) =
             Memory::open(&config, own.memory_key(), now).map_err(StartError::Journal)?;
-        let recorder = Recorder::new(operators::audit(&config), leads_to_journal());
-        let (serving, calls) = hear_callers(&config, recorder.watchers())?;
+        let group = operators::group(&config);
+        let recorder = Recorder::new(operators::audit(&config, group), leads_to_journal());
+        let (serving, calls) =
+            hear_callers(&config, operators::access(&config, group), recorder.watchers())?;
         let mut warden =
             Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
+        warden.group = group;
         warden.watch_again();
         warden.begin_hooks();
         warden.restore(&remembered, now)?;
@@ -191,6 +195,7 @@ impl Warden {
             serving,
             course: Course::Running,
             started: clock::monotonic(),
+            group: None,
             clock_fault: None,
             config,
         })
@@ -246,9 +251,9 @@ fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
 /// The control socket and the metrics, and who listens there.
 fn hear_callers(
     config: &Config,
+    access: Access,
     events: broadcast::Sender<Arc<Event>>,
 ) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
-    let access = operators::access(config);
     let listener = server::bind(&control::socket_path(&config.run_dir), access.group)
         .map_err(StartError::system("make the control socket in run-dir"))?;
     let (caller, calls) = mpsc::channel(16);
