@@ -1,6 +1,7 @@
 //! A file that somebody gives an administrator to explain. One knock of a client is
 //! known to the fuzzer: what it makes of that is granted nowhere.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use spa_keys::{ClientRecord, Policy, ServerIdentity, encoding};
@@ -89,7 +90,7 @@ fn server() -> Server {
         },
         records: vec![record()],
         revoked: 0,
-        own: None,
+        own: HashSet::new(),
         bans: Bans::default(),
     }
 }
@@ -107,5 +108,6 @@ fn record() -> ClientRecord {
         policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
         person: None,
         former: None,
+        former_kids: Vec::new(),
     }
 }

@@ -74,7 +74,14 @@ fn grant(number: u8, kid: Kid) -> Record {
     let terms = Terms::Bound(40_000);
     let element = Element { service: "ssh".parse().unwrap(), source, destination: None, terms };
     let since = Monotonic::new(Duration::from_secs(1));
-    Record::Grant { id: number.into(), kid, element, since, ends: since.plus(Duration::MAX / 4) }
+    Record::Grant {
+        id: number.into(),
+        kid,
+        element,
+        since,
+        ends: since.plus(Duration::MAX / 4),
+        told: number.is_multiple_of(2),
+    }
 }
 
 /// Bytes change, anywhere or in an entry whose checksum is then made good

@@ -98,9 +98,19 @@ impl Backup {
         let (clients, revoked) = (store.clients()?, store.revoked()?);
         let people = store.people()?.people;
         let people = people.iter().map(|person| Person::clone(person)).collect();
-        let broken = clients.broken.into_iter().chain(revoked.broken).collect();
-        let backup = Self { server, people, clients: clients.records, revoked: revoked.records };
+        let broken: Vec<_> = clients.broken.into_iter().chain(revoked.broken).collect();
+        let (clients, left_out) = clients.records.into_iter().partition(has_its_limits);
+        let left_out: Vec<ClientRecord> = left_out;
+        let left_out = left_out.iter().map(|record| without_limits(store, record));
+        let broken = broken.into_iter().chain(left_out).collect();
+        let backup = Self { server, people, clients, revoked: revoked.records };
         Ok((backup, broken))
+    }
+
+    /// Without the server's own key.
+    #[must_use]
+    pub fn without_server(self) -> Self {
+        Self { server: None, ..self }
     }
 
     /// How many clients there are in it.
@@ -218,6 +228,17 @@ impl Backup {
         });
         server.chain(people).chain(clients).chain(revoked).collect()
     }
+}
+
+/// Whether all that limits it can be read: where it is put back without that, it
+/// could do more.
+fn has_its_limits(record: &ClientRecord) -> bool {
+    record.person.as_deref().is_none_or(|person| *person != Person::shut(person.name.clone()))
+}
+
+fn without_limits(store: &Store, record: &ClientRecord) -> StoreError {
+    let path = store.clients_dir().join(client_file_name(&record.name));
+    Malformed::new(&path, "not exported: what its person may do cannot be read").into()
 }
 
 /// Name and text of one file, and what comes after it.

@@ -69,9 +69,13 @@ Examples:
 
 const IMPORT_EXAMPLES: &str = "\
 Either all of it is put back that can be, or nothing. What is here already and says something else is
-in the way, unless --replace: then rights are the backup's, and keys stay as they are here. Who was
-revoked here meanwhile stays so. A token that nobody had used is over (spa-keys renew), and whoever comes
-back counts as one who has knocked: nobody knows what was used since.
+in the way, unless --replace: then rights are the backup's, keys stay as they are here, and who is
+disabled here stays so. Who was revoked, here or in the backup, is no client then, whatever keys were
+replaced. A token that nobody had used is over (spa-keys renew), but one of --pubkey: its client counts
+as one who has knocked, as does whoever comes back, for nobody knows what was used since.
+
+Where spa-keys init has made another key meanwhile, with which nobody has enrolled, move DIR/server.toml
+away before. With --without-server that key stays; the clients that come back need new tokens for it.
 
 Examples:
   spa-keys import /var/backups/spa-keys --dry-run
@@ -120,6 +124,8 @@ Examples:
   spa-keys rename alice alicia           (with all her devices)";
 
 const PENDING_EXAMPLES: &str = "\
+A client that came back with its key by spa-keys import counts as one that has used its token.
+
 Examples:
   spa-keys pending
   spa-keys pending --json | jq -r '.[] | select(.expired).name'";
@@ -313,6 +319,10 @@ pub(crate) struct Export {
     /// Leave out the server's own key
     #[arg(long)]
     pub(crate) without_server: bool,
+
+    /// Say what was written as a JSON object, on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -323,6 +333,10 @@ pub(crate) struct Import {
     /// Where its passphrase is, if it takes one, in place of being asked for it
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// Leave the server's own key as it is here
+    #[arg(long)]
+    pub(crate) without_server: bool,
 
     /// Let it say what clients may do that are here as well
     #[arg(long)]
@@ -363,6 +377,10 @@ pub(crate) struct Init {
     /// UDP port that clients knock at
     #[arg(long, value_name = "N", default_value_t = 62201, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
+
+    /// As a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

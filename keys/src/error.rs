@@ -98,8 +98,9 @@ impl fmt::Display for StoreError {
             Self::Revoked(name) => write!(f, "{name} is revoked already"),
             Self::Enrolled(name) => write!(
                 f,
-                "{name} has enrolled: its token is used up, and nothing was changed; to shut it \
-                 out, run spa-keys revoke {name}"
+                "{name} has enrolled, or counts as enrolled since it was imported: nothing was \
+                 changed; to shut it out, run spa-keys revoke {name}; for a token with the keys that \
+                 it has, spa-keys rotate --token {name}"
             ),
             Self::Changed(name) => write!(f, "the record of {name} has changed meanwhile"),
             Self::NotEnrolled(name) => write!(

@@ -12,6 +12,8 @@ use crate::policy::{self, Person, Policy};
 use crate::rotation::FormerKeys;
 
 const MAX_NAME_LEN: usize = 64;
+/// How many key-ids that work no more are kept of a client.
+pub(crate) const MAX_FORMER_KIDS: usize = 64;
 
 /// Name of a client: at most 64 of `a-z 0-9 . _ @ -`, the first a letter or a digit;
 /// or of a person's device, two such with a slash between them.
@@ -170,6 +172,9 @@ pub struct ClientRecord {
     pub person: Option<Arc<Person>>,
     /// What it had before, while that still works.
     pub former: Option<FormerKeys>,
+    /// Key-ids that it had before and that work no more, the latest last: a backup that
+    /// has one of them does not bring it back. At most 64.
+    pub former_kids: Vec<Kid>,
 }
 
 /// What is left of a client that was revoked: no secrets.
@@ -179,6 +184,8 @@ pub struct RevokedClient {
     pub name: ClientName,
     /// Key-id: under which the protocol knew it.
     pub kid: Kid,
+    /// Those that it had before.
+    pub former_kids: Vec<Kid>,
     /// Its verifying key, if it ever had one.
     pub key: Option<VerifyingKey>,
     /// Whether a knock of this record was ever accepted.
@@ -256,9 +263,11 @@ impl ClientRecord {
             Verifier::Bound(key) => Some(key),
             Verifier::Pending { .. } => self.former.as_ref().map(|former| former.key),
         };
+        let former_kids = self.ever_kids().filter(|kid| *kid != self.kid).collect();
         RevokedClient {
             name: self.name,
             kid: self.kid,
+            former_kids,
             key,
             knocked: self.knocked,
             created: self.created,

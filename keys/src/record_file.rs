@@ -53,6 +53,8 @@ pub(crate) struct RecordFile {
     knocked: Option<bool>,
     #[serde(default, deserialize_with = "field::optional")]
     kid: Option<Kid>,
+    #[serde(default, deserialize_with = "field::list")]
+    former_key_ids: Vec<Kid>,
     #[serde(default, deserialize_with = "field::optional")]
     key: Option<VerifyingKey>,
     #[serde(default, deserialize_with = "field::optional")]
@@ -131,6 +133,7 @@ impl RecordFile {
             policy,
             person: None,
             former: self.former.map(Into::into),
+            former_kids: self.former_key_ids,
         })
     }
 
@@ -144,6 +147,7 @@ impl RecordFile {
         Ok(RevokedClient {
             name: self.name,
             kid: self.kid.ok_or_else(|| malformed(MISSING_KID))?,
+            former_kids: self.former_key_ids,
             key: self.key,
             knocked: self.knocked.ok_or_else(|| malformed(MISSING_KNOCKED))?,
             created: self.created,
@@ -229,6 +233,9 @@ impl RecordFile {
             text.line(&format!("knocked = {knocked}"));
         }
         text.value("kid", self.kid.as_ref());
+        if !self.former_key_ids.is_empty() {
+            text.values("former-key-ids", &self.former_key_ids);
+        }
         text.bytes("key", self.key.map(|key| key.to_bytes()).as_ref());
         text.bytes("enrolment-hash", self.enrolment_hash.as_ref().map(EnrolHash::as_bytes));
         text.date("enrolment-expires", self.enrolment_expires);
@@ -265,6 +272,7 @@ impl RecordFile {
             key: None,
             enrolment_hash: None,
             enrolment_expires: None,
+            former_key_ids: Vec::new(),
             psk: None,
             former: None,
         }
@@ -332,6 +340,7 @@ impl From<&ClientRecord> for RecordFile {
             enrolment_hash,
             enrolment_expires,
             kid: Some(record.kid),
+            former_key_ids: record.former_kids.clone(),
             knocked: Some(record.knocked),
             disabled: record.disabled,
             former: record.former.as_ref().map(Into::into),
@@ -346,6 +355,7 @@ impl From<&RevokedClient> for RecordFile {
         Self {
             key: client.key,
             kid: Some(client.kid),
+            former_key_ids: client.former_kids.clone(),
             knocked: Some(client.knocked),
             revoked: Some(client.revoked),
             ..Self::of_policy(name, *created, *expires, policy, Widest::ADDRESS)
@@ -418,7 +428,8 @@ impl Text {
     /// Large enough from the start: growing would leave copies of the psk behind.
     fn with_room_for(file: &RecordFile) -> Self {
         let hours: usize = file.hours.iter().map(|hours| hours.to_string().len() + 4).sum();
-        let lists = file.services.len() * 20 + file.sources.len() * 52 + hours;
+        let kids = file.former_key_ids.len() * 36;
+        let lists = file.services.len() * 20 + file.sources.len() * 52 + hours + kids;
         Self(Zeroizing::new(String::with_capacity(1024 + lists)))
     }
 

@@ -2,7 +2,7 @@
 
 use spa_proto::{Kid, Psk, Timestamp, Verifier, VerifyingKey};
 
-use crate::record::ClientRecord;
+use crate::record::{ClientRecord, MAX_FORMER_KIDS, RevokedClient};
 
 /// What a client had before its keys were replaced.
 #[derive(Clone)]
@@ -32,6 +32,23 @@ impl ClientRecord {
     /// Under which key-ids it can knock.
     pub fn kids(&self) -> impl Iterator<Item = Kid> {
         std::iter::once(self.kid).chain(self.former.as_ref().map(|former| former.kid))
+    }
+
+    /// Every key-id that it has or had, as far as they are known: the same client,
+    /// whatever of its keys was replaced.
+    pub fn ever_kids(&self) -> impl Iterator<Item = Kid> {
+        self.kids().chain(self.former_kids.iter().copied())
+    }
+
+    /// Keeps in mind what works no more.
+    pub(crate) fn remember(&mut self, kids: impl IntoIterator<Item = Kid>) {
+        for kid in kids {
+            if !self.ever_kids().any(|known| known == kid) {
+                self.former_kids.push(kid);
+            }
+        }
+        let over = self.former_kids.len().saturating_sub(MAX_FORMER_KIDS);
+        self.former_kids.drain(..over);
     }
 
     /// The record as it is for knocks under a key-id: under the former one, with the
@@ -69,6 +86,13 @@ impl ClientRecord {
         let fits = former.kid == *kid && !former.knocked && binds.is_none();
         former.knocked |= fits;
         fits.then_some(self)
+    }
+}
+
+impl RevokedClient {
+    /// See [`ClientRecord::ever_kids`].
+    pub fn ever_kids(&self) -> impl Iterator<Item = Kid> {
+        std::iter::once(self.kid).chain(self.former_kids.iter().copied())
     }
 }
 

@@ -4,9 +4,9 @@
 
 mod event;
 mod file;
+mod quiet;
 mod recorder;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use spa_keys::ClientName;
@@ -18,30 +18,22 @@ use crate::grants::Grant;
 use crate::sessions::Session;
 
 pub use event::{Event, Kind};
+pub use quiet::Quiet;
 pub use recorder::{Recorder, Target, leads_to_journal};
-
-/// How often the same refusal of the same client is told.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// Makes the lines, and remembers which it has left out.
 #[derive(Debug, Default)]
 pub struct Audit {
-    refusals: HashMap<(Kid, Reason), Refusals>,
+    refusals: Quiet<(Kid, Reason)>,
     /// Where they go.
     pub recorder: Recorder,
-}
-
-#[derive(Debug)]
-struct Refusals {
-    told: Monotonic,
-    left_out: u64,
 }
 
 impl Audit {
     /// One that writes there.
     #[must_use]
     pub fn to(recorder: Recorder) -> Self {
-        Self { refusals: HashMap::new(), recorder }
+        Self { refusals: Quiet::default(), recorder }
     }
 
     /// A knock was accepted, and opened this.
@@ -74,7 +66,7 @@ impl Audit {
         arrival: Arrival,
         now: Monotonic,
     ) {
-        let Some(count) = self.tell(kid, reason, now) else { return };
+        let Some(count) = self.refusals.tell((kid, reason), now) else { return };
         self.recorder.put(Event {
             client: Some(client.to_string()),
             reason: Some(reason.name().to_owned()),
@@ -134,22 +126,7 @@ impl Audit {
 
     /// Forgets what has been quiet for long.
     pub fn tidy(&mut self, now: Monotonic) {
-        self.refusals.retain(|_, refusals| now.since(refusals.told) < QUIET * 10);
-    }
-
-    /// How many refusals a line now would stand for; `None` if it is too early for one.
-    fn tell(&mut self, kid: Kid, reason: Reason, now: Monotonic) -> Option<u64> {
-        match self.refusals.get_mut(&(kid, reason)) {
-            Some(refusals) if now.since(refusals.told) < QUIET => {
-                refusals.left_out += 1;
-                None
-            }
-            known => {
-                let count = known.map_or(0, |refusals| refusals.left_out) + 1;
-                self.refusals.insert((kid, reason), Refusals { told: now, left_out: 0 });
-                Some(count)
-            }
-        }
+        self.refusals.tidy(now);
     }
 }
 
@@ -172,25 +149,5 @@ fn of(kind: Kind, session: &Session) -> Event {
         destination: Some(session.ends.destination.to_string()),
         grant: Some(session.grant),
         ..Event::now(kind)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_line_a_minute_with_a_count() {
-        let mut audit = Audit::default();
-        let kid = Kid::from_bytes([1; 16]);
-        let at = |seconds| Monotonic::new(Duration::from_secs(seconds));
-        assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(0)), Some(1));
-        for second in 1..60 {
-            assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(second)), None);
-        }
-        assert_eq!(audit.tell(kid, Reason::ClientExpired, at(5)), Some(1), "another reason");
-        assert_eq!(audit.tell(Kid::from_bytes([2; 16]), Reason::ServiceNotAllowed, at(5)), Some(1));
-        assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(60)), Some(60));
-        assert_eq!(audit.tell(kid, Reason::ServiceNotAllowed, at(61)), None);
     }
 }

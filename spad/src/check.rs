@@ -9,6 +9,7 @@ use crate::config::{Config, Interfaces};
 use crate::control::report;
 use crate::firewall::{AttachError, Firewall, FirewallError, Mode, Obstacle, Survey};
 use crate::hooks::Checked;
+use crate::kept;
 use crate::route;
 use spa_proto::ServiceName;
 
@@ -50,6 +51,28 @@ pub fn hooks(config: &Config, path: &Path) -> Result<Option<Checked>, String> {
     Checked::of(config).map_err(|what| format!("{}: {what}", path.display()))
 }
 
+/// The directory of the audit's file, if there is one: whoever can write there can put
+/// another file in its place. One that is not there yet is no fault.
+///
+/// # Errors
+/// Who could, and what to do, with the key in the file at `path`.
+pub fn audit_dir(config: &Config, path: &Path) -> Result<(), String> {
+    let dir = config.operations.audit_file.as_deref().and_then(Path::parent);
+    let Some((dir, metadata)) = dir.and_then(|dir| Some((dir, std::fs::metadata(dir).ok()?)))
+    else {
+        return Ok(());
+    };
+    match kept::is_ours_alone(&metadata) {
+        true => Ok(()),
+        false => Err(format!(
+            "{}: audit-file: others can write to {dir}: run chown root {dir} and chmod go-w {dir}, \
+             or name a file elsewhere",
+            path.display(),
+            dir = dir.display()
+        )),
+    }
+}
+
 /// Looks at keys, records, interfaces, and at the chains of others.
 #[must_use]
 pub fn findings(config: &Config, path: &Path) -> Findings {
@@ -60,6 +83,7 @@ pub fn findings(config: &Config, path: &Path) -> Findings {
             .chain(records(config))
             .chain(targets(config, path).err())
             .chain(hooks(config, path).err())
+            .chain(audit_dir(config, path).err())
             .collect(),
         notices: [interfaces(config), forwarding(config)].concat(),
     };
@@ -186,4 +210,25 @@ fn legacy() -> Option<String> {
             tables.join(", ")
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn where_others_can_write_is_no_place_for_the_audit() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("audit.jsonl");
+        let text = format!("audit-file = {file:?}\n[service.ssh]\nport = 22\n");
+        let config = Config::parse(&text).unwrap();
+        let judged = || audit_dir(&config, Path::new("/etc/spad/spad.toml"));
+        assert_eq!(judged(), Ok(()));
+        let allow = |mode| std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode));
+        allow(0o770).unwrap();
+        assert!(judged().unwrap_err().contains("chmod go-w"), "{:?}", judged());
+        allow(0o750).unwrap();
+        assert_eq!(judged(), Ok(()));
+    }
 }

@@ -19,7 +19,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::boot::Closed;
 use crate::config::Config;
-use crate::control::{Answer, Request, client};
+use crate::control::client::{self, Unheard};
+use crate::control::{Answer, Request};
 use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
@@ -63,11 +64,7 @@ enum Command {
         json: bool,
     },
     /// Show the audit: who knocked, what was opened, cut, banned, and by whom
-    #[command(
-        after_help = "Reads the audit-file that the configuration names; without one, the systemd journal.\n\nExamples:\n  \
-        spad log --client alice --since 2d\n  spad log --source 203.0.113.0/24 --reason any\n  spad log -f\n  \
-        zcat audit.jsonl.2.gz | spad log --file -"
-    )]
+    #[command(after_help = examples::LOG)]
     Log(#[command(flatten)] log::Options),
     /// List the grants in force
     #[command(after_help = examples::GRANTS)]
@@ -399,8 +396,11 @@ fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failur
 
 fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let run_dir = Config::run_dir(path).map_err(failed)?;
-    let ended = |what| Failure { code: NOT_RUNNING, what };
-    watch::run(&run_dir, json).map_err(ended).map(|()| ExitCode::SUCCESS)
+    let unheard = |why| match why {
+        Unheard::Refused(what) => failed(what),
+        Unheard::Over(what) => Failure { code: NOT_RUNNING, what },
+    };
+    watch::run(&run_dir, json).map_err(unheard).map(|()| ExitCode::SUCCESS)
 }
 
 fn revocation(client: Option<String>, grant: Option<u64>) -> Request {

@@ -26,6 +26,8 @@ pub struct Grant {
     pub since: Monotonic,
     /// When it ends, unless extended.
     pub ends: Monotonic,
+    /// Whether a hook is to be told of its end: it was told of its beginning.
+    pub told: bool,
 }
 
 /// All grants in force, and where to find them.
@@ -77,7 +79,7 @@ impl Ledger {
             return Grant { since: now, ends: grant.ends.max(ends), ..grant.clone() };
         }
         self.last += 1;
-        Grant { id: self.last, client: client.clone(), kid, element, since: now, ends }
+        Grant { id: self.last, client: client.clone(), kid, element, since: now, ends, told: false }
     }
 
     /// Puts a grant in force: prepared, or read from a journal.
@@ -94,6 +96,14 @@ impl Ledger {
         let grants = self.grants.values_mut().filter(|grant| grant.kid == *kid);
         grants.for_each(|grant| grant.client.clone_from(name));
         self.sessions.rename(kid, name);
+    }
+
+    /// Of no grant in force an end is to be told; whether there was one.
+    pub fn forget_told(&mut self) -> bool {
+        let mut told = self.grants.values_mut().filter(|grant| grant.told).peekable();
+        let any = told.peek().is_some();
+        told.for_each(|grant| grant.told = false);
+        any
     }
 
     /// Numbers up to this one belong to grants that are over.

@@ -233,6 +233,7 @@ mod tests {
             policy: policy(),
             person: None,
             former: None,
+            former_kids: Vec::new(),
         }
     }
 

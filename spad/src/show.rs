@@ -1,5 +1,6 @@
 //! Answers of the daemon, for people and for programs.
 
+mod plain;
 mod status;
 pub mod style;
 
@@ -7,6 +8,7 @@ use std::fmt::Write;
 
 use crate::control::Answer;
 use crate::control::report::{Ban, Banned, Chain, Enabled, Grant, Rate, Session, Stopped};
+pub use plain::plain;
 use spa_proto::Timestamp;
 use style::Style;
 

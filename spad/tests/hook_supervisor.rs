@@ -50,7 +50,7 @@ fn status_and_words_come_back() {
     }
     assert_eq!(sh(60, "exit 0"), (0, String::new()));
     let (code, said) = sh(60, "echo one; printf 'two\\033[2J' >&2; exit 3");
-    assert_eq!((code, said.as_str()), (3, "spad: hook /bin/sh says: one two [2J\n"));
+    assert_eq!((code, said.as_str()), (3, "spad: hook /bin/sh says: one two\\u{1b}[2J\n"));
     assert_eq!(sh(60, "kill -9 $$").0, 128 + 9);
     assert_eq!(sh(60, "yes | head -c 10000000").1.len(), "spad: hook /bin/sh says: \n".len() + 399);
     assert_eq!(hook(60, &["/nowhere/hook"]).status.code(), Some(MISSING));

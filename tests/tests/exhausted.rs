@@ -89,7 +89,7 @@ fn without_memory_it_ends_shut_or_goes_on() -> Result {
         Ok(took) => {
             assert!(!server.wait()?.success());
             let log = server.log();
-            let why = ["memory allocation", "can't spawn worker thread"];
+            let why = ["memory allocation", "can't spawn worker thread", "failed to allocate"];
             let why = log.lines().find(|line| why.iter().any(|why| line.contains(why)));
             println!("ended after {took:?}: {why:?}");
             assert!(why.is_some(), "says why: {log}");

@@ -105,6 +105,8 @@ fn a_hook_is_told_all_and_may_nothing() -> Result {
     ] {
         assert_eq!(report.get(name).map(|value| value.trim()), Some(value), "{name}");
     }
+    let kid = report.get("SPAD_KID").map(String::as_str).unwrap_or("none");
+    assert!(server.keys(&["show", "alice"])?.ok()?.stdout.contains(kid), "{kid}");
     let known = |name: &String| name.starts_with("SPAD_") || name == "PATH";
     let environment: Vec<_> = report
         .keys()
@@ -153,6 +155,49 @@ fn ends_are_told_in_order_whatever_ends_them() -> Result {
     server.spad(&["revoke", "bob"])?.ok()?;
     until("the end is told", SOON, || Ok(reports(&site.server)?.len() == 9))?;
     assert_eq!(events(&site.server, 9)?[8].0, "end", "and nothing a second time");
+    Ok(())
+}
+
+/// What ended, or began, while nobody was to be told of ends.
+#[test]
+fn of_a_grant_whose_beginning_was_not_told_no_end_is() -> Result {
+    let Some(site) = site()? else { return Ok(()) };
+    prepare(&site.server, REPORT)?;
+    let mut server = site.spad_with(&Settings::default())?;
+    let alice = site.client(&server, "alice")?;
+    let bob = site.client(&server, "bob")?;
+    site.open(&server, &alice, &["--ttl", "2s"])?;
+    until("the port is shut", SOON, || Ok(!site.reaches(&site.client, 22)?))?;
+    let second = site.open(&server, &bob, &[])?.id;
+    server.configure(&settings("10s"))?;
+    server.restart()?;
+    assert_eq!(server.grants()?.len(), 1, "bob's is taken over");
+    server.spad(&["revoke", "bob"])?.ok()?;
+    let third = site.open(&server, &alice, &["--ttl", "2s"])?.id;
+    let mut expected = vec![event("grant", &third, ""), event("end", &third, "expired")];
+    assert_eq!(events(&site.server, 2)?, expected, "and nothing of {second}");
+
+    // Somebody wants to know no more while one is in force, and does again later.
+    let fourth = site.open(&server, &bob, &["--ttl", "3s"])?.id;
+    expected.push(event("grant", &fourth, ""));
+    assert_eq!(events(&site.server, 3)?, expected);
+    server.configure(&Settings::default())?;
+    server.spad(&["reload"])?.ok()?;
+    until("the port is shut", SOON, || Ok(!site.reaches(&site.client, 22)?))?;
+    server.configure(&settings("10s"))?;
+    server.restart()?;
+    let fifth = site.open(&server, &bob, &[])?.id;
+    expected.push(event("grant", &fifth, ""));
+    assert_eq!(events(&site.server, 4)?, expected, "and nothing of {fourth}");
+
+    // The name of one that was revoked meanwhile is known all the same.
+    server.stop()?;
+    server.keys(&["revoke", "bob"])?.ok()?;
+    server.start()?;
+    expected.push(event("end", &fifth, "while spad did not run"));
+    assert_eq!(events(&site.server, 5)?, expected);
+    let told = reports(&site.server)?.remove(4);
+    assert_eq!(told.get("SPAD_CLIENT").map(String::as_str), Some("bob"));
     Ok(())
 }
 

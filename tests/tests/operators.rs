@@ -2,7 +2,7 @@
 
 use spa_tests::Result;
 use spa_tests::lab::{Output, Privilege, program};
-use spa_tests::product::{Settings, Site};
+use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
 const GROUP: u32 = 950;
@@ -84,6 +84,39 @@ fn members_of_the_group_may_look_and_change_nothing() -> Result {
         let line = log.lines().find(|line| line.contains("command=\"revoke alice\""));
         Ok(line.is_some_and(|line| line.contains("by=1000") && line.contains("login=\"tester\"")))
     })?;
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("audit: command")).count();
+    assert!(told < 3, "at most once a minute, however often: {log}");
+    Ok(())
+}
+
+#[test]
+fn one_member_cannot_keep_others_out() -> Result {
+    let Some(site) = site()? else { return Ok(()) };
+    let _server = site.spad_with(&with("control-group = \"operators\"\n"))?;
+    let crowd = "\
+import os, socket, time
+os.setgroups([])
+os.setresgid(950, 950, 950)
+os.setresuid(1000, 1000, 1000)
+held = []
+for _ in range(40):
+    held.append(socket.socket(socket.AF_UNIX))
+    held[-1].connect('/run/spad/control.sock')
+    try:
+        held[-1].sendall(b'{\"command\":\"watch\"}\\n')
+    except OSError:
+        pass
+print([len(one.recv(4096)) > 1 for one in held].count(True), flush=True)
+time.sleep(600)
+";
+    let crowd = site.server.spawn(["python3", "-c", crowd])?;
+    until("all but four are turned away", SOON, || Ok(crowd.stdout().trim() == "36"))?;
+    let said = ask(&site, BY_PRIMARY, "grants")?;
+    assert!(said.code() == Some(1) && said.stderr.contains("too many callers"), "{said}");
+    let said = ask(&site, BY_PRIMARY, "watch --json")?;
+    assert!(said.code() == Some(1) && said.stderr.contains("too many callers"), "{said}");
+    ask(&site, "--reuid 1001 --regid 950 --clear-groups", "grants")?.ok()?;
     Ok(())
 }
 
@@ -128,5 +161,25 @@ fn who_changes_something_is_written_down_with_what_came_of_it() -> Result {
     server.configure(&Settings::default())?;
     server.start()?;
     assert_eq!(ask(&site, BY_PRIMARY, "status")?.code(), Some(3));
+    Ok(())
+}
+
+#[test]
+fn members_of_the_group_read_the_audit_file() -> Result {
+    let Some(site) = site()? else { return Ok(()) };
+    site.server.sh("install -d -m 750 /run/logs")?.ok()?;
+    let top = "control-group = \"operators\"\naudit-file = \"/run/logs/audit.jsonl\"\n";
+    let mut server = Server::new(&site.server, SERVER_NAME, &with(top))?;
+    // As systemd starts it.
+    server.start_as(&["env", "LOGS_DIRECTORY=/run/logs"])?;
+    server.spad(&["ban", "203.0.113.1"])?.ok()?;
+    until("it is written", SOON, || {
+        let said = ask(&site, BY_SUPPLEMENTARY, "log --file /run/logs/audit.jsonl")?;
+        Ok(said.success() && said.stdout.contains("ban 203.0.113.1"))
+    })?;
+    assert!(!ask(&site, STRANGER, "log --file /run/logs/audit.jsonl")?.success());
+    // The configuration is not for them.
+    let said = ask(&site, BY_SUPPLEMENTARY, "log")?;
+    assert!(said.code() == Some(1) && said.stderr.contains("--file"), "{said}");
     Ok(())
 }

@@ -1,34 +1,43 @@
 //! Putting a backup back: all that is in the way is found before anything is
 //! written, and nobody comes back who was shut out meanwhile.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+mod known;
+mod merged;
 
-use spa_proto::{Timestamp, Verifier};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
 use zeroize::Zeroizing;
 
-use super::{Backup, SERVER};
+use super::{Backup, CLIENTS, REVOKED, SERVER};
 use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
-use crate::record::{ClientName, ClientRecord};
-use crate::rotation::FormerKeys;
+use crate::policy::Person;
+use crate::record::{ClientRecord, RevokedClient};
+use crate::record_file::{client_file_name, person_file_name, revoked_file_name};
 use crate::store::Store;
+use known::Known;
 
 /// What is to become, or has become, of one file of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was not there, and is put there.
     New,
-    /// It is there already, and says the same.
+    /// It is there already, and would say nothing new.
     Same,
     /// It says something else, and is replaced, as was asked for.
     Replaced,
+    /// The same, but who is disabled here stays so.
+    Disabled,
+    /// Its client has another name here, and stays as it is.
+    Renamed,
     /// It says something else: in the way.
     Differs,
-    /// Its client was revoked since, and stays so.
+    /// Its client was revoked, here or in the backup: it does not come back, or is
+    /// taken away.
     Revoked,
-    /// Its key-id or its name is somebody else's: in the way.
+    /// Its key-id or its name is somebody else's, or was replaced: in the way.
     Taken,
 }
 
@@ -40,6 +49,8 @@ impl Outcome {
             Self::New => "new",
             Self::Same => "same",
             Self::Replaced => "replaced",
+            Self::Disabled => "disabled",
+            Self::Renamed => "renamed",
             Self::Differs => "differs",
             Self::Revoked => "revoked",
             Self::Taken => "taken",
@@ -53,158 +64,200 @@ impl Outcome {
     }
 }
 
-/// One file of a backup.
+/// One file of a backup, or of a client that is revoked in it.
 pub struct Restored {
     /// Its name in the store.
     pub file: String,
     /// What becomes of it.
     pub outcome: Outcome,
     path: PathBuf,
-    text: Zeroizing<String>,
+    step: Step,
+}
+
+/// What is to be done to the file.
+enum Step {
+    Nothing,
+    Create(Zeroizing<String>),
+    Replace(Zeroizing<String>),
+    Remove,
 }
 
 impl Store {
     /// Puts a backup back: all of it that can be, or nothing where something is in
     /// the way, or with `dry_run`. With `replace`, what says something else is
-    /// replaced: rights and names, never the server's key, and of a client that is
-    /// known by the same key-id no keys.
+    /// replaced: rights, never the server's key, a client's keys or that somebody is
+    /// disabled.
     ///
     /// Whoever comes back counts as one who has knocked (protocol §7, R4), and a
-    /// token that was still out is over: nobody knows what was used since.
+    /// token with a secret that was still out is over: nobody knows what was used
+    /// since. Whom the backup knows as revoked, under any of the key-ids that it ever
+    /// had, is no client any more.
     ///
     /// # Errors
     /// [`StoreError::NotInitialised`] where there is no server's key, neither here
-    /// nor in it; or what could not be written.
+    /// nor in it; what of the revoked cannot be read; or what could not be written.
     pub fn restore(
         &self,
         backup: &Backup,
         replace: bool,
         dry_run: bool,
     ) -> Result<Vec<Restored>, StoreError> {
-        let (_lock, plan);
-        if dry_run {
-            plan = self.plan(backup, replace)?;
-        } else {
-            _lock = self.begin_writing()?;
-            plan = self.plan(backup, replace)?;
-        }
+        let plan = self.plan(backup, replace)?;
         let blocked = plan.iter().any(|one| one.outcome.is_in_the_way());
-        if !dry_run && !blocked {
+        if dry_run || blocked || plan.iter().all(Restored::is_done) {
+            return Ok(plan);
+        }
+        // Again: nobody was kept from writing while that was looked at.
+        let _lock = self.begin_writing()?;
+        let plan = self.plan(backup, replace)?;
+        if !plan.iter().any(|one| one.outcome.is_in_the_way()) {
             plan.iter().try_for_each(Restored::write)?;
         }
         Ok(plan)
     }
 
+    /// Revocations come before what they take away: a crash in between revives nobody.
     fn plan(&self, backup: &Backup, replace: bool) -> Result<Vec<Restored>, StoreError> {
+        let clients = self.clients()?.records;
+        let known = Known::of(self, &clients, backup)?;
         let mut plan = Vec::new();
         plan.extend(self.plan_server(backup)?);
-        let revoked: HashSet<_> = self.revoked()?.records.iter().map(|one| one.kid).collect();
-        let known = self.clients()?.records;
-        let files = Backup { server: None, clients: Vec::new(), ..backup.shallow() }.files();
-        for (file, text) in files {
-            let path = self.dir().join(&file);
-            let there = there(&path)?;
-            let outcome = match there {
-                Some(there) if *there == *text => Outcome::Same,
-                Some(_) if replace => Outcome::Replaced,
-                Some(_) => Outcome::Differs,
-                None => Outcome::New,
-            };
-            plan.push(Restored { file, outcome, path, text });
+        for person in &backup.people {
+            plan.push(self.plan_person(person, &known, replace)?);
         }
-        for record in &backup.clients {
-            let own = known.iter().find(|one| one.name == record.name);
-            let other = known.iter().any(|one| one.kid == record.kid && one.name != record.name);
-            let restored = restored(record, own);
-            let outcome = match own {
-                _ if revoked.contains(&record.kid) => Outcome::Revoked,
-                _ if other || self.is_of_another_kind(&record.name) => Outcome::Taken,
-                // Its keys were replaced since, or it is another client: these are the newer.
-                Some(own) if own.kid != record.kid => Outcome::Taken,
-                Some(own) if is_same(own, record, &restored) => Outcome::Same,
-                Some(_) if replace => Outcome::Replaced,
-                // A record that cannot be read is nobody's to be replaced unasked.
-                None if !self.path_of(&record.name).exists() => Outcome::New,
-                None if replace => Outcome::Replaced,
-                _ => Outcome::Differs,
-            };
-            let path = self.path_of(&record.name);
-            let file = format!("{}{}", super::CLIENTS, Self::file_of(&record.name).display());
-            plan.push(Restored { file, outcome, path, text: restored.to_text() });
+        for client in &backup.revoked {
+            plan.push(self.plan_revoked(client, replace)?);
         }
+        let back = backup.clients.iter().map(|record| self.plan_client(record, &known, replace));
+        plan.extend(back);
+        let shut_out = clients.iter().filter(|own| known.is_revoked(own));
+        let shut_out = shut_out.map(|own| format!("{CLIENTS}{}", client_file_name(&own.name)));
+        let shut_out: HashSet<_> = shut_out.collect();
+        plan.retain(|one| !shut_out.contains(&one.file));
+        let steps =
+            shut_out.into_iter().map(|file| self.step(file, Outcome::Revoked, Step::Remove));
+        plan.extend(steps);
         Ok(plan)
     }
 
     fn plan_server(&self, backup: &Backup) -> Result<Option<Restored>, StoreError> {
-        let outcome = match (ServerIdentity::load(self.dir()), &backup.server) {
+        let (outcome, step) = match (ServerIdentity::load(self.dir()), &backup.server) {
             (Ok(_), None) => return Ok(None),
             (Err(error), None) => return Err(error),
-            (Ok(own), Some(text)) if *own.to_text() == **text => Outcome::Same,
-            // Its clients know the server by that key: it is never replaced.
-            (Ok(_), Some(_)) => Outcome::Differs,
-            (Err(StoreError::NotInitialised(_)), Some(_)) => Outcome::New,
+            (Ok(own), Some(text)) => {
+                let other = ServerIdentity::parse(Path::new(SERVER), text)?;
+                // Its clients know the server by that key: it is never replaced.
+                let known = merged::is_known(&own, &other);
+                (if known { Outcome::Same } else { Outcome::Differs }, Step::Nothing)
+            }
+            (Err(StoreError::NotInitialised(_)), Some(text)) => {
+                (Outcome::New, Step::Create(text.clone()))
+            }
             (Err(error), Some(_)) => return Err(error),
         };
-        let text = backup.server.clone().unwrap_or_default();
-        let path = self.dir().join(SERVER);
-        Ok(Some(Restored { file: SERVER.to_owned(), outcome, path, text }))
+        Ok(Some(self.step(SERVER.to_owned(), outcome, step)))
     }
 
-    fn path_of(&self, name: &ClientName) -> PathBuf {
-        self.clients_dir().join(Self::file_of(name))
+    fn plan_person(
+        &self,
+        person: &Person,
+        known: &Known,
+        replace: bool,
+    ) -> Result<Restored, StoreError> {
+        let file = format!("{CLIENTS}{}", person_file_name(&person.name));
+        if known.is_client(&person.name) {
+            return Ok(self.step(file, Outcome::Taken, Step::Nothing));
+        }
+        let there = there(&self.dir().join(&file))?;
+        // What is broken is nobody's to be replaced unasked.
+        let own = there.as_ref().and_then(|_| self.person(&person.name).ok().flatten());
+        let disabled = merged::earlier(own.as_ref().and_then(|own| own.disabled), person.disabled);
+        let new = Person { disabled, ..person.clone() };
+        let kept_out = disabled != person.disabled;
+        let is_same = own.as_ref() == Some(&new);
+        Ok(self.choose(file, there.is_some(), is_same, replace, kept_out, new.to_text()))
     }
 
-    fn is_of_another_kind(&self, name: &ClientName) -> bool {
-        // What cannot be looked at is in the way as well.
-        self.check_kind(name).is_err() && !self.path_of(name).exists()
+    fn plan_revoked(&self, client: &RevokedClient, replace: bool) -> Result<Restored, StoreError> {
+        let file = format!("{REVOKED}{}", revoked_file_name(&client.name, &client.kid));
+        let path = self.dir().join(&file);
+        let text = there(&path)?;
+        let own = text.as_ref().map(|text| RevokedClient::parse(&path, text)).transpose()?;
+        // Who was revoked again by hand since is revoked all the same.
+        let is_same = own.is_some_and(|own| {
+            client.ever_kids().all(|kid| own.ever_kids().any(|known| known == kid))
+        });
+        Ok(self.choose(file, text.is_some(), is_same, replace, false, client.to_text()))
+    }
+
+    fn plan_client(&self, record: &ClientRecord, known: &Known, replace: bool) -> Restored {
+        let file = format!("{CLIENTS}{}", client_file_name(&record.name));
+        let own = known.named(&record.name);
+        let refused = match (own, known.with_kid_of(record)) {
+            _ if known.is_revoked(record) => Some(Outcome::Revoked),
+            // Its keys were replaced since, or it is another client: these are the newer.
+            (Some(own), _) if own.kid != record.kid => Some(Outcome::Taken),
+            (None, Some(other)) if other.kid == record.kid => Some(Outcome::Renamed),
+            (None, Some(_)) => Some(Outcome::Taken),
+            _ if known.is_of_another_kind(&record.name) => Some(Outcome::Taken),
+            _ => None,
+        };
+        if let Some(outcome) = refused {
+            return self.step(file, outcome, Step::Nothing);
+        }
+        let new = merged::client(record, own);
+        let text = new.to_text();
+        let is_same = own.is_some_and(|own| {
+            let own = own.to_text();
+            *own == *text || *own == *record.to_text()
+        });
+        let kept_out = new.disabled != record.disabled;
+        self.choose(file, known.has_file(&record.name), is_same, replace, kept_out, text)
+    }
+
+    /// What becomes of a file that nothing speaks against.
+    fn choose(
+        &self,
+        file: String,
+        is_there: bool,
+        is_same: bool,
+        replace: bool,
+        kept_out: bool,
+        text: Zeroizing<String>,
+    ) -> Restored {
+        let (outcome, step) = match (is_there, is_same) {
+            (_, true) => (Outcome::Same, Step::Nothing),
+            (false, _) => (Outcome::New, Step::Create(text)),
+            _ if !replace => (Outcome::Differs, Step::Nothing),
+            _ if kept_out => (Outcome::Disabled, Step::Replace(text)),
+            _ => (Outcome::Replaced, Step::Replace(text)),
+        };
+        self.step(file, outcome, step)
+    }
+
+    fn step(&self, file: String, outcome: Outcome, step: Step) -> Restored {
+        let path = self.dir().join(&file);
+        Restored { file, outcome, path, step }
     }
 }
 
 impl Restored {
+    fn is_done(&self) -> bool {
+        matches!(self.step, Step::Nothing)
+    }
+
     fn write(&self) -> Result<(), StoreError> {
-        match self.outcome {
-            Outcome::New => files::create_new(&self.path, &self.text)?,
-            Outcome::Replaced => files::write_atomic(&self.path, &self.text)?,
-            Outcome::Same | Outcome::Differs | Outcome::Revoked | Outcome::Taken => {}
+        match &self.step {
+            Step::Nothing => {}
+            Step::Create(text) => files::create_new(&self.path, text)?,
+            Step::Replace(text) => files::write_atomic(&self.path, text)?,
+            Step::Remove => files::remove(&self.path)?,
         }
         Ok(())
     }
 }
 
-impl Backup {
-    /// Without keys.
-    fn shallow(&self) -> Self {
-        Self { people: self.people.clone(), revoked: self.revoked.clone(), ..Self::default() }
-    }
-}
-
-/// The record as it comes back: with the keys that are there, where they are the
-/// same client's, and else as one who may have done anything since.
-fn restored(record: &ClientRecord, own: Option<&ClientRecord>) -> ClientRecord {
-    let record = ClientRecord { person: None, ..record.clone() };
-    if let Some(own) = own.filter(|own| own.kid == record.kid) {
-        let (psk, verifier) = (own.psk.clone(), own.verifier.clone());
-        let former = own.former.clone();
-        return ClientRecord { psk, verifier, knocked: own.knocked, former, ..record };
-    }
-    let former = record.former.clone().map(|former| FormerKeys { knocked: true, ..former });
-    let record = ClientRecord { former, ..record };
-    match record.verifier {
-        Verifier::Bound(_) => ClientRecord { knocked: true, ..record },
-        Verifier::Pending { secret, .. } => {
-            let verifier = Verifier::Pending { secret, expires: Timestamp::ZERO };
-            ClientRecord { verifier, ..record }
-        }
-    }
-}
-
-/// Whether nothing would change.
-fn is_same(own: &ClientRecord, record: &ClientRecord, restored: &ClientRecord) -> bool {
-    let own = own.to_text();
-    *own == *record.to_text() || *own == *restored.to_text()
-}
-
-fn there(path: &std::path::Path) -> Result<Option<Zeroizing<String>>, StoreError> {
+fn there(path: &Path) -> Result<Option<Zeroizing<String>>, StoreError> {
     match files::read_private(path) {
         Err(error) if error.is_missing() => Ok(None),
         read => Ok(Some(read?)),

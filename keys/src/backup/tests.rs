@@ -1,9 +1,14 @@
+mod history;
+
 use spa_proto::{SigningKey, Timestamp, Verifier};
 use tempfile::TempDir;
 
 use super::*;
+use std::time::Duration;
+
 use crate::policy::Policy;
 use crate::record::{ClientName, ClientState};
+use crate::rotation::Replaced;
 use crate::store::NewClient;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -107,13 +112,45 @@ fn comes_back_where_there_is_nothing_as_one_who_has_knocked() {
 }
 
 #[test]
+fn keys_that_are_being_replaced_come_back_with_those_that_replace_them() {
+    let (_dir, store) = store();
+    add(&store, "alice", Some(1));
+    add(&store, "bob", Some(2));
+    let before = backup(&store);
+    let overlap = std::time::Duration::from_secs(3600);
+    store.rotate(&parse("alice"), Replaced::Psk, overlap, NOW).ok().unwrap();
+    store.rotate(&parse("bob"), Replaced::All, overlap, NOW).ok().unwrap();
+    let text = backup(&store).to_text();
+    let during = Backup::parse(&text).ok().unwrap();
+    assert!(*during.to_text() == *text);
+
+    let dir = tempfile::tempdir().unwrap();
+    let other = Store::open(&dir.path().join("keys"));
+    assert!(outcomes(&other, &during, false).iter().all(|(_, outcome)| *outcome == Outcome::New));
+    for name in ["alice", "bob"] {
+        let [own, back] = [&store, &other].map(|store| store.client(&parse(name)).ok().unwrap());
+        assert!(back.kids().eq(own.kids()), "{name}");
+        let [own, back] = [own, back].map(|record| record.former.unwrap());
+        assert!(own.psk.expose() == back.psk.expose() && own.key == back.key, "{name}");
+        assert_eq!(own.until, back.until);
+        assert!(!own.knocked && back.knocked, "{name}: its nonces may have been used");
+    }
+    let again = outcomes(&other, &during, false);
+    assert!(again.iter().all(|(_, outcome)| *outcome == Outcome::Same), "{again:?}");
+
+    // Under another name by now, its former key-id is still its own.
+    store.rename(&parse("alice"), &parse("carol")).ok().unwrap();
+    assert_eq!(outcome(&store, &before, true, "clients/alice.toml"), Outcome::Taken);
+}
+
+#[test]
 fn what_is_newer_or_different_stays_and_nothing_is_written_then() {
     let (_dir, store) = full();
     let backup = backup(&store);
     let (name, kid) = (parse("bob"), backup.clients[1].kid);
     let key = SigningKey::from_seed(&[9; 32]).verifying_key();
     store.note_first_knock(&name, &kid, Some(key)).ok().unwrap();
-    store.change(&name, |bob| bob.disabled = Some(NOW)).ok().unwrap();
+    store.change(&name, |bob| bob.policy.ttl = Some(Duration::from_secs(30))).ok().unwrap();
     std::fs::remove_file(store.clients_dir().join("alice+laptop.toml")).unwrap();
     let done = outcomes(&store, &backup, false);
     assert!(done.contains(&("clients/bob.toml".into(), Outcome::Differs)), "{done:?}");
@@ -121,7 +158,7 @@ fn what_is_newer_or_different_stays_and_nothing_is_written_then() {
     assert_eq!(outcome(&store, &backup, true, "clients/bob.toml"), Outcome::Replaced);
     let bob = store.client(&name).ok().unwrap();
     assert_eq!(
-        (bob.verifier, bob.knocked, bob.disabled),
+        (bob.verifier, bob.knocked, bob.policy.ttl),
         (Verifier::Bound(key), true, None),
         "keys stay"
     );
@@ -150,7 +187,7 @@ fn nobody_comes_back_who_was_revoked_since_nor_another_server() {
     let clients = Backup { server: None, ..old };
     assert_eq!(outcome(&other, &clients, true, "clients/bob.toml"), Outcome::Taken);
     store.rename(&parse("bob"), &parse("rob")).ok().unwrap();
-    assert_eq!(outcome(&store, &clients, true, "clients/bob.toml"), Outcome::Taken, "the key-id");
+    assert_eq!(outcome(&store, &clients, true, "clients/bob.toml"), Outcome::Renamed);
 }
 
 proptest::proptest! {

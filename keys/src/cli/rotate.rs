@@ -55,10 +55,6 @@ pub(crate) struct Rotate {
     #[arg(long, conflicts_with_all = ["what", "overlap", "finish", "abort", "yes", "token"])]
     pub(crate) status: bool,
 
-    /// With --status: as a JSON object
-    #[arg(long, requires = "status")]
-    pub(crate) json: bool,
-
     #[command(flatten)]
     pub(crate) delivery: TokenOptions,
 }

@@ -25,6 +25,10 @@ pub(crate) struct TokenOptions {
     /// The same, with the first line of a file, or of a pipe such as /dev/stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// As a JSON object, with the token's line in it
+    #[arg(long, conflicts_with = "qr")]
+    pub(crate) json: bool,
 }
 
 impl TokenOptions {

@@ -20,6 +20,13 @@ struct Line {
     outcome: &'static str,
 }
 
+/// What was written.
+#[derive(Serialize)]
+struct Exported<'a> {
+    file: &'a Path,
+    clients: usize,
+}
+
 pub(crate) fn export(store: &Store, options: &Export) -> Result<(), Failure> {
     let (backup, broken) = Backup::of(store, !options.without_server)?;
     let text = match passphrase(options)? {
@@ -29,10 +36,17 @@ pub(crate) fn export(store: &Store, options: &Export) -> Result<(), Failure> {
         }
         None => backup.to_text(),
     };
-    if options.file == Path::new("-") {
+    let to_stdout = options.file == Path::new("-");
+    if to_stdout && options.json {
+        return Err(Failure::Other("--json needs a FILE: both would be on standard output".into()));
+    }
+    if to_stdout {
         print(&text)?;
     } else {
         files::create_new(&options.file, &text).map_err(failure)?;
+    }
+    if options.json {
+        print(&to_json(&Exported { file: &options.file, clients: backup.len() }))?;
     }
     eprintln!("{} clients exported: keep it where only root can read", backup.len());
     list::complain(broken)
@@ -53,6 +67,7 @@ pub(crate) fn import(store: &Store, options: &Import) -> Result<(), Failure> {
     let shown = options.file.display();
     let backup =
         read(&text, options).map_err(|error| Failure::Other(format!("{shown}: {error}")))?;
+    let backup = if options.without_server { backup.without_server() } else { backup };
     let done = store.restore(&backup, options.replace, options.dry_run)?;
     let lines: Vec<_> = done.iter().map(Line::of).collect();
     print(&if options.json { to_json(&lines) } else { table(&lines) })?;
@@ -86,8 +101,8 @@ fn explain(done: &[Restored]) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(Failure::Other(format!(
             "nothing was imported: {count} of them say something else here, or are somebody else's; \
-             --replace takes what the backup says of rights, never another server's key or a key-id \
-             that somebody has"
+             --replace takes what the backup says of rights, never other keys; where it is the \
+             server's key, --without-server leaves that as it is here"
         ))),
     }
 }

@@ -1,15 +1,22 @@
 //! `spa-keys init`.
 
+use serde::Serialize;
 use spa_keys::{ServerIdentity, Store, encoding, own_host_name};
 
 use super::{Failure, print};
 use crate::cli::Init;
+use crate::view::to_json;
 
 pub(crate) fn run(store: &Store, init: Init) -> Result<(), Failure> {
     let host = init.host.or_else(own_host_name).ok_or_else(nameless)?;
     let server = ServerIdentity::init(store.dir(), &host, init.port)?;
     let public_key = encoding::to_base64(server.secret.public().as_bytes());
     let dir = store.dir().display();
+    if init.json {
+        let file = format!("{dir}/server.toml");
+        let made = Made { file, host: &host, port: server.port, public_key: &public_key };
+        return print(&to_json(&made)).map(|()| advise(&host));
+    }
     print(&format!(
         "made {dir}/server.toml\n\
          clients will knock at {host}, UDP port {port}\n\
@@ -19,6 +26,15 @@ pub(crate) fn run(store: &Store, init: Init) -> Result<(), Failure> {
     ))?;
     advise(&host);
     Ok(())
+}
+
+/// What was made, for programs.
+#[derive(Serialize)]
+struct Made<'a> {
+    file: String,
+    host: &'a str,
+    port: u16,
+    public_key: &'a str,
 }
 
 fn nameless() -> Failure {

@@ -13,7 +13,7 @@ use crate::cli::rotate::{Rotate, What};
 
 pub(crate) fn run(store: &Store, rotate: Rotate) -> Result<(), Failure> {
     if rotate.status {
-        return status::run(store, rotate.json);
+        return status::run(store, rotate.delivery.json);
     }
     if let Some(name) = rotate.token {
         let delivery = Delivery::prepare(rotate.delivery)?;

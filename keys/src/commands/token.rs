@@ -1,7 +1,8 @@
 //! A token on its way out: as text or as a picture, in clear or sealed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use spa_keys::ask::{self, AskError};
 use spa_keys::{ClientName, SealedToken, Store, Token, TokenEnrolment, date, files, random};
 use spa_proto::Timestamp;
@@ -10,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{Failure, print};
 use crate::cli::TokenOptions;
 use crate::qr::Qr;
+use crate::view::to_json;
 
 /// Where a token is to go: decided before there is one, since it is shown once.
 pub(crate) struct Delivery {
@@ -37,7 +39,7 @@ impl Delivery {
         name: &ClientName,
         token: &Token,
     ) -> Result<(), Failure> {
-        self.send(token).map_err(|failure| {
+        self.send(name, token).map_err(|failure| {
             Failure::Other(format!("{failure}; the token is lost: run spa-keys renew {name}"))
         })?;
         let ends = store.client(name).ok().and_then(|record| record.ends());
@@ -45,23 +47,35 @@ impl Delivery {
         Ok(())
     }
 
-    fn send(&self, token: &Token) -> Result<(), Failure> {
+    fn send(&self, name: &ClientName, token: &Token) -> Result<(), Failure> {
         let line = self.line(token)?;
+        if self.options.json {
+            if !self.options.is_text() {
+                self.draw(&line)?;
+            }
+            return print(&Zeroizing::new(to_json(&Handed::of(name, token, &line, &self.options))));
+        }
         if self.options.is_text() {
             return print(&line).and_then(|()| print("\n"));
         }
-        let qr = Qr::of(&line).map_err(failure)?;
+        let qr = self.draw(&line)?;
+        if self.options.qr {
+            print(&qr.to_terminal())?;
+            eprintln!("the code takes {} columns; where they are fewer: --png", qr.columns());
+        }
+        Ok(())
+    }
+
+    /// Into the files that are asked for.
+    fn draw(&self, line: &str) -> Result<Qr, Failure> {
+        let qr = Qr::of(line).map_err(failure)?;
         if let Some(path) = &self.options.png {
             files::create_new_bytes(path, &qr.to_png().map_err(failure)?).map_err(failure)?;
         }
         if let Some(path) = &self.options.svg {
             files::create_new(path, &qr.to_svg()).map_err(failure)?;
         }
-        if self.options.qr {
-            print(&qr.to_terminal())?;
-            eprintln!("the code takes {} columns; where they are fewer: --png", qr.columns());
-        }
-        Ok(())
+        Ok(qr)
     }
 
     fn line(&self, token: &Token) -> Result<Zeroizing<String>, Failure> {
@@ -89,6 +103,40 @@ impl Delivery {
         let files = [&self.options.png, &self.options.svg];
         let written = files.into_iter().flatten().map(|path| note_of(path));
         written.chain([usage]).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A token, for programs.
+#[derive(Serialize)]
+struct Handed<'a> {
+    name: &'a str,
+    kid: String,
+    services: Vec<String>,
+    /// Up to when it can be used; null for one that works with a key that is there.
+    expires: Option<String>,
+    /// Null where it went to a file.
+    token: Option<&'a str>,
+    files: Vec<&'a Path>,
+}
+
+impl<'a> Handed<'a> {
+    fn of(name: &'a ClientName, token: &Token, line: &'a str, options: &'a TokenOptions) -> Self {
+        let expires = match &token.enrolment {
+            TokenEnrolment::Secret { expires, .. } => Some(date::format(*expires)),
+            TokenEnrolment::Key(_) => None,
+        };
+        Self {
+            name: name.as_str(),
+            kid: token.kid.to_string(),
+            services: token.services.iter().map(ToString::to_string).collect(),
+            expires,
+            token: options.is_text().then_some(line),
+            files: [&options.png, &options.svg]
+                .into_iter()
+                .flatten()
+                .map(PathBuf::as_path)
+                .collect(),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ fn pending() -> ClientRecord {
         policy: policy(),
         person: None,
         former: None,
+        former_kids: vec![Kid::from_bytes([0xba; 16])],
     }
 }
 

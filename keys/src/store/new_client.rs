@@ -78,6 +78,7 @@ impl NewClient {
             policy: self.policy,
             person: None,
             former: None,
+            former_kids: Vec::new(),
         })
     }
 }

@@ -56,12 +56,14 @@ impl Store {
         };
         let expires = to_the_second(now).plus(Self::TOKEN_LIFETIME);
         let (verifier, enrolment) = enrolment(key, expires)?;
-        let record = ClientRecord {
+        let former = record.kid;
+        let mut record = ClientRecord {
             kid: Kid::from_bytes(*random::bytes()?),
             psk: Psk::from_bytes(*random::bytes()?),
             verifier,
             ..record
         };
+        record.remember([former]);
         let token = token(server, &record, enrolment)?;
         files::write_atomic(&self.client_path(name), &record.to_text())?;
         Ok(token)

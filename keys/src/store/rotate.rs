@@ -79,7 +79,8 @@ impl Store {
     ) -> Result<ClientRecord, StoreError> {
         let mut record = self.client(name)?;
         let ended = record.former.take().filter(|former| kid.is_none_or(|kid| former.kid == *kid));
-        ended.ok_or_else(|| StoreError::NoOverlap(name.to_string()))?;
+        let ended = ended.ok_or_else(|| StoreError::NoOverlap(name.to_string()))?;
+        record.remember([ended.kid]);
         self.write_again(&record)?;
         Ok(record)
     }

@@ -178,3 +178,23 @@ fn says_so_when_the_token_could_not_be_handed_over() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("the token is lost: run spa-keys renew alice"), "{said}");
 }
+
+#[test]
+fn what_is_made_can_be_read_by_programs() {
+    let keys = Keys::none();
+    let said = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&keys.run(args).done().stdout).unwrap()
+    };
+    let made = said(&["init", "--host", "fw.example.com", "--json"]);
+    assert_eq!((&made["host"], &made["port"]), (&"fw.example.com".into(), &62201.into()));
+    let added = said(&["add", "alice", "--service", "ssh", "--json"]);
+    assert_eq!((&added["name"], &added["services"][0]), (&"alice".into(), &"ssh".into()));
+    assert!(added["token"].as_str().unwrap().starts_with("spa1") && added["expires"].is_string());
+    let png = keys.path("bob.png");
+    let to_file = ["add", "bob", "--service", "ssh", "--json", "--png", png.to_str().unwrap()];
+    let added = said(&to_file);
+    assert!(added["token"].is_null() && png.exists(), "{added}");
+    let backup = keys.path("all.backup");
+    let exported = said(&["export", backup.to_str().unwrap(), "--json"]);
+    assert_eq!(exported["clients"], 2);
+}

@@ -97,3 +97,25 @@ fn only_a_whole_private_backup_is_read() {
     fs::write(&file, text).unwrap();
     other.run(&["import", &file]).failed(1, "there is no server key");
 }
+
+/// On a new machine the package, or somebody, has run init before.
+#[test]
+fn it_comes_back_where_init_has_made_another_key() {
+    let (keys, other) = (Keys::new(), Keys::new());
+    keys.add("alice");
+    let file = keys.path("backup").display().to_string();
+    keys.run(&["export", &file]).done();
+    let run = other.run(&["import", &file]);
+    assert!(run.code == Some(1) && run.stderr.contains("--without-server"), "{run:?}");
+    assert!(run.stdout.contains("differs   server.toml"), "{run:?}");
+    assert!(other.names("clients").is_empty());
+    fs::rename(other.path("server.toml"), other.path("server.toml.new")).unwrap();
+    other.run(&["import", &file]).done();
+    let text = |keys: &Keys| fs::read(keys.path("server.toml")).unwrap();
+    assert_eq!(text(&other), text(&keys));
+
+    let third = Keys::new();
+    let own = text(&third);
+    third.run(&["import", &file, "--without-server"]).done();
+    assert_eq!((text(&third), third.names("clients")), (own, vec!["alice.toml".to_owned()]));
+}

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::kept;
 use crate::privileges::warden::as_group;
 
 /// What its group may do, and others may not: read.
@@ -72,10 +73,14 @@ fn open(path: &Path, group: Option<u32>) -> io::Result<File> {
         Some(group) => as_group(group, open)??,
         None => open()?,
     };
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::other("it is no regular file"))
+    let metadata = file.metadata()?;
+    let fault = match () {
+        () if !metadata.is_file() => "it is no regular file",
+        () if metadata.nlink() != 1 => "it has other names (hard links)",
+        () if !kept::is_ours_alone(&metadata) => "others can write to it",
+        () => return Ok(file),
+    };
+    Err(io::Error::other(fault))
 }
 
 #[cfg(test)]
@@ -109,5 +114,25 @@ mod tests {
         let mode = rustix::fs::Mode::RWXU;
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert!(AuditFile::new(path, None).write(b"line\n").is_err());
+    }
+
+    #[test]
+    fn what_others_have_made_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let write = || AuditFile::new(path.clone(), None).write(b"line\n");
+        write().unwrap();
+        let other = dir.path().join("other");
+        std::fs::hard_link(&path, &other).unwrap();
+        assert!(write().unwrap_err().to_string().contains("hard links"));
+        std::fs::remove_file(&other).unwrap();
+        write().unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o660)).unwrap();
+        assert!(write().unwrap_err().to_string().contains("others can write"));
+        std::fs::set_permissions(&path, Permissions::from_mode(MODE)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
+            assert!(write().unwrap_err().to_string().contains("others can write"));
+        }
     }
 }

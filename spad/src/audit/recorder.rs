@@ -229,33 +229,40 @@ impl Sinks {
                 let count = Some(lost - self.told);
                 Box::new(Event { count, ..Event::now(Kind::Lost) })
             });
-            self.told = lost;
-            let batch: Vec<_> = gap.into_iter().chain(batch).collect();
             if self.to_journal {
                 batch.iter().for_each(|event| event.tell());
             }
-            self.write(&batch);
+            if !self.write(gap.iter().chain(&batch)) {
+                // The gap is told another time, and is no event that could be lost.
+                let count = batch.len().try_into().unwrap_or(0);
+                self.state.lost.fetch_add(count, Ordering::Relaxed);
+                continue;
+            }
+            self.told = lost;
+            gap.iter().filter(|_| self.to_journal).for_each(|gap| gap.tell());
         }
     }
 
-    fn write(&mut self, batch: &[Box<Event>]) {
-        let Some(file) = &mut self.file else { return };
-        let lines = batch.iter().filter_map(|event| serde_json::to_string(event).ok());
+    /// Whether the file, if there is one, has them.
+    fn write<'a>(&mut self, batch: impl Iterator<Item = &'a Box<Event>>) -> bool {
+        let Some(file) = &mut self.file else { return true };
+        let lines = batch.filter_map(|event| serde_json::to_string(event).ok());
         let lines: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
-        match file.write(lines.as_bytes()) {
+        let written = file.write(lines.as_bytes());
+        match &written {
             Ok(()) => {
                 if self.state.set_fault(None).is_some() {
                     info!(path = %file.path().display(), "the audit can be written again");
                 }
             }
             Err(error) => {
-                self.state.lost.fetch_add(batch.len().try_into().unwrap_or(0), Ordering::Relaxed);
                 let fault = format!("cannot write {}: {error}", file.path().display());
                 if self.state.set_fault(Some(fault)).is_none() {
                     warn!(path = %file.path().display(), %error, "the audit cannot be written: events are lost");
                 }
             }
         }
+        written.is_ok()
     }
 }
 
@@ -335,14 +342,23 @@ mod tests {
         let file = Some(AuditFile::new(path.clone(), None));
         let state = Arc::new(State::default());
         let mut sinks = Sinks { to_journal: false, file, told: 0, state: Arc::clone(&state) };
-        sinks.write(&[Box::new(refused(1))]);
+        let mut put = |number| {
+            let (queue, events) = sync_channel(1);
+            queue.send(Box::new(refused(number))).unwrap();
+            drop(queue);
+            sinks.work(&events);
+        };
+        (0..3).for_each(&mut put);
         let fault = state.fault.lock().unwrap().clone().unwrap();
         assert!(fault.contains("logs/audit"), "{fault}");
-        assert_eq!(state.lost.load(Ordering::Relaxed), 1);
+        let lost = || state.lost.load(Ordering::Relaxed);
+        assert_eq!(lost(), 3, "and not what would have told of them");
         std::fs::create_dir(path.parent().unwrap()).unwrap();
-        sinks.write(&[Box::new(refused(2))]);
-        assert_eq!(*state.fault.lock().unwrap(), None);
-        assert_eq!(lines(&path), [refused(2)]);
+        (3..5).for_each(&mut put);
+        assert_eq!((lost(), state.fault.lock().unwrap().clone()), (3, None));
+        let written = lines(&path);
+        assert_eq!((written[0].event, written[0].count), (Kind::Lost, Some(3)));
+        assert_eq!(written[1..], [refused(3), refused(4)]);
     }
 
     #[test]

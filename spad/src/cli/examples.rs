@@ -23,6 +23,15 @@ Examples:
   spad status
   spad status --json | jq .ruleset.in_force";
 
+pub(super) const LOG: &str = "\
+Reads the audit-file that the configuration names; without one, the systemd journal.
+
+Examples:
+  spad log --client alice --since 2d
+  spad log --source 203.0.113.0/24 --reason any
+  spad log -f
+  zcat audit.jsonl.2.gz | spad log --file -";
+
 pub(super) const GRANTS: &str = "\
 Examples:
   spad grants

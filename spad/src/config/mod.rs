@@ -190,16 +190,12 @@ impl Config {
         }
     }
 
-    /// The file that audit lines go to, likewise: where the file cannot be read for
-    /// want of the right to, none is known.
+    /// The file that audit lines go to, whatever else is there.
     ///
     /// # Errors
-    /// Where the file cannot be read for another reason.
+    /// Where the file cannot be read.
     pub fn audit_file(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
-        match read(path) {
-            Err(error) if error.denied => Ok(None),
-            text => Ok(parse::audit_file(&text?)),
-        }
+        Ok(parse::audit_file(&read(path)?))
     }
 
     /// Both directories, likewise; the defaults where the file cannot be read.
@@ -339,6 +335,14 @@ fn read(path: &Path) -> Result<String, ConfigError> {
             .map_or_else(|| format!("cannot be read: {error}"), |foreign| foreign.to_string()),
     };
     std::fs::read_to_string(path).map_err(fail)
+}
+
+impl ConfigError {
+    /// Whether whoever asks has no right to read the file.
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        self.denied
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -13,6 +13,9 @@ pub struct Caller {
     pub login: Option<String>,
     /// What it may do.
     pub rights: Rights,
+    /// How often it has been refused a change that it may not make, where this is to be
+    /// written down.
+    pub refused: Option<u64>,
 }
 
 /// What somebody may do, from less to more.
@@ -38,13 +41,19 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether it is root, or whoever the daemon runs as: nothing is held back from them.
+    #[must_use]
+    pub fn is_owner(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.own
+    }
+
     /// What a user with this id may do, whose groups are these: the primary one and the
     /// others.
     #[must_use]
     pub fn rights(&self, uid: u32, gid: u32, groups: &[u32]) -> Rights {
         let member = |group: u32| group == gid || groups.contains(&group);
         match self.group {
-            _ if uid == 0 || uid == self.own => Rights::Change,
+            _ if self.is_owner(uid) => Rights::Change,
             Some(group) if member(group) && self.may_change => Rights::Change,
             Some(group) if member(group) => Rights::Read,
             _ => Rights::None,
@@ -75,6 +84,12 @@ impl Request {
             | Self::Confirm { .. }
             | Self::Stop { .. } => Rights::Change,
         }
+    }
+
+    /// Whether the kernel's tables are read for it, for which knocks have to wait.
+    #[must_use]
+    pub fn holds_up(&self) -> bool {
+        matches!(self, Self::Status | Self::Rules | Self::Rates { .. } | Self::Metrics)
     }
 }
 
@@ -143,5 +158,6 @@ mod tests {
         assert_eq!(Request::Stop { open: true }.takes(), Rights::Change);
         assert_eq!(Request::RevokeGrant { grant: 7 }.to_string(), "revoke --grant 7");
         assert_eq!(Request::Status.takes(), Rights::Read);
+        assert!(Request::Rules.holds_up() && !Request::Grants.holds_up());
     }
 }

@@ -28,29 +28,46 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Answer, String> {
     exchange(stream, request).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Why no events are shown.
+#[derive(Debug)]
+pub enum Unheard {
+    /// The daemon runs, and does not tell them.
+    Refused(String),
+    /// Nobody is there to tell them, or no more.
+    Over(String),
+}
+
+impl From<String> for Unheard {
+    fn from(what: String) -> Self {
+        Self::Over(what)
+    }
+}
+
 /// Asks for events as they come: a line of JSON each, until the daemon ends.
 ///
 /// # Errors
 /// As [`ask`], also where events are not for who asks.
-pub fn watch(run_dir: &Path) -> Result<UnixStream, String> {
+pub fn watch(run_dir: &Path) -> Result<UnixStream, Unheard> {
     let path = super::socket_path(run_dir);
     let mut stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
-    let mut begin = || -> io::Result<()> {
+    let mut begin = || -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all((serde_json::to_string(&Request::Watch)? + "\n").as_bytes())?;
+        // Whoever is turned away is told so before asking.
+        let _ = stream.write_all((serde_json::to_string(&Request::Watch)? + "\n").as_bytes());
         // An empty line says that it has begun.
         let (mut answer, mut byte) = (Vec::new(), [0]);
         while byte != *b"\n" {
             stream.read_exact(&mut byte)?;
             answer.extend(byte);
         }
-        match serde_json::from_slice(&answer) {
-            Ok(Answer::Failed(why)) => Err(io::Error::other(why)),
-            _ => stream.set_read_timeout(None),
-        }
+        stream.set_read_timeout(None)?;
+        Ok(answer)
     };
-    begin().map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(stream)
+    let answer = begin().map_err(|error| format!("{}: {error}", path.display()))?;
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::Failed(why)) => Err(Unheard::Refused(why)),
+        _ => Ok(stream),
+    }
 }
 
 /// Asks it to end, and waits until it has: whatever it held is free then.
@@ -96,9 +113,13 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_string(request)?;
     text.push('\n');
-    stream.write_all(text.as_bytes())?;
+    // Whoever is turned away is told so before asking.
+    let asked = stream.write_all(text.as_bytes());
     let mut line = String::new();
-    BufReader::with_capacity(PIECE, stream).read_line(&mut line)?;
+    let read = BufReader::with_capacity(PIECE, stream).read_line(&mut line);
+    if line.is_empty() {
+        asked.and(read)?;
+    }
     Ok(serde_json::from_str(&line)?)
 }
 

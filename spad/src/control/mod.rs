@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod client;
+mod members;
 pub mod report;
 pub mod server;
 

@@ -3,17 +3,19 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::access::{Access, Caller, Rights};
+use super::members::Members;
 use super::{Answer, Request};
 use crate::audit::{Event, Kind};
+use crate::clock;
 use crate::privileges::warden::as_group;
 use crate::sys::peer;
 
@@ -52,8 +54,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// And to read the answer.
 const PATIENCE_TO_READ: Duration = Duration::from_secs(30);
 
-/// How many callers of the group are heard at once: root is always.
-const MEMBERS: usize = 16;
+/// Said to who wants a change and may not have one.
+pub const READ_ONLY: &str = "you may ask, and change nothing: that is for root, unless the \
+                             configuration says control-group-may = \"change\"";
 
 /// Binds the socket, for its owner only, or for a group too, which can reach it then
 /// and nothing else in its directory. Whatever a dead process has left there is
@@ -92,28 +95,64 @@ pub async fn serve(
     events: broadcast::Sender<Arc<Event>>,
     calls: mpsc::Sender<Call>,
 ) {
-    let members = Arc::new(Semaphore::new(MEMBERS));
+    let members = Arc::new(Mutex::new(Members::default()));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let Ok(caller) = identify(&stream, &access) else { continue };
-                let place = match caller.rights {
-                    Rights::Change => None,
-                    _ => match Arc::clone(&members).try_acquire_owned() {
-                        Ok(place) => Some(place),
-                        Err(_) => continue,
-                    },
+                let place =
+                    (!access.is_owner(caller.uid)).then(|| Place::take(&members, caller.uid));
+                let Ok(place) = place.transpose() else {
+                    turn_away(&stream);
+                    continue;
                 };
                 let (calls, events) = (calls.clone(), events.clone());
                 tokio::spawn(async move {
                     // A caller that fails has nobody else to tell.
-                    let _ = converse(stream, caller, calls, &events).await;
-                    drop(place);
+                    let _ = converse(stream, caller, place.as_ref(), calls, &events).await;
                 });
             }
             // Out of descriptors: wait until some are closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
+    }
+}
+
+/// A place of one that is not root, until it goes.
+struct Place {
+    members: Arc<Mutex<Members>>,
+    uid: u32,
+}
+
+/// There is no place.
+struct Full;
+
+impl Place {
+    fn take(members: &Arc<Mutex<Members>>, uid: u32) -> Result<Self, Full> {
+        let entered = lock(members).enter(uid);
+        entered.then(|| Self { members: Arc::clone(members), uid }).ok_or(Full)
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        lock(&self.members)
+    }
+}
+
+fn lock(members: &Mutex<Members>) -> MutexGuard<'_, Members> {
+    members.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.members().leave(self.uid);
+    }
+}
+
+/// Says so, without waiting for the question: nothing stands in the way of so little.
+fn turn_away(stream: &UnixStream) {
+    let why = "too many callers: you, or the others of the control-group, ask too much at once";
+    if let Ok(line) = line(&Answer::Failed(why.into())) {
+        let _ = stream.try_write(line.as_bytes());
     }
 }
 
@@ -123,12 +162,13 @@ fn identify(stream: &UnixStream, access: &Access) -> io::Result<Caller> {
     // Without them the primary group counts alone.
     let groups = peer::groups(stream).unwrap_or_default();
     let rights = access.rights(peer.uid(), peer.gid(), &groups);
-    Ok(Caller { uid: peer.uid(), login: None, rights })
+    Ok(Caller { uid: peer.uid(), login: None, rights, refused: None })
 }
 
 async fn converse(
     mut stream: UnixStream,
     mut caller: Caller,
+    place: Option<&Place>,
     calls: mpsc::Sender<Call>,
     events: &broadcast::Sender<Arc<Event>>,
 ) -> io::Result<()> {
@@ -145,6 +185,17 @@ async fn converse(
             return watch(stream, events.subscribe()).await;
         }
         Ok(request) => {
+            if request.takes() > caller.rights {
+                let now = clock::monotonic();
+                let count = place.and_then(|place| place.members().refusals.tell(caller.uid, now));
+                if count.is_none() {
+                    return tell(stream, failed(READ_ONLY.into())).await;
+                }
+                caller.refused = count;
+            }
+            if request.holds_up() && !wait_for_turn(place).await {
+                return tell(stream, failed("asked too often: try again in a while".into())).await;
+            }
             if request.takes() == Rights::Change {
                 caller.login = login(caller.uid).await;
             }
@@ -152,8 +203,22 @@ async fn converse(
         }
         Err(error) => failed(format!("not understood: {error}")),
     };
+    tell(stream, answer).await
+}
+
+async fn tell(mut stream: UnixStream, answer: Reply) -> io::Result<()> {
     let text = answer.text().await?;
     tokio::time::timeout(PATIENCE_TO_READ, stream.write_all(text.as_bytes())).await?
+}
+
+/// Until the kernel's tables may be read for who asks; false where that takes too long.
+async fn wait_for_turn(place: Option<&Place>) -> bool {
+    let Some(place) = place else { return true };
+    let wait = place.members().queue(clock::monotonic());
+    if let Some(wait) = wait {
+        tokio::time::sleep(wait).await;
+    }
+    wait.is_some()
 }
 
 /// Does the work on a thread that ends with it; here where there is none to be had.

@@ -30,8 +30,8 @@ pub struct Server {
     pub records: Vec<ClientRecord>,
     /// How many clients were revoked: nothing is left of them to know them by.
     pub revoked: usize,
-    /// This host's addresses, where they could be found out.
-    pub own: Option<HashSet<IpAddr>>,
+    /// This host's addresses.
+    pub own: HashSet<IpAddr>,
     /// Who is banned, where bans hold against grants.
     pub bans: Bans,
 }
@@ -260,7 +260,7 @@ impl Judge {
             (None, _) => return (Verdict::Depends, request),
             (Some(_), _) => {}
         }
-        let is_own = |ip| self.server.own.as_ref().is_none_or(|own| own.contains(&ip));
+        let is_own = |ip| self.server.own.contains(&ip);
         let judged = policy::judge(&knock, record, config, case.at, is_own);
         let verdict = match judged.map(|judgement| judgement.grants().to_vec()) {
             Ok(grants) if self.is_banned(&grants) => Verdict::Refused(Reason::SourceNotAllowed),

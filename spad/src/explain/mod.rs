@@ -7,6 +7,7 @@ mod judge;
 mod report;
 mod words;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,6 +20,7 @@ use crate::bans::{BanFile, Bans};
 use crate::clock;
 use crate::config::Config;
 use crate::gatekeeper::sandbox;
+use crate::show::plain;
 use crate::warden::host;
 use capture_file::{Packet, Rest, What};
 use frame::Found;
@@ -83,8 +85,13 @@ fn open(path: &Path) -> Result<Box<dyn Read + Send>, String> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(io::stdin()));
     }
-    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file = File::open(path).map_err(|error| format!("{}: {error}", name(path)))?;
     Ok(Box::new(file))
+}
+
+/// As it can be shown: files are others', and so may their names be.
+fn name(path: &Path) -> String {
+    plain(&path.display().to_string())
 }
 
 /// What the daemon would go by if it started now.
@@ -106,7 +113,13 @@ fn server(config: Config) -> Result<Server, String> {
         }),
         false => Bans::default(),
     };
-    let own = host::addresses().ok();
+    let own = host::addresses().unwrap_or_else(|error| {
+        eprintln!(
+            "spad: this host's addresses cannot be read: {error}: a knock for one of them, which \
+             is never granted, is not told from others"
+        );
+        HashSet::new()
+    });
     Ok(Server { config, identity, records: listing.records, revoked, own, bans })
 }
 
@@ -136,7 +149,7 @@ impl<W: Write> Explainer<'_, W> {
     }
 
     fn name(&self, file: usize) -> String {
-        self.options.files.get(file).map_or(String::new(), |path| path.display().to_string())
+        self.options.files.get(file).map_or(String::new(), |path| name(path))
     }
 
     fn explain(&mut self, file: usize, packet: &Packet<'_>) -> Explanation {

@@ -52,7 +52,7 @@ impl Explanation {
             packet,
             time: date::format(at),
             source: Some(arrival.source.to_string()),
-            destination: Some(arrival.destination.to_string()),
+            destination: destination(&arrival),
             verdict: "unheard",
             client: None,
             proven: false,
@@ -77,7 +77,7 @@ impl Explanation {
             packet,
             time: date::format(known.at),
             source: known.arrival.map(|arrival| arrival.source.to_string()),
-            destination: known.arrival.map(|arrival| arrival.destination.to_string()),
+            destination: known.arrival.and_then(|arrival| destination(&arrival)),
             verdict: finding.verdict.name(),
             client: client.map(|record| record.name.to_string()),
             proven: sender.is_some(),
@@ -125,8 +125,10 @@ impl Explanation {
             let _ = writeln!(out, "  {name:<8} {value}");
         };
         line("judged", &format!("as of {}", self.time));
-        if let (Some(source), Some(destination)) = (&self.source, &self.destination) {
-            line("way", &format!("from {source} to {destination}"));
+        match (&self.source, &self.destination) {
+            (Some(source), Some(to)) => line("way", &format!("from {source} to {to}")),
+            (Some(source), None) => line("source", source),
+            (None, _) => {}
         }
         match (&self.client, self.proven) {
             (Some(client), true) => line("client", client),
@@ -148,6 +150,12 @@ impl Explanation {
         line("to do", &self.advice);
         out + "\n"
     }
+}
+
+/// Where it has come to, if anybody has said so.
+fn destination(arrival: &Arrival) -> Option<String> {
+    let known = !arrival.destination.is_unspecified();
+    known.then(|| arrival.destination.to_string())
 }
 
 /// How far `one` is ahead of the other, in milliseconds.

@@ -25,7 +25,7 @@ fn server() -> Server {
         },
         records: vec![record("alice", 1), record("bob", 2)],
         revoked: 1,
-        own: Some([IpAddr::from(HERE)].into()),
+        own: [IpAddr::from(HERE)].into(),
         bans: Bans::default(),
     }
 }
@@ -43,6 +43,7 @@ fn record(name: &str, number: u8) -> ClientRecord {
         policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() },
         person: None,
         former: None,
+        former_kids: Vec::new(),
     }
 }
 
@@ -284,6 +285,11 @@ fn a_knock_alone_needs_its_address_only_where_it_is_for_that() {
     assert_eq!(verdict(&known, seen.clone()), "granted");
     let text = format!("host = \"h\"\ndatagram = \"{}\"\n", *spa_keys::encoding::to_base64(&seen));
     assert_eq!(verdict(&known, text.into_bytes()), "granted", "as spa knock --save writes it");
+    let (mut lines, odd) = (Vec::new(), PathBuf::from("odd\u{1b}[2J"));
+    let verbose = Options { files: vec![odd.clone(), odd], verbose: true, json: false, ..known };
+    explain(server(), &verbose, vec![&seen[..]], &mut lines).unwrap();
+    let lines = String::from_utf8(lines).unwrap();
+    assert!(!lines.contains("0.0.0.0") && !lines.contains('\u{1b}'), "{lines}");
 }
 
 #[test]

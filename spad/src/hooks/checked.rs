@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::User;
 
+use super::Event;
 use crate::config::{Config, HookCommand, HooksConfig};
 use crate::kept;
 use crate::privileges::Identity;
@@ -22,6 +23,14 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// What is run when this happens.
+    pub(super) fn command(&self, event: Event) -> Option<&HookCommand> {
+        match event {
+            Event::Granted { .. } => self.on_grant.as_ref(),
+            Event::Ended(_) => self.on_end.as_ref(),
+        }
+    }
+
     /// Looks at the user, the programs and the directories that they are in; `None`
     /// where there are no hooks.
     ///

@@ -12,7 +12,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// What has happened to a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum Event {
     /// It was made, or made to last longer, by a packet from this address.
     Granted {
         /// As the packet had it.
@@ -21,10 +21,10 @@ pub enum Event<'a> {
         extended: bool,
     },
     /// It is over, because of this.
-    Ended(&'a str),
+    Ended(&'static str),
 }
 
-impl Event<'_> {
+impl Event {
     /// As the hook is told.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -38,9 +38,9 @@ impl Event<'_> {
 /// All variables that a hook has. None of them holds anything but what records,
 /// configuration and addresses can: no letters that mean something to a shell.
 pub(super) fn environment(
-    event: Event<'_>,
+    event: Event,
     grant: &Grant,
-    ports: &[String],
+    ports: &str,
     now: Reading,
 ) -> Vec<(&'static str, String)> {
     let left = grant.ends.since(now.clock);
@@ -54,8 +54,9 @@ pub(super) fn environment(
         ("SPAD_EVENT", event.name().to_owned()),
         ("SPAD_GRANT", grant.id.to_string()),
         ("SPAD_CLIENT", grant.client.to_string()),
+        ("SPAD_KID", grant.kid.to_string()),
         ("SPAD_SERVICE", grant.element.service.to_string()),
-        ("SPAD_PORTS", ports.join(",")),
+        ("SPAD_PORTS", ports.to_owned()),
         ("SPAD_SOURCE", grant.element.source_text()),
         ("SPAD_MODE", grant.element.terms.mode().name().to_owned()),
         ("SPAD_EXPIRES", date::format(ends)),
@@ -92,6 +93,7 @@ mod tests {
             element,
             since: now.clock,
             ends: now.clock.plus(Duration::from_secs(30)),
+            told: true,
         }
     }
 
@@ -99,13 +101,15 @@ mod tests {
     fn everything_is_told_and_nothing_else() {
         let now = Reading::now();
         let granted = Event::Granted { seen: "203.0.113.9".parse().unwrap(), extended: false };
-        let told = environment(granted, &grant(now), &["tcp/22".into(), "udp/22".into()], now);
+        let told = environment(granted, &grant(now), "tcp/22,udp/22", now);
         let expires = date::format(now.wall.plus(Duration::from_secs(30)));
+        let kid = grant(now).kid.to_string();
         let expected = [
             ("PATH", PATH),
             ("SPAD_EVENT", "grant"),
             ("SPAD_GRANT", "7"),
             ("SPAD_CLIENT", "alice@laptop"),
+            ("SPAD_KID", kid.as_str()),
             ("SPAD_SERVICE", "ssh"),
             ("SPAD_PORTS", "tcp/22,udp/22"),
             ("SPAD_SOURCE", "198.51.100.7"),
@@ -125,7 +129,7 @@ mod tests {
             ends: Monotonic::new(now.clock.as_duration() - Duration::from_secs(2)),
             ..grant(now)
         };
-        let told = environment(Event::Ended("expired"), &over, &[], now);
+        let told = environment(Event::Ended("expired"), &over, "", now);
         let of = |name| told.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
         let ended = date::format(now.wall.minus(Duration::from_secs(2)));
         assert_eq!((of("SPAD_EVENT"), of("SPAD_WHY")), (Some("end"), Some("expired")));

@@ -6,8 +6,8 @@ mod event;
 mod queue;
 pub mod supervisor;
 
-use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,11 +15,10 @@ use std::thread;
 use tracing::warn;
 
 use crate::clock::Reading;
-use crate::config::HookCommand;
 use crate::grants::Grant;
 pub use checked::Checked;
 pub use event::Event;
-use queue::{AT_ONCE, MOST, Queue};
+use queue::{AT_ONCE, About, EACH, ENDS, MOST, Queue};
 
 /// For threads that start a process and wait for it.
 const STACK: usize = 128 * 1024;
@@ -29,8 +28,6 @@ const STACK: usize = 128 * 1024;
 pub struct Hooks {
     checked: Option<Arc<Checked>>,
     shared: Option<Arc<Shared>>,
-    /// Grants of which an end is to be told: those of which the beginning was.
-    told: HashSet<u64>,
 }
 
 /// Between those who have something to tell and those who run hooks.
@@ -40,20 +37,18 @@ struct Shared {
     news: Condvar,
 }
 
-/// One run of a hook.
+/// One run of a hook; small, since many may wait.
 #[derive(Debug)]
 struct Job {
     checked: Arc<Checked>,
-    command: HookCommand,
-    event: &'static str,
-    environment: Vec<(&'static str, String)>,
-    grant: u64,
-    client: String,
+    event: Event,
+    grant: Grant,
+    ports: String,
+    now: Reading,
 }
 
 impl Hooks {
-    /// From now on these are run; what waits is run as it was. Of grants that are in
-    /// force no end is told unless their beginning was.
+    /// From now on these are run; what waits is run as it was.
     ///
     /// # Errors
     /// Where no thread can be started: then there are no hooks.
@@ -72,39 +67,24 @@ impl Hooks {
         self.checked.as_ref().is_some_and(|checked| checked.on_end.is_some())
     }
 
-    /// The end of this grant is to be told: its beginning was, before a restart.
-    pub fn adopt(&mut self, grant: &Grant) {
-        if self.checked.is_some() {
-            self.told.insert(grant.id);
+    /// Has somebody told what has happened to a grant, an end only if the beginning was.
+    /// Returns at once: whether nothing stands in the way of telling its end, too.
+    pub fn tell(&self, event: Event, grant: &Grant, ports: &[String], now: Reading) -> bool {
+        let (Some(checked), Some(shared)) = (&self.checked, &self.shared) else { return true };
+        let told = match event {
+            Event::Granted { .. } => true,
+            Event::Ended(_) => grant.told,
+        };
+        if !told || checked.command(event).is_none() {
+            return true;
         }
-    }
-
-    /// Has somebody told what has happened to a grant. Returns at once.
-    pub fn tell(&mut self, event: Event<'_>, grant: &Grant, ports: &[String], now: Reading) {
-        let (Some(checked), Some(shared)) = (&self.checked, &self.shared) else { return };
-        let job = |command: &HookCommand| Job {
+        shared.take(Job {
             checked: Arc::clone(checked),
-            command: command.clone(),
-            event: event.name(),
-            environment: event::environment(event, grant, ports, now),
-            grant: grant.id,
-            client: grant.client.to_string(),
-        };
-        let taken = match (event, &checked.on_grant, &checked.on_end) {
-            (Event::Granted { .. }, Some(command), _) => shared.offer(grant.id, job(command)),
-            (Event::Granted { .. }, None, _) => true,
-            (Event::Ended(_), _, Some(command)) if self.told.remove(&grant.id) => {
-                shared.insist(grant.id, job(command));
-                return;
-            }
-            (Event::Ended(_), ..) => {
-                self.told.remove(&grant.id);
-                return;
-            }
-        };
-        if taken {
-            self.told.insert(grant.id);
-        }
+            event,
+            grant: grant.clone(),
+            ports: ports.join(","),
+            now,
+        })
     }
 }
 
@@ -136,20 +116,25 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offer(&self, grant: u64, job: Job) -> bool {
+    /// Whether there was room.
+    fn take(&self, job: Job) -> bool {
+        let Grant { id: grant, kid: client, .. } = job.grant;
         let mut locked = self.lock();
-        let taken = locked.0.offer(grant, job);
+        let taken = match job.event {
+            Event::Granted { extended: extends, .. } => {
+                locked.0.offer(About { grant, client, extends }, job)
+            }
+            Event::Ended(_) => locked.0.end(grant, job),
+        };
         if !taken && locked.0.overflows() {
-            warn!("{MOST} hooks wait: of more grants on-grant is not told");
+            warn!(
+                "too many hooks wait, {EACH} about one client's grants, {MOST} about all, or \
+                 {ENDS} about ends: of more nothing is told"
+            );
         }
         drop(locked);
         self.news.notify_one();
         taken
-    }
-
-    fn insist(&self, grant: u64, job: Job) {
-        self.lock().0.insist(grant, job);
-        self.news.notify_one();
     }
 
     /// One thread's life.
@@ -192,23 +177,33 @@ impl Job {
         };
         warn!(
             target: "audit",
-            event = self.event,
-            client = self.client,
-            grant = self.grant,
-            program = %self.command.program.display(),
+            event = self.event.name(),
+            client = %self.grant.client,
+            grant = self.grant.id,
+            program = %self.program(),
             why = failed,
             "hook failed"
         );
     }
 
+    fn program(&self) -> std::path::Display<'_> {
+        self.checked.command(self.event).map_or(Path::new(""), |command| &command.program).display()
+    }
+
     fn start(&self) -> io::Result<ExitStatus> {
         let Checked { identity, timeout, .. } = &*self.checked;
+        let hook = self.checked.command(self.event).ok_or(io::ErrorKind::NotFound)?;
         let mut command = Command::new("/proc/self/exe");
         command.args(["hook", "--uid", &identity.uid.to_string()]);
         command.args(["--gid", &identity.gid.to_string()]);
         command.args(["--seconds", &timeout.as_secs().to_string(), "--"]);
-        command.arg(&self.command.program).args(&self.command.arguments);
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.arg(&hook.program).args(&hook.arguments);
+        command.env_clear().envs(event::environment(
+            self.event,
+            &self.grant,
+            &self.ports,
+            self.now,
+        ));
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).status()
     }
 }

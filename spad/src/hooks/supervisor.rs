@@ -19,6 +19,7 @@ use rustix::process::{
 };
 
 use crate::privileges::{self, Identity};
+use crate::show::plain;
 
 /// Its time was over; as timeout(1) says it.
 pub(super) const TIMED_OUT: u8 = 124;
@@ -168,11 +169,7 @@ fn listen(mut heard: PipeReader) -> String {
         let room = SAID.saturating_sub(kept.len());
         kept.extend(piece.iter().take(len.min(room)));
     }
-    plain(&kept)
-}
-
-/// On one line, and without what moves a terminal's cursor.
-fn plain(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    let said = String::from_utf8_lossy(&kept);
+    // On one line.
+    plain(&said.trim().replace(char::is_whitespace, " "))
 }

@@ -60,6 +60,8 @@ pub enum Record {
         since: Monotonic,
         /// When it ends.
         ends: Monotonic,
+        /// Whether a hook is to be told of its end; older journals say no.
+        told: bool,
     },
     /// A connection was made through a grant.
     Session {
@@ -98,13 +100,14 @@ impl Record {
                 .put(kid.as_bytes())
                 .number(floor.as_millis())
                 .put(&[u8::from(*complete)]),
-            Self::Grant { id, kid, element, since, ends } => out
+            Self::Grant { id, kid, element, since, ends, told } => out
                 .put(&[3])
                 .number(*id)
                 .put(kid.as_bytes())
                 .number(millis(since.as_duration()))
                 .number(millis(ends.as_duration()))
-                .element(element),
+                .element(element)
+                .put(&[u8::from(*told)]),
             Self::Ended { id } => out.put(&[4]).number(*id),
             Self::Session { grant, kid, service, ends, began } => out
                 .put(&[5])
@@ -146,6 +149,7 @@ impl Record {
                 since: Monotonic::new(Duration::from_millis(fields.number()?)),
                 ends: Monotonic::new(Duration::from_millis(fields.number()?)),
                 element: element(&mut fields)?,
+                told: fields.take::<1>()?[0] == 1,
             },
             4 => Self::Ended { id: fields.number()? },
             5 => Self::Session {
@@ -326,6 +330,7 @@ mod tests {
             },
             since: Monotonic::new(Duration::from_millis(100_000)),
             ends: Monotonic::new(Duration::from_millis(123_456)),
+            told: destination.is_some(),
         };
         vec![
             Record::Used { kid, time, nonce: Nonce::from_bytes([2; 16]) },

@@ -4,6 +4,7 @@ use spa_keys::{date, duration};
 use std::time::Duration;
 
 use crate::audit::{Event, Kind};
+use crate::show::plain;
 
 /// Time, what, who, and then what there is to say. Nothing in it moves a cursor.
 #[must_use]
@@ -41,16 +42,14 @@ fn parts(event: &Event) -> Vec<Option<String>> {
             vec![of(&event.service), of(&event.source), lasts, mode, from_elsewhere(event), grant]
         }
         Kind::KnockRefused => {
-            let count =
-                event.count.filter(|count| *count > 1).map(|count| format!("{count} times"));
-            vec![of(&event.reason), of(&event.seen), count]
+            vec![of(&event.reason), of(&event.seen), times(event)]
         }
         Kind::GrantEnded => vec![of(&event.service), of(&event.source), grant, why],
         Kind::SessionBegan => vec![of(&event.service), ends(event), grant],
         Kind::SessionEnded => vec![of(&event.service), ends(event), grant, traffic(event), why],
         Kind::Banned => vec![of(&event.until).map(|until| format!("until {until}")), by, why],
         Kind::BanEnded => vec![of(&event.end), by, why],
-        Kind::Command => vec![by, of(&event.command), of(&event.outcome)],
+        Kind::Command => vec![by, of(&event.command), of(&event.outcome), times(event)],
         Kind::Lost => vec![event.count.map(|count| count.to_string())],
         Kind::Other => vec![of(&event.service), of(&event.source), of(&event.reason), why],
     }
@@ -59,6 +58,11 @@ fn parts(event: &Event) -> Vec<Option<String>> {
 fn from_elsewhere(event: &Event) -> Option<String> {
     let seen = event.seen.as_ref().filter(|seen| Some(*seen) != event.source.as_ref())?;
     Some(format!("knocked from {seen}"))
+}
+
+/// For how many it stands, if that is more than one.
+fn times(event: &Event) -> Option<String> {
+    event.count.filter(|count| *count > 1).map(|count| format!("{count} times"))
 }
 
 fn ends(event: &Event) -> Option<String> {
@@ -77,16 +81,6 @@ pub fn bytes(count: u64) -> String {
         Some((unit, size)) => format!("{}.{} {unit}", count / size, count % size * 10 / size),
         None => format!("{count} B"),
     }
-}
-
-/// Without what a terminal would obey.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    let safe = |symbol: char| match symbol.is_control() {
-        true => symbol.escape_default().collect::<String>(),
-        false => symbol.to_string(),
-    };
-    text.chars().map(safe).collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::audit::Event;
 use crate::clock;
 use crate::config::Config;
 use filter::Filter;
-use source::Source;
+use source::{Place, Source};
 
 /// What `spad log` is asked.
 #[derive(Debug, Args)]
@@ -71,20 +71,31 @@ impl Options {
 /// # Errors
 /// Says what cannot be read, and what to do.
 pub fn run(options: &Options, config: &Path) -> Result<(), String> {
-    let file = match &options.file {
-        Some(file) => Some(file.clone()),
-        None => Config::audit_file(config).map_err(|error| error.to_string())?,
+    let configured = match options.file {
+        None => Config::audit_file(config),
+        Some(_) => Ok(None),
     };
-    match print_all(options, file.as_deref()) {
+    let place = match (&options.file, &configured) {
+        (Some(file), _) | (None, Ok(Some(file))) => Place::File(file),
+        (None, Ok(None)) => Place::Journal { unread: None },
+        (None, Err(error)) if error.denied() => Place::Journal {
+            unread: Some(format!(
+                "the systemd journal has no audit line that you may read, and {error}: say where \
+                 the audit-file is, with --file"
+            )),
+        },
+        (None, Err(error)) => return Err(error.to_string()),
+    };
+    match print_all(options, place) {
         // Whoever reads may stop reading.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| error.to_string()),
     }
 }
 
-fn print_all(options: &Options, file: Option<&Path>) -> io::Result<()> {
+fn print_all(options: &Options, place: Place<'_>) -> io::Result<()> {
     let filter = options.filter(clock::wall());
-    let mut source = Source::open(file, &filter)?;
+    let mut source = Source::open(place, &filter)?;
     let mut out = io::stdout().lock();
     let mut print = |event: &Event| -> io::Result<()> {
         match options.json {

@@ -9,6 +9,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
+use spa_keys::date;
+use spa_proto::Timestamp;
 
 use super::filter::Filter;
 use crate::audit::Event;
@@ -23,6 +25,17 @@ const OURS: [&str; 3] = ["TARGET=audit", "SYSLOG_IDENTIFIER=spad", "_UID=0"];
 /// What is done with an event.
 type Take<'a> = &'a mut dyn FnMut(Event) -> io::Result<()>;
 
+/// Where audit lines are.
+pub(super) enum Place<'a> {
+    /// In this file; `-` is standard input.
+    File(&'a Path),
+    /// In the journal.
+    Journal {
+        /// Why nobody knows whether they are in a file instead.
+        unread: Option<String>,
+    },
+}
+
 pub(super) enum Source {
     Input,
     File(Followed),
@@ -30,16 +43,20 @@ pub(super) enum Source {
     Journal {
         bounds: Vec<String>,
         cursor: Option<String>,
+        /// Why nobody knows whether there is a file instead.
+        unread: Option<String>,
     },
 }
 
 impl Source {
-    /// The file, or `-`, or without one the journal.
-    pub(super) fn open(file: Option<&Path>, filter: &Filter) -> io::Result<Self> {
-        match file {
-            Some(path) if path == Path::new("-") => Ok(Self::Input),
-            Some(path) => Ok(Self::File(Followed::open(path)?)),
-            None => Ok(Self::Journal { bounds: bounds(filter), cursor: None }),
+    /// Ready to be read.
+    pub(super) fn open(place: Place<'_>, filter: &Filter) -> io::Result<Self> {
+        match place {
+            Place::File(path) if path == Path::new("-") => Ok(Self::Input),
+            Place::File(path) => Ok(Self::File(Followed::since(path, filter.since)?)),
+            Place::Journal { unread } => {
+                Ok(Self::Journal { bounds: bounds(filter), cursor: None, unread })
+            }
         }
     }
 
@@ -50,9 +67,12 @@ impl Source {
                 Event::from_line(line).map_or(Ok(()), &mut *take)
             }),
             Self::File(file) => file.rest(take),
-            Self::Journal { bounds, cursor } => {
+            Self::Journal { bounds, cursor, unread } => {
                 let words = bounds.iter().map(String::as_str);
                 let end = journal(words, take)?;
+                if let (None, Some(unread)) = (&end, unread.take()) {
+                    return Err(io::Error::other(unread));
+                }
                 if end.is_none() {
                     eprintln!(
                         "spad: the systemd journal has no audit line of spad for this time; where spad does not \
@@ -135,12 +155,38 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    fn open(path: &Path) -> io::Result<Self> {
+    /// With the file that was moved away for it, where what is wanted may be in that.
+    fn since(path: &Path, since: Option<Timestamp>) -> io::Result<Self> {
+        let has = |path: &Path| {
+            since.is_some_and(|since| begin(path).is_some_and(|begin| begin <= since))
+        };
+        let before = with(path, ".1");
+        if has(path) {
+            return Self::open(path, path);
+        }
+        // From the one before, reading goes on in the next.
+        let from_before = match Self::open(&before, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Self::open(path, path);
+            }
+            opened => opened?,
+        };
+        let older = [".2", ".2.gz"].map(|end| with(path, end)).into_iter().find(|it| it.exists());
+        if let (Some(older), false) = (older, has(&before)) {
+            let begin = begin(&before).map_or("nowhere".to_owned(), date::local);
+            let (before, older) = (before.display(), older.display());
+            eprintln!("spad: {before} begins at {begin}; what is earlier is in {older}");
+        }
+        Ok(from_before)
+    }
+
+    /// The file at `path`, and then those of the name `next`.
+    fn open(path: &Path, next: &Path) -> io::Result<Self> {
         let file = File::open(path);
         let explain =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let reader = BufReader::new(file.map_err(explain)?);
-        Ok(Self { path: path.to_owned(), reader, begun: Vec::new() })
+        Ok(Self { path: next.to_owned(), reader, begun: Vec::new() })
     }
 
     /// What was added since, also to the next file of that name.
@@ -149,7 +195,7 @@ impl Followed {
         // Looked at first: what is in the old one when there is a new one is all of it.
         let has_moved = self.has_moved()?;
         each_line(&mut self.reader, &mut self.begun, take)?;
-        if has_moved && let Ok(next) = Self::open(&self.path) {
+        if has_moved && let Ok(next) = Self::open(&self.path, &self.path) {
             *self = next;
             each_line(&mut self.reader, &mut self.begun, take)?;
         }
@@ -165,6 +211,19 @@ impl Followed {
         let now = std::fs::metadata(&self.path);
         Ok(now.is_ok_and(|now| (now.dev(), now.ino()) != (held.dev(), held.ino())))
     }
+}
+
+/// A path with this at its end.
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// When the first event in a file was, if there is one.
+fn begin(path: &Path) -> Option<Timestamp> {
+    let lines = BufReader::new(File::open(path).ok()?).lines().map_while(Result::ok);
+    lines.filter_map(|line| Event::from_line(&line)).map(|event| event.time()).next()
 }
 
 /// Whole lines; what is left in `begun` has no end yet.
@@ -211,7 +270,7 @@ mod tests {
         add(&path, &line(1));
         add(&path, "no line of ours\n\n");
         add(&path, &line(2)[..9]);
-        let mut source = Source::open(Some(&path), &Filter::default()).unwrap();
+        let mut source = Source::open(Place::File(&path), &Filter::default()).unwrap();
         assert_eq!(read(&mut source), [1], "the second is not whole");
         add(&path, &line(2)[9..]);
         assert_eq!(read(&mut source), [2]);
@@ -229,8 +288,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_moved_away_is_read_first_where_it_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let before = dir.path().join("audit.jsonl.1");
+        let line = |number: u64| format!("{{\"unix_ms\":{number},\"event\":\"command\"}}\n");
+        let open = |since: Option<u64>| {
+            let since = since.map(Timestamp::from_millis);
+            Source::open(Place::File(&path), &Filter { since, ..Filter::default() })
+        };
+        assert!(open(None).is_err());
+        fs::write(&before, line(1) + &line(2)).unwrap();
+        let mut source = open(Some(2)).unwrap();
+        assert_eq!(read(&mut source), [1, 2], "nothing has happened since");
+        fs::write(&path, line(3) + &line(4)).unwrap();
+        assert_eq!(read(&mut source), [3, 4], "and then it has");
+        for (since, expected) in [
+            (None, &[1, 2, 3, 4][..]),
+            (Some(2), &[1, 2, 3, 4]),
+            (Some(3), &[3, 4]),
+            (Some(9), &[3, 4]),
+        ] {
+            assert_eq!(read(&mut open(since).unwrap()), expected, "{since:?}");
+        }
+        fs::remove_file(&before).unwrap();
+        assert_eq!(read(&mut open(None).unwrap()), [3, 4]);
+    }
+
+    #[test]
     fn journalctl_is_asked_for_no_more_than_needed() {
-        use spa_proto::Timestamp;
         let since = Some(Timestamp::from_millis(1999));
         let until = Some(Timestamp::from_millis(5000));
         let filter = Filter { since, until, ..Filter::default() };

@@ -118,7 +118,7 @@ async fn converse(
 }
 
 async fn body(own: u32, calls: &mpsc::Sender<Call>) -> Option<String> {
-    let caller = Caller { uid: own, login: None, rights: Rights::Read };
+    let caller = Caller { uid: own, login: None, rights: Rights::Read, refused: None };
     let (sender, answer) = oneshot::channel();
     calls.send((Request::Metrics, caller, sender)).await.ok()?;
     match answer.await.ok()? {

@@ -152,6 +152,7 @@ impl Warden {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
         check::targets(&config, &self.config_path)?;
+        check::audit_dir(&config, &self.config_path)?;
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
         let hooks = check::hooks(&config, &self.config_path)?;

@@ -2,8 +2,9 @@
 //! clients, grants and sessions with each entry that is added, so that no knock
 //! waits for all of them.
 
-use spa_proto::{Kid, Replay};
+use spa_proto::{Kid, Replay, Services};
 
+use super::gatehouse::BATCH;
 use super::memory::{entry, opened};
 use crate::grants::Ledger;
 use crate::journal::{self, Record};
@@ -11,9 +12,12 @@ use crate::sessions::Ends;
 
 /// How many things are copied for each entry that is added.
 const STEP: usize = 4;
-/// Entries that may be added in one go, and some: so many must fit beside those that
-/// [`Copying::takes`] counts.
-pub(super) const MARGIN: u64 = 128;
+/// Entries that may be added in one go: of each knock, that it was used, and its grants.
+const TOGETHER: usize = BATCH * (Services::MAX + 1);
+/// So many must fit beside those that [`Copying::takes`] counts: one batch may come before
+/// it shows that too little is left, one before anything is copied, and the last may be
+/// larger than what there is to copy.
+pub(super) const MARGIN: u64 = 3 * TOGETHER as u64;
 
 /// What is not in the new journal yet, of what was there when it was begun.
 pub(super) struct Copying {

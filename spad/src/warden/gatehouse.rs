@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// revocation waits until they are open; where the kernel refuses that, also for some
 /// ten milliseconds for each set that is full, and for each knock that it refuses for
 /// another reason.
-const BATCH: usize = 32;
+pub(super) const BATCH: usize = 32;
 const TURN: Duration = Duration::from_millis(5);
 /// How long a gatekeeper may take to answer: clients are introduced in rounds, so
 /// that no question waits behind a crowd.

@@ -12,7 +12,6 @@ use super::Warden;
 use crate::clock::{self, Reading};
 use crate::firewall::{Element, FirewallError, GrantSet};
 use crate::grants::{Grant, Ledger};
-use crate::hooks::Event;
 use crate::policy::{self, Approved, Judgement};
 
 /// A knock that has been used up, and what it opens.
@@ -126,7 +125,9 @@ impl Warden {
             let (now, ends) = (knock.at.clock, knock.at.clock.plus(lasts));
             self.ledger.prepare(&knock.client, knock.kid, element, now, ends)
         };
-        let grants: Vec<Grant> = wanted.iter().map(prepare).collect();
+        let mut grants: Vec<Grant> = wanted.iter().map(prepare).collect();
+        let tells_ends = self.hooks.tells_ends();
+        grants.iter_mut().for_each(|grant| grant.told |= tells_ends);
         self.memory.note_grants(&grants, &self.ledger).map_err(Refused::Journal)?;
         // Counted from this moment, not from the packet's arrival: verifying and
         // remembering took time, and the kernel is to end it when the ledger does.
@@ -148,13 +149,19 @@ impl Warden {
             }
             return Err(Refused::Firewall(error));
         }
-        for (grant, (knock, _)) in grants.into_iter().zip(wanted) {
+        let mut untold = Vec::new();
+        for (mut grant, (knock, _)) in grants.into_iter().zip(wanted) {
             let ports = self.config.ports(&grant.element.service);
             self.audit.granted(&grant, &ports, knock.arrival, knock.at.clock, knock.enrolled);
             self.welcome(&grant);
-            let (seen, extended) = (knock.arrival.source, self.ledger.get(grant.id).is_some());
-            self.hooks.tell(Event::Granted { seen, extended }, &grant, &ports, knock.at);
+            if !self.tell_begun(&mut grant, &ports, knock.arrival.source, knock.at) {
+                untold.push(grant.clone());
+            }
             self.ledger.put(grant);
+        }
+        if !untold.is_empty() {
+            // A failure only means that of ends more is told after a restart.
+            let _ = self.memory.note_grants(&untold, &self.ledger);
         }
         Ok(())
     }

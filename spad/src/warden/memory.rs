@@ -180,8 +180,12 @@ impl Memory {
         all.extend_from_slice(records);
         let full = usize::try_from(self.journal.left()).is_ok_and(|left| left < all.len());
         let written = if self.outdated || full {
-            // It has what was used.
-            self.rewrite(ledger).and_then(|()| self.journal.append(records))
+            // It has what was used, and nothing of what is over, of which there may be more
+            // than it has room for.
+            let over =
+                |record: &&Record| matches!(record, Record::Ended { .. } | Record::Closed { .. });
+            let rest: Vec<_> = records.iter().filter(|record| !over(record)).cloned().collect();
+            self.rewrite(ledger).and_then(|()| self.journal.append(&rest))
         } else {
             self.copy_some(all.len(), ledger);
             self.journal.append(&all)
@@ -321,6 +325,12 @@ impl Memory {
         self.outdated = true;
     }
 
+    /// Writes the journal anew where the ledger says otherwise than it does.
+    pub(super) fn write_anew(&mut self, ledger: &Ledger) {
+        self.outdated = true;
+        self.catch_up(ledger);
+    }
+
     /// Writes a raised floor to the journal, if it does not have it yet.
     pub(super) fn catch_up(&mut self, ledger: &Ledger) {
         if self.outdated
@@ -355,8 +365,8 @@ fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor 
 }
 
 pub(super) fn entry(grant: &Grant) -> Record {
-    let &Grant { id, kid, element, since, ends, .. } = grant;
-    Record::Grant { id, kid, element, since, ends }
+    let &Grant { id, kid, element, since, ends, told, .. } = grant;
+    Record::Grant { id, kid, element, since, ends, told }
 }
 
 pub(super) fn opened(session: &Session) -> Record {
@@ -369,7 +379,8 @@ mod tests {
     use super::*;
     use crate::firewall::{Element, Terms};
     use crate::sessions::Ends;
-    use spa_proto::{Prefix, Protocol};
+    use crate::warden::gatehouse::BATCH;
+    use spa_proto::{Prefix, Protocol, Services};
     use std::collections::{BTreeMap, HashMap};
     use std::net::Ipv4Addr;
     use std::os::unix::fs::MetadataExt;
@@ -495,6 +506,72 @@ mod tests {
         assert_eq!(memory.test_and_set(again, None, &ledger, now), Err(Reason::BeforeStart));
     }
 
+    #[test]
+    fn more_can_end_at_once_than_a_new_journal_has_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, _) = opened_in(dir.path());
+        let mut life = Life { ledger: Ledger::default(), number: 1000, now: Reading::now() };
+        for source in 0..2000 {
+            let grant = life.grant(used(1, 1, life.now).kid, source);
+            life.ledger.put(grant);
+        }
+        memory.begin(&life.ledger, life.now).unwrap();
+        // Whether it fits in what is left, or does not.
+        for count in [1500, 500] {
+            let last = life.ledger.iter().nth(count - 1).unwrap().id;
+            let (ended, _) = life.ledger.end(life.now.clock, |grant| grant.id <= last);
+            assert_eq!(ended.len(), count);
+            let filler = vec![Record::Ended { id: 0 }; left(&memory) % 600];
+            memory.journal.append(&filler).unwrap();
+            memory.note_ended(&ended, &life.ledger);
+            assert!(!memory.outdated);
+        }
+        let session = Session::through(
+            &life.grant(used(1, 1, life.now).kid, 1),
+            Ends {
+                protocol: Protocol::Tcp,
+                source: (Ipv4Addr::LOCALHOST, 1).into(),
+                destination: (Ipv4Addr::LOCALHOST, 22).into(),
+            },
+            life.now.wall,
+        );
+        let filler = vec![Record::Ended { id: 0 }; left(&memory)];
+        memory.journal.append(&filler).unwrap();
+        memory.note_session(&session, true, &life.ledger);
+        drop(memory);
+        assert_eq!(opened_in(dir.path()).1, [opened(&session)]);
+    }
+
+    /// As many as come together at most: the successor is there before they do not fit.
+    #[test]
+    fn the_largest_batches_never_find_the_journal_full() {
+        let grants = BATCH * Services::MAX;
+        for others in [0, 300, 3000] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut memory, _) = opened_in(dir.path());
+            let mut life = Life { ledger: Ledger::default(), number: 1000, now: Reading::now() };
+            let kid = used(1, 1, life.now).kid;
+            for source in 0..u32::try_from(grants).unwrap().max(others) {
+                let grant = life.grant(kid, source);
+                life.ledger.put(grant);
+            }
+            memory.begin(&life.ledger, life.now).unwrap();
+            let some: Vec<_> = life.ledger.iter().take(grants).cloned().collect();
+            let mut copies = 0;
+            for number in 0..60 {
+                (0..u32::try_from(BATCH).unwrap()).for_each(|client| {
+                    let used = used(client, number, life.now);
+                    memory.test_and_set(used, NEW, &life.ledger, life.now).unwrap();
+                });
+                let before = journal_in(dir.path());
+                assert!(left(&memory) >= BATCH + grants, "{others} others, {number} batches");
+                memory.note_grants(&some, &life.ledger).unwrap();
+                copies += u32::from(journal_in(dir.path()) != before);
+            }
+            assert!(copies > 1, "{others} {copies}");
+        }
+    }
+
     /// Everything that a daemon does to its memory, again and again.
     struct Life {
         ledger: Ledger,
@@ -611,6 +688,10 @@ mod tests {
                 .or(left);
         }
         assert_eq!(left, Some(0), "tenths, before it takes over");
+    }
+
+    fn left(memory: &Memory) -> usize {
+        usize::try_from(memory.journal.left()).unwrap()
     }
 
     fn histories(memory: &Memory) -> HashMap<Kid, History> {

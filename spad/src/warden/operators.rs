@@ -1,6 +1,9 @@
 //! For those who operate the host: who may ask, what they have asked for, and where the
 //! audit goes.
 
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Group;
@@ -13,11 +16,17 @@ use crate::audit::{Event, Kind, Target};
 use crate::clock::{Discipline, Reading};
 use crate::config::Config;
 use crate::control::access::{Access, Caller, Rights};
-use crate::control::server::{Call, Reply};
+use crate::control::server::{Call, READ_ONLY, Reply};
 use crate::control::{Answer, Request, report};
 use crate::metrics::{self, Listener};
+use crate::privileges::warden::as_group;
 use crate::show;
 use crate::sys::ntp;
+
+/// Where systemd says which directory that is.
+const LOGS: &str = "LOGS_DIRECTORY";
+/// How much of a command and of what came of it is written down, in characters.
+const LONGEST: usize = 200;
 
 impl Warden {
     /// Answers a request, if who asks may. Whoever wants something changed is written
@@ -34,22 +43,29 @@ impl Warden {
         let command = request.to_string();
         let answer = match caller.rights {
             Rights::Change => self.change(request),
-            Rights::None | Rights::Read => Answer::Failed(
-                "you may ask, and change nothing: that is for root, unless the configuration says \
-                 control-group-may = \"change\""
-                    .into(),
-            ),
+            Rights::None | Rights::Read => Answer::Failed(READ_ONLY.into()),
         };
+        let outcome = show::text(&answer).trim_end().replace('\n', "; ");
         self.audit.recorder.put(Event {
             by: Some(caller.uid),
             login: caller.login.clone(),
-            command: Some(command),
-            outcome: Some(show::text(&answer).trim_end().replace('\n', "; ")),
+            command: Some(shortened(command)),
+            outcome: Some(shortened(outcome)),
+            count: caller.refused.filter(|count| *count > 1),
             ..Event::now(Kind::Command)
         });
         // Whoever has hung up does not want it any more.
         let _ = reply.send(answer.into());
     }
+}
+
+/// The beginning of what is long: a caller's words may be.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 impl Warden {
@@ -106,9 +122,22 @@ pub(super) fn access(config: &Config) -> Access {
     Access { own: getuid().as_raw(), group: group(config), may_change }
 }
 
-/// Where the audit is to go.
+/// Where the audit is to go. The group can reach it there, if it is the directory that
+/// systemd has made for the logs of its unit.
 pub(super) fn audit(config: &Config) -> Target {
-    Target { file: config.operations.audit_file.clone(), group: group(config) }
+    let target = Target { file: config.operations.audit_file.clone(), group: group(config) };
+    let dir = target.file.as_deref().and_then(Path::parent);
+    let made = dir.filter(|dir| std::env::var_os(LOGS).is_some_and(|made| *made == **dir));
+    if let (Some(dir), Some(group)) = (made, target.group)
+        && let Err(error) = give(dir, group)
+    {
+        warn!(dir = %dir.display(), %error, "the control-group cannot reach the audit-file");
+    }
+    target
+}
+
+fn give(dir: &Path, group: u32) -> io::Result<()> {
+    as_group(group, || chown(dir, None, Some(group)))?
 }
 
 /// The number of the group that may ask; `None` where there is none, and then nobody
@@ -123,4 +152,16 @@ pub(super) fn group(config: &Config) -> Option<u32> {
         "no such control-group: root alone may ask; make one with: groupadd {name}"
     );
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_words_are_written_down_in_part() {
+        assert_eq!(shortened("ban ü".into()), "ban ü");
+        let long = shortened("ü".repeat(4000));
+        assert_eq!(long.chars().count(), LONGEST + 1);
+    }
 }

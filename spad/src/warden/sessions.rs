@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use spa_keys::ClientName;
+use spa_keys::{ClientName, Store};
 use spa_proto::{Kid, Monotonic, Prefix, Protocol};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,6 +26,9 @@ use crate::sys::ready;
 
 /// How many times a thousand notifications are read where all are wanted.
 const BATCHES: usize = 64;
+
+/// Of clients.
+pub(super) type Names = HashMap<Kid, ClientName>;
 
 /// Hears of connections, and cuts them.
 pub(super) struct Connections {
@@ -209,10 +212,11 @@ impl Warden {
         }
         self.hear_flows();
         let ended = self.ledger.expire(now);
-        if self.hooks.tells_ends() {
+        let told: Vec<_> = ended.iter().filter(|grant| grant.told).cloned().collect();
+        if !told.is_empty() {
             // Written down, so that a restart does not tell it again.
-            self.memory.note_ended(&ended, &self.ledger);
-            self.tell_ends(&ended, "expired");
+            self.memory.note_ended(&told, &self.ledger);
+            self.tell_ends(&told, "expired");
         }
         let services = &self.config.services;
         let cutting = ended.iter().filter(|grant| {
@@ -246,8 +250,8 @@ impl Warden {
     /// Takes over the connections that are open: those that the journal knows,
     /// and those that were made through one of the `past` grants while nobody
     /// looked. What belongs to a client that is gone is cut.
-    pub(super) fn restore_sessions(&mut self, remembered: &[Record], past: &Ledger) {
-        let known = remembered.iter().filter_map(|record| self.session_of(record));
+    pub(super) fn restore_sessions(&mut self, remembered: &[Record], gone: &Names, past: &Ledger) {
+        let known = remembered.iter().filter_map(|record| self.session_of(record, gone));
         let mut known: HashMap<Ends, Session> = known.map(|s| (s.ends, s)).collect();
         let Some(connections) = &mut self.connections else { return };
         let events = connections.watch.resynchronise().unwrap_or_else(|error| {
@@ -270,15 +274,42 @@ impl Warden {
         self.cut_leftovers();
     }
 
-    fn session_of(&self, record: &Record) -> Option<Session> {
+    fn session_of(&self, record: &Record, gone: &Names) -> Option<Session> {
         let &Record::Session { grant, kid, service, ends, began } = record else { return None };
-        Some(Session { grant, client: self.name_of(&kid)?, kid, service, ends, began, cut: None })
+        Some(Session {
+            grant,
+            client: self.name_of(&kid, gone)?,
+            kid,
+            service,
+            ends,
+            began,
+            cut: None,
+        })
     }
 
-    /// A client that is gone has a name no more: its key-id stands for it.
-    pub(super) fn name_of(&self, kid: &Kid) -> Option<ClientName> {
+    /// What clients were called that are revoked, if any of them is remembered.
+    pub(super) fn names_of_gone(&self, remembered: &[Record]) -> Names {
+        let is_gone = |record: &Record| match record {
+            Record::Grant { kid, .. } | Record::Session { kid, .. } => {
+                self.clients.get(kid).is_none()
+            }
+            _ => false,
+        };
+        if !remembered.iter().any(is_gone) {
+            return Names::new();
+        }
+        let listing = Store::open(&self.config.keys_dir).revoked();
+        let records = listing.map(|listing| listing.records).unwrap_or_else(|error| {
+            warn!(%error, "of revoked clients the key-ids stand for their names");
+            Vec::new()
+        });
+        records.into_iter().map(|record| (record.kid, record.name)).collect()
+    }
+
+    /// Of a client of which nobody knows the name, the key-id stands for it.
+    pub(super) fn name_of(&self, kid: &Kid, gone: &Names) -> Option<ClientName> {
         let name = self.clients.get(kid).map(|record| record.name.clone());
-        name.or_else(|| kid.to_string().parse().ok())
+        name.or_else(|| gone.get(kid).cloned()).or_else(|| kid.to_string().parse().ok())
     }
 
     /// What should have been cut while nobody was there to do it.

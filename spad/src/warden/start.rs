@@ -20,7 +20,7 @@ use super::machine::Machine;
 use super::memory::Memory;
 use super::own::OwnKeys;
 use super::post::Post;
-use super::sessions::Connections;
+use super::sessions::{Connections, Names};
 use super::stop::Course;
 use super::upkeep::Tables;
 use super::{Counters, Warden, operators};
@@ -208,27 +208,30 @@ impl Warden {
             }
         }
         let mut past = Ledger::default();
-        let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r)).collect();
+        let gone = self.names_of_gone(remembered);
+        let grants: Vec<_> = remembered.iter().filter_map(|r| self.grant_of(r, &gone)).collect();
         for grant in grants {
             let offered = self.clients.is_open(&grant.kid) && self.config.offers(&grant.element);
-            self.hooks.adopt(&grant);
             if grant.ends > now.clock && offered && elements.contains(&grant.element) {
-                self.ledger.put(grant.clone());
+                let told = grant.told && self.hooks.tells_ends();
+                self.ledger.put(Grant { told, ..grant.clone() });
             } else {
                 self.tell_end(&grant, "while spad did not run", now);
             }
             past.put(grant);
         }
-        self.restore_sessions(remembered, &past);
+        self.restore_sessions(remembered, &gone, &past);
         self.align_elements(now.clock).map_err(StartError::Firewall)?;
         info!(grants = self.ledger.iter().count(), "grants taken over");
         self.memory.begin(&self.ledger, now).map_err(StartError::Journal)
     }
 
     /// The grant of an entry, also if its client is not there any more.
-    fn grant_of(&self, record: &Record) -> Option<Grant> {
-        let &Record::Grant { id, kid, element, since, ends } = record else { return None };
-        Some(Grant { id, client: self.name_of(&kid)?, kid, element, since, ends })
+    fn grant_of(&self, record: &Record, gone: &Names) -> Option<Grant> {
+        let &Record::Grant { id, kid, element, since, ends, told } = record else {
+            return None;
+        };
+        Some(Grant { id, client: self.name_of(&kid, gone)?, kid, element, since, ends, told })
     }
 }
 

@@ -162,7 +162,11 @@ impl Warden {
     }
 
     /// Ends grants before their time; how many.
-    pub(super) fn end_grants(&mut self, why: &str, which: impl Fn(&Grant) -> bool) -> usize {
+    pub(super) fn end_grants(
+        &mut self,
+        why: &'static str,
+        which: impl Fn(&Grant) -> bool,
+    ) -> usize {
         let now = clock::monotonic();
         self.expire(now);
         let (ended, changes) = self.ledger.end(now, which);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::audit::{Event, Kind};
 use crate::clock;
-use crate::control::{Answer, Request, client};
+use crate::control::client::{self, Unheard};
+use crate::control::{Answer, Request};
 use crate::log::line;
 use crate::show::style::Style;
 use view::View;
@@ -23,8 +24,8 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 /// second, elsewhere as lines.
 ///
 /// # Errors
-/// Where there is no daemon to ask, or no more.
-pub fn run(run_dir: &Path, json: bool) -> Result<(), String> {
+/// Where there is no daemon to ask, or no more, or it does not tell who asks.
+pub fn run(run_dir: &Path, json: bool) -> Result<(), Unheard> {
     let style = Style::of_stdout();
     let stream = client::watch(run_dir)?;
     let shown = if style.terminal && !json {
@@ -35,8 +36,8 @@ pub fn run(run_dir: &Path, json: bool) -> Result<(), String> {
     match shown {
         // Whoever reads may stop reading.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(error.to_string()),
-        Ok(()) => Err("spad has ended".into()),
+        Err(error) => Err(error.to_string().into()),
+        Ok(()) => Err("spad has ended".to_owned().into()),
     }
 }
 

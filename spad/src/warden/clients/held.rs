@@ -271,6 +271,8 @@ impl Packed {
             policy: Policy::clone(&self.policy),
             person: None,
             former: self.former().cloned(),
+            // Nothing is decided by them here, and nothing held is written.
+            former_kids: Vec::new(),
         }
     }
 }
