@@ -157,7 +157,10 @@ impl Clients {
         let mut look = Look::begin(self);
         look.clients.broken.clone_from(&look.before);
         for record in look.clients.held.overdue(now) {
-            wipe::stack_after(|| look.end_overlap(&record));
+            // Who holds the lock does so for the others too: at the next tick again.
+            if !wipe::stack_after(|| look.end_overlap(&record)) {
+                break;
+            }
         }
         look.end()
     }
@@ -233,7 +236,11 @@ impl<'a> Look<'a> {
 
     fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
         let held = &mut self.clients.held;
-        let mut open = held.kids_of(name);
+        let is_shut = said.as_ref().is_some_and(|person| person.disabled.is_some());
+        // Only then are all records looked through: a look at all people would else take
+        // as long as there are people times as there are records.
+        let mut open =
+            if is_shut && !held.is_person_shut(name) { held.kids_of(name) } else { vec![] };
         open.retain(|kid| held.is_open(kid));
         held.put_person(name, said);
         open.into_iter().for_each(|kid| self.tell_if_shut(kid));
@@ -319,17 +326,21 @@ impl<'a> Look<'a> {
         place
     }
 
-    fn end_overlap(&mut self, record: &ClientRecord) {
-        let (name, former) = (&record.name, record.former.as_ref().map(|former| former.kid));
-        match self.clients.store.finish(name, former.as_ref()) {
+    /// Whether others may be worth a try.
+    fn end_overlap(&mut self, record: &ClientRecord) -> bool {
+        let name = &record.name;
+        let Some(former) = &record.former else { return true };
+        match self.clients.store.end_overlap(name, &former.kid) {
             Ok(record) => {
                 if !record.knocked {
                     warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
                 }
                 self.put(record);
+                true
             }
             Err(error) => {
-                warn!(client = %name, %error, "its old keys have ended, but stay in its record")
+                warn!(client = %name, %error, "its old keys have ended, but stay in its record");
+                !matches!(error, StoreError::Locked(_))
             }
         }
     }

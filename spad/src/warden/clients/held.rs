@@ -79,6 +79,11 @@ impl Held {
         self.of_kid(kid).is_some_and(|one| one.disabled().is_none() && !person(&one.name))
     }
 
+    /// Whether a person is disabled, with all devices.
+    pub(super) fn is_person_shut(&self, name: &ClientName) -> bool {
+        self.people.get(name).is_some_and(|person| person.disabled.is_some())
+    }
+
     /// What is said of a person from now on.
     pub(super) fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
         match said {
