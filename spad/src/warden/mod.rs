@@ -162,14 +162,13 @@ impl Warden {
         calls: &mut mpsc::Receiver<Call>,
         ticks: &upkeep::Ticks,
     ) -> bool {
-        let owed = std::mem::take(&mut self.owes_a_look);
+        let owed = self.owes_a_look;
         let expiry = self.next_expiry();
         let trial = self.trial_ends();
         tokio::select! {
             biased;
-            // First, since looking at all the others takes a tenth of a knock's time; and then
-            // one of those, if there is any: a revocation waits for no more than one batch, and
-            // knocks for no more than one question of somebody who asks all the time.
+            // First, since looking at all the others takes a tenth of a knock's time; but then
+            // not before these: a revocation, or a repair, waits for no more than one batch.
             message = keeper_next(self.keeper.as_ref()), if !owed => self.heard(message),
             _ = signals.terminate.recv() => self.course = Course::Ending,
             _ = signals.interrupt.recv() => self.course = Course::Ending,
@@ -187,11 +186,23 @@ impl Warden {
             () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
-            Some((request, caller, reply)) = calls.recv() => self.hear(request, &caller, reply),
-            room = keeper_has_room(self.keeper.as_ref()) => self.introduce_some(room),
-            // Late, since these too are fed from outside.
-            heard = sessions::Connections::changed(self.connections.as_ref()) => self.flows_changed(heard),
-            () = std::future::ready(()), if owed => return false,
+            // Of what others may do all the time, one thing between two batches.
+            Some((request, caller, reply)) = calls.recv() => {
+                self.owes_a_look = false;
+                self.hear(request, &caller, reply);
+            }
+            room = keeper_has_room(self.keeper.as_ref()) => {
+                self.owes_a_look = false;
+                self.introduce_some(room);
+            }
+            heard = sessions::Connections::changed(self.connections.as_ref()) => {
+                self.owes_a_look = false;
+                self.flows_changed(heard);
+            }
+            () = std::future::ready(()), if owed => {
+                self.owes_a_look = false;
+                return false;
+            }
         }
         true
     }
