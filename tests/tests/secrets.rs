@@ -95,7 +95,7 @@ fn keys_that_were_replaced_are_in_nobodys_memory() -> Result {
     server.keys(&["rotate", "server"])?.ok()?;
     until("they are taken up", SOON, || Ok(server.log().contains("the server has other keys")))?;
     let token = server.keys(&["rotate", "--token", "alice"])?.ok()?;
-    alice.enroll(token.text())?.ok()?;
+    alice.spa_with_input(&["enroll", "-", "--replace"], token.text())?.ok()?;
     site.open(&server, &alice, &[])?;
     let during = (look(&site, &server, &before)?.derived, look(&site, &server, &own)?.psk);
     assert!(during.0[1] > 0 && during.1[0] > 0 && during.1[1] > 0, "old keys work: {during:?}");
