@@ -129,6 +129,12 @@ impl Ledger {
         ids.filter_map(|id| self.grants.get(id))
     }
 
+    /// Whether anybody does.
+    #[must_use]
+    pub fn is_held(&self, element: &Element) -> bool {
+        self.holders(element).next().is_some()
+    }
+
     /// How long the kernel must keep `element`: as long as whoever holds it
     /// longest.
     #[must_use]

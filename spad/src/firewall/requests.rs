@@ -3,6 +3,7 @@
 
 use super::ruleset::{Datatype, Helper, Limit, Set, TABLE};
 use super::wire::{self, Writer};
+use crate::fields::millis;
 use netlink_packet_core::{
     DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL,
 };
@@ -122,7 +123,7 @@ pub(crate) fn add_set(set: &Set, id: u32) -> Vec<u8> {
         SetAttribute::Description(vec![SetDescription::Size(set.size)]),
         SetAttribute::Id(id),
     ];
-    attributes.extend(set.timeout.map(|t| SetAttribute::Timeout(milliseconds(t))));
+    attributes.extend(set.timeout.map(|t| SetAttribute::Timeout(millis(t))));
     attributes.extend(set.limit.map(|limit| {
         SetAttribute::Other(nla(NFTA_SET_EXPR | NLA_F_NESTED, limit_expression(limit)))
     }));
@@ -160,7 +161,7 @@ fn change_elements(kind: u16, flags: u16, set: &str, elements: &[KeyWithTimeout]
             list.nest(NFTA_LIST_ELEM, |element| {
                 element.nest(NFTA_SET_ELEM_KEY, |data| data.put(NFTA_DATA_VALUE, key));
                 if let Some(timeout) = timeout {
-                    element.put(NFTA_SET_ELEM_TIMEOUT, &milliseconds(*timeout).to_be_bytes());
+                    element.put(NFTA_SET_ELEM_TIMEOUT, &millis(*timeout).to_be_bytes());
                 }
             });
         }
@@ -235,12 +236,8 @@ fn behind(key: &[u8]) -> ElementAttributes {
 
 fn element(key: &[u8], timeout: Option<Duration>) -> ElementAttributes {
     let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))];
-    attributes.extend(timeout.map(|t| SetElementAttribute::Timeout(milliseconds(t))));
+    attributes.extend(timeout.map(|t| SetElementAttribute::Timeout(millis(t))));
     ListAttribute::Element(attributes)
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Type, length, text, NUL.

@@ -96,7 +96,7 @@ impl Warden {
     /// more: of a set that is full it is asked once.
     fn open_together(&mut self, knocks: &[Accepted], full: &mut FullSets) {
         let all: Vec<_> = knocks.iter().flat_map(Accepted::wants).collect();
-        let is_new = |ledger: &Ledger, element: &Element| ledger.holders(element).next().is_none();
+        let is_new = |ledger: &Ledger, element: &Element| !ledger.is_held(element);
         let in_vain = |(_, Approved { element, .. }): &Wanted<'_>| {
             full.refuses(element, is_new(&self.ledger, element))
         };
@@ -136,8 +136,8 @@ impl Warden {
             grant.ends.since(present).max(self.ledger.remaining(&grant.element, present))
         };
         let timed: Vec<_> = grants.iter().map(|grant| (grant.element, lasts(grant))).collect();
-        let held = |grant: &Grant| self.ledger.holders(&grant.element).next().is_some();
-        let granted = match grants.iter().any(held) {
+        let is_held = |grant: &Grant| self.ledger.is_held(&grant.element);
+        let granted = match grants.iter().any(is_held) {
             true => self.firewall.grant_all(&timed),
             false => self.firewall.grant_new(&timed),
         };

@@ -9,6 +9,7 @@ use spa_proto::Timestamp;
 
 use crate::audit::{Event, Kind};
 use crate::control::report;
+use crate::fields::millis;
 use crate::log::line;
 use crate::show::{self, style::Style};
 
@@ -94,7 +95,7 @@ impl View {
         let mut grants: Vec<_> = self.grants.values().collect();
         grants.sort_by_key(|grant| grant.ends);
         let left = |grant: &&Grant| report::Grant {
-            expires_in_ms: u64::try_from(grant.ends.since(now).as_millis()).unwrap_or(u64::MAX),
+            expires_in_ms: millis(grant.ends.since(now)),
             ..grant.shown.clone()
         };
         let shown: Vec<_> = grants.iter().take(SHOWN).map(left).collect();
