@@ -25,7 +25,7 @@ use crate::record_file::{FileOf, client_file_name, person_file_name, revoked_fil
 use crate::token::Token;
 pub use new_client::NewClient;
 
-/// For how long a first knock waits for another writer, and all of a daemon with it.
+/// For how long a first knock waits for another writer, and other first knocks with it.
 const KNOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// A directory of keys.
@@ -263,7 +263,7 @@ impl Store {
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], and
     /// [`StoreError::Changed`] where the record has another key-id by now, was
     /// knocked with, is disabled, or (with `binds`) has a key; all others say that it
-    /// could not be written, [`StoreError::Locked`] after 200 ms, since a daemon waits.
+    /// could not be written, [`StoreError::Locked`] after 200 ms, since somebody waits.
     /// The knock must be refused in any case.
     pub fn note_first_knock(
         &self,
