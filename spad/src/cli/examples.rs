@@ -106,3 +106,33 @@ the daemon waits for it: what it is too slow for, it misses, and says how much.
 Examples:
   spad watch
   spad watch --json | jq .client";
+
+pub(super) const ENABLE: &str = "\
+Until then spad hears knocks and shuts nothing. There must be a client. Connections that exist \
+live on. Root alone may do it, and there is nothing to confirm where it was done before.
+
+Exit codes: 0 in force; 1 not, and why; 3 no running spad
+
+Example:
+  spad enable --confirm-within 60s";
+
+pub(super) const CONFIRM: &str = "\
+Run it from a session that came in through a knock.
+
+Exit codes: 0 in force, from now on and after a reboot; 1 not, and why; 3 no running spad
+
+Example:
+  spad confirm";
+
+pub(super) const EXPLAIN: &str = "\
+FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what spa knock \
+--save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the \
+daemon would with the keys and configuration that are here now; beyond that, its sender is looked \
+for whatever its clock says. Whether a knock was used before only the daemon knows; within the \
+files, copies are told.
+
+Needs to read the keys, and no daemon; writes nothing, opens nothing.
+
+Example:
+  tcpdump -ni any -s 0 -w knocks.pcap udp port 62201
+  spad explain knocks.pcap";
