@@ -13,6 +13,7 @@ use spa_proto::{
 };
 use zeroize::Zeroizing;
 
+use crate::kept::Keyring;
 use crate::lock::SEALED_LEN;
 use crate::resolve::Family;
 
@@ -55,6 +56,7 @@ fields! {
     AddressUrl: |url| Zeroizing::new(url.0.clone()), str::parse::<Self>;
     KeepUnlocked: |time| Zeroizing::new(duration::format(time.0)),
         |text| duration::parse(text).map(Self);
+    Keyring: |keyring| Zeroizing::new(keyring.name().to_owned()), str::parse::<Self>;
     Salt: |salt| to_base64(&salt.0), |text| from_base64(text).map(|bytes| Self(*bytes));
     SealedKeys: |sealed| to_base64(&sealed.0), |text| from_base64(text).map(|bytes| Self(*bytes));
     Family: |family| Zeroizing::new(family.name().to_owned()), Family::of_name;

@@ -17,7 +17,9 @@ Files, in the directory of servers and keys:
                                    global; the answer is the address, as plain text; needs curl
     time-server = \"NAME\"         whom spa doctor asks for the time
     keep-unlocked = \"15m\"        for how long keys stay unlocked once their passphrase was
-                                 given; 0s for not at all";
+                                 given; 0s for not at all
+    keyring = \"auto\"             who keeps them: kernel; desktop, as long as its own keyring is
+                                 unlocked too; auto for the desktop where there is one";
 
 pub(super) const PASSPHRASE_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +38,9 @@ Examples:
   spa unlock office home --for 8h
 
 They are kept in the kernel's keyring of this user, never on a disk, and only on Linux; spa
-knock, proxy, ssh and doctor keep them for a while themselves once they had to ask.";
+knock, proxy, ssh and doctor keep them for a while themselves once they had to ask. At a desktop
+with a keyring (Secret Service, asked by secret-tool of libsecret-tools) the kernel has one half,
+which ends in its time, and the desktop the other, which is there while its keyring is unlocked.";
 
 pub(super) const LOCK_EXAMPLES: &str = "\
 Example:

@@ -158,7 +158,7 @@ impl Warden {
             return Err(Reason::NoRecord);
         }
         let judgement = self.judged(&knock, &record, at)?;
-        Ok(self.accepted(request, record.name, judgement, enrolled, at))
+        Ok(Accepted::of(request, record.name, judgement, enrolled, at))
     }
 }
 

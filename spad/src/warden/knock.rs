@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use spa_keys::{ClientName, ClientRecord};
-use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
+use spa_proto::{Arrival, Generation, Kid, Reason, SignedRequest, VerifiedKnock};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -21,6 +21,7 @@ pub(super) struct Accepted {
     kid: Kid,
     arrival: Arrival,
     judgement: Judgement,
+    generation: Generation,
     at: Reading,
     enrolled: bool,
 }
@@ -29,6 +30,17 @@ pub(super) struct Accepted {
 type Wanted<'a> = (&'a Accepted, &'a Approved);
 
 impl Accepted {
+    pub(super) fn of(
+        request: &SignedRequest,
+        client: ClientName,
+        judgement: Judgement,
+        enrolled: bool,
+        at: Reading,
+    ) -> Self {
+        let (kid, arrival) = (request.kid(), request.arrival());
+        Self { client, kid, arrival, judgement, generation: request.generation(), at, enrolled }
+    }
+
     fn wants(&self) -> impl Iterator<Item = Wanted<'_>> {
         self.judgement.grants().iter().map(move |approved| (self, approved))
     }
@@ -59,7 +71,7 @@ impl Warden {
         self.memory.use_up(&knock, &record, &self.ledger, at)?;
         let judgement = judged?;
         if record.knocked {
-            return Ok(Some(self.accepted(request, record.name, judgement, false, at)));
+            return Ok(Some(Accepted::of(request, record.name, judgement, false, at)));
         }
         // The first is written to the record before anything is granted; it binds the
         // client's key if it enrols.
@@ -95,27 +107,16 @@ impl Warden {
         }
     }
 
-    /// Notes whose knock it was, and for which keys.
-    pub(super) fn accepted(
-        &mut self,
-        request: &SignedRequest,
-        client: ClientName,
-        judgement: Judgement,
-        enrolled: bool,
-        at: Reading,
-    ) -> Accepted {
-        let (kid, arrival) = (request.kid(), request.arrival());
-        self.own.accepted(kid, request.generation());
-        self.last_knocks.note(kid, at.wall);
-        Accepted { client, kid, arrival, judgement, at, enrolled }
-    }
-
     /// Step 12.
     pub(super) fn open(&mut self, accepted: &[Accepted]) {
         if !accepted.is_empty() {
             self.expire(clock::monotonic());
             let mut full = FullSets::default();
             apart(accepted).into_iter().for_each(|knocks| self.open_together(knocks, &mut full));
+            for knock in accepted {
+                self.own.accepted(knock.kid, knock.generation);
+                self.last_knocks.note(knock.kid, knock.at.wall);
+            }
         }
     }
 
@@ -262,8 +263,12 @@ impl Refused {
 }
 
 /// In order, and cut where an element would come twice: one transaction puts
-/// each in force once, and the second grant looks at the first.
+/// each in force once, and the second grant looks at the first. What one knock wants
+/// differs from each other.
 fn apart(knocks: &[Accepted]) -> Vec<&[Accepted]> {
+    if knocks.len() == 1 {
+        return vec![knocks];
+    }
     let mut runs = Vec::new();
     let (mut begin, mut seen) = (0, HashSet::new());
     for (at, knock) in knocks.iter().enumerate() {

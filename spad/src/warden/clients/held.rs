@@ -237,15 +237,15 @@ impl Held {
         self.records.get(index(place))?.as_ref()
     }
 
+    /// Copied, so that what stays does not lie between what its readers have freed.
     fn pack(&mut self, record: ClientRecord) -> Packed {
         let policy = self.policies.get(&record.policy).cloned().unwrap_or_else(|| {
-            let policy = Arc::new(record.policy);
+            let policy = Arc::new(Policy::clone(&record.policy));
             self.policies.insert(Arc::clone(&policy));
             policy
         });
         let ClientRecord { expires, disabled, former, .. } = record;
         let is_rare = expires.is_some() || disabled.is_some() || former.is_some();
-        // Copied, so that what stays does not lie between what its readers have freed.
         Packed {
             name: record.name.clone(),
             kid: record.kid,
@@ -289,7 +289,7 @@ impl Packed {
         let dates = self.knocked == record.knocked
             && (self.created, self.expires()) == (record.created, record.expires)
             && self.disabled() == record.disabled;
-        keys && dates && *self.policy == record.policy
+        keys && dates && self.policy == record.policy
     }
 
     fn unpack(&self) -> ClientRecord {
@@ -302,7 +302,7 @@ impl Packed {
             created: self.created,
             expires: self.expires(),
             disabled: self.disabled(),
-            policy: Policy::clone(&self.policy),
+            policy: Arc::clone(&self.policy),
             person: None,
             former: self.former().cloned(),
             // Nothing is decided by them here, and nothing held is written.
