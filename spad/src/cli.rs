@@ -25,7 +25,7 @@ use crate::gatekeeper::sandbox;
 use crate::ipc::Channel;
 use crate::privileges::{self, Identity};
 use crate::show::style::Style;
-use crate::{boot, check, enable, explain, gatekeeper, hooks, log, show, warden, watch};
+use crate::{boot, check, disable, enable, explain, gatekeeper, hooks, log, show, warden, watch};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -170,11 +170,7 @@ enum Command {
         json: bool,
     },
     /// Put the firewall in force, where the configuration says enforce = "when-enabled"
-    #[command(
-        after_help = "Until then spad hears knocks and shuts nothing. There must be a client. Connections that \
-        exist live on. Root alone may do it, and there is nothing to confirm where it was done before.\n\nExit codes: \
-        0 in force; 1 not, and why; 3 no running spad\n\nExample:\n  spad enable --confirm-within 60s"
-    )]
+    #[command(after_help = examples::ENABLE)]
     Enable {
         /// Unless spad confirm is run within this time, 1s to 1h, all is open again: also if spad
         /// dies, or the machine restarts
@@ -185,11 +181,18 @@ enum Command {
         json: bool,
     },
     /// Keep in force what spad enable --confirm-within has put in force
-    #[command(
-        after_help = "Run it from a session that came in through a knock.\n\nExit codes: 0 in force, from now on and \
-        after a reboot; 1 not, and why; 3 no running spad\n\nExample:\n  spad confirm"
-    )]
+    #[command(after_help = examples::CONFIRM)]
     Confirm {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take the firewall out of force: open what spad enable has shut, after a reboot too
+    #[command(after_help = examples::DISABLE)]
+    Disable {
+        /// Without asking
+        #[arg(short, long)]
+        yes: bool,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -294,6 +297,7 @@ pub fn main() -> ExitCode {
             enable(&config, &Request::Enable { seconds, by: None }, json)
         }
         Command::Confirm { json } => ask(&config, &Request::Confirm { by: None }, json),
+        Command::Disable { yes, json } => disable(&config, yes, json),
         Command::Close => close(&config),
         Command::Completions(completions) => complete(&completions),
         Command::Explain { files, at, port, source, verbose, json } => {
@@ -392,6 +396,18 @@ fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failur
             .for_each(|line| eprintln!("spad: {line}"));
     }
     report(&answer, json)
+}
+
+/// Only once somebody has seen what will be open.
+fn disable(path: &Path, yes: bool, json: bool) -> Result<ExitCode, Failure> {
+    let config = Config::load(path).map_err(|error| {
+        failed(format!("{error}; to open everything until the next start: spad stop --open"))
+    })?;
+    disable::ask(&config, yes).map_err(failed)?;
+    if client::is_running(&config.run_dir) {
+        return ask(path, &Request::Disable { by: None }, json);
+    }
+    report(&boot::disable(&config).map_err(failed)?, json)
 }
 
 fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {
