@@ -32,7 +32,7 @@ pub(crate) struct Choice {
     pub(crate) ttl: &'static str,
     /// How many clients there are.
     pub(crate) clients: u32,
-    /// Whether the daemon has only one of the two processors, once it listens.
+    /// Whether the daemon has only one of the two processors.
     pub(crate) pinned: bool,
 }
 
@@ -68,17 +68,11 @@ impl<'host> Ours<'host> {
     /// After its very first start it takes none that was made within the tolerance (protocol §7,
     /// rule R4). So the first tolerance is a short one, and the usual one is put in its place.
     pub(crate) fn launch(&mut self, choice: &Choice) -> Result<Duration> {
+        let cpus = if choice.pinned { SERVER.to_string() } else { "0-1".to_owned() };
         let begun = Instant::now();
-        self.server.launch()?;
+        self.server.launch_as(&["taskset", "-c", &cpus])?;
         self.wait_until_listening("the daemon listens")?;
         let took = begun.elapsed();
-        if choice.pinned {
-            for pid in self.processes()?.members() {
-                let words = ["taskset", "--all-tasks", "--cpu-list", "--pid"];
-                let (cpu, pid) = (SERVER.to_string(), pid.to_string());
-                self.server.host().run([&words[..], &[&cpu, &pid]].concat())?.ok()?;
-            }
-        }
         std::thread::sleep(Duration::from_millis(1100));
         self.server.configure(&self.settings)?;
         self.server.spad(&["reload"])?.ok()?;

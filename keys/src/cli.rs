@@ -1,5 +1,6 @@
 //! The command line of `spa-keys`.
 
+mod examples;
 mod rights;
 pub(crate) mod rotate;
 mod token;
@@ -16,137 +17,9 @@ use crate::bulk::Destination;
 pub(crate) use rights::{Part, Rights};
 pub(crate) use token::TokenOptions;
 
-const EXAMPLES: &str = "\
-Examples:
-  spa-keys init --host fw.example.com
-  spa-keys add alice --service ssh | ssh laptop spa enroll -
-  spa-keys add bob --service ssh,web --ttl 1m --expires 2026-12-31 --from 192.0.2.0/24
-  spa-keys list
-  spa-keys rotate psk alice
-  spa-keys revoke alice
-
-Exit status: 0 done, 1 failed, 2 wrong usage.";
-
-const ADD_EXAMPLES: &str = "\
-The token is all that goes to standard output. It works once; still, give it to nobody but the
-client. The running daemon takes the client up within a second.
-
-Examples:
-  spa-keys add alice --service ssh | ssh laptop spa enroll -
-  spa-keys add bob --service ssh,web --ttl 1m --max-ttl 1h --expires 2026-12-31
-  spa-keys add cron --service backup --from 192.0.2.0/24 --address this
-  spa-keys add dave --service ssh --modes once,bound --widest-ipv6 64
-  spa-keys add erin --service ssh --qr
-  spa-keys add erin --service ssh --passphrase --png erin.png
-  spa-keys add carol --service ssh --pubkey \"spa1-key.…\"      (what spa request printed)";
-
-const ADD_MANY_EXAMPLES: &str = "\
-The first line names the columns: name, and whatever spa-keys add has as options, such as service,
-ttl, expires, from, hours. Several values in a cell are separated by semicolons. All of it is looked
-at before anything is added: what is wrong is said with its line. Tokens are written into files that
-only you can read, and never over another file.
-
-Examples:
-  spa-keys add-many staff.csv --tokens tokens/
-  spa-keys add-many staff.csv --dry-run
-  printf 'name,service\\nalice/laptop,ssh\\n' | spa-keys add-many - --tokens-csv tokens.csv";
-
-const FWKNOP_EXAMPLES: &str = "\
-Keys are never taken over: each client makes a key of its own with its token. What else has no
-counterpart is said, line by line. Ports become the services that spad has for them; for those that
-are missing, the lines to write into its configuration are printed.
-
-Examples:
-  spa-keys import-fwknop /etc/fwknop/access.conf --dry-run
-  spa-keys import-fwknop /etc/fwknop/access.conf --tokens tokens/";
-
-const EXPORT_EXAMPLES: &str = "\
-Whoever has this file and no passphrase is needed for it can be the server, and read knocks.
-
-Examples:
-  spa-keys export --passphrase /var/backups/spa-keys
-  spa-keys export - --without-server | ssh backup 'cat > clients.backup'";
-
-const IMPORT_EXAMPLES: &str = "\
-Either all of it is put back that can be, or nothing. What is here already and says something else is
-in the way, unless --replace: then rights are the backup's, keys stay as they are here, and who is
-disabled here stays so. Who was revoked, here or in the backup, is no client then, whatever keys were
-replaced. A token that nobody had used is over (spa-keys renew), but one of --pubkey: its client counts
-as one who has knocked, as does whoever comes back, for nobody knows what was used since.
-
-Where spa-keys init has made another key meanwhile, with which nobody has enrolled, move DIR/server.toml
-away before. With --without-server that key stays; the clients that come back need new tokens for it.
-
-Examples:
-  spa-keys import /var/backups/spa-keys --dry-run
-  spa-keys import /var/backups/spa-keys";
-
-const INIT_EXAMPLES: &str = "\
-Examples:
-  spa-keys init --host fw.example.com
-  spa-keys init --host 192.0.2.1 --port 53";
-
-const LIST_EXAMPLES: &str = "\
-Examples:
-  spa-keys list
-  spa-keys list --json | jq -r '.[] | select(.state == \"enrolled\").name'";
-
-const SHOW_EXAMPLES: &str = "\
-Example:
-  spa-keys show alice";
-
-const REVOKE_EXAMPLES: &str = "\
-The running daemon ends the client's grants and connections within a second. The record is kept in
-DIR/revoked, without its secrets; the name can be given again.
-
-Examples:
-  spa-keys revoke alice/phone
-  spa-keys revoke alice                  (all her devices)";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Example:
-  spa-keys completions bash > /etc/bash_completion.d/spa-keys";
-
-const SET_EXAMPLES: &str = "\
-What is not named stays as it is. The running daemon goes by it from the next knock on; grants in
-force stay (spad revoke ends them). What is said of a person holds for all devices, each of which
-can be limited further by its own name, and never less.
-
-Examples:
-  spa-keys set alice --service ssh,web --hours \"mon-fri 08:00-18:00 Europe/Berlin\"
-  spa-keys set alice/phone --modes once --max-ttl 1m
-  spa-keys set bob --clear expires,from";
-
-const RENAME_EXAMPLES: &str = "\
-Examples:
-  spa-keys rename alice alice/laptop     (and then: spa-keys add alice/phone)
-  spa-keys rename alice/laptop alice/old-laptop
-  spa-keys rename alice alicia           (with all her devices)";
-
-const PENDING_EXAMPLES: &str = "\
-A client that came back with its key by spa-keys import counts as one that has used its token.
-
-Examples:
-  spa-keys pending
-  spa-keys pending --json | jq -r '.[] | select(.expired).name'";
-
-const RENEW_EXAMPLES: &str = "\
-Whatever was told or sent of the token before is worth nothing any more: keys and secret are new.
-What the client may do stays, and a new token with a secret is good for a day again.
-
-Examples:
-  spa-keys renew alice
-  spa-keys renew alice --qr";
-
-const WITHDRAW_EXAMPLES: &str = "\
-As spa-keys revoke; but a client that has knocked already is left as it is.
-
-Example:
-  spa-keys withdraw alice";
-
 /// Makes, lists and revokes the keys that spad lets in.
 #[derive(Parser)]
-#[command(name = "spa-keys", version, after_help = EXAMPLES)]
+#[command(name = "spa-keys", version, after_help = examples::SPA_KEYS)]
 pub(crate) struct Cli {
     /// Where the keys are
     #[arg(long, global = true, value_name = "DIR", default_value = "/etc/spad/keys")]
@@ -159,26 +32,26 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Makes the server's own key; comes before everything else
-    #[command(after_help = INIT_EXAMPLES)]
+    #[command(after_help = examples::INIT)]
     Init(Init),
     /// Adds a client and prints its token
-    #[command(after_help = ADD_EXAMPLES)]
+    #[command(after_help = examples::ADD)]
     Add(Box<Add>),
     /// Adds all clients of a table, or none of them
-    #[command(after_help = ADD_MANY_EXAMPLES)]
+    #[command(after_help = examples::ADD_MANY)]
     AddMany(AddMany),
     /// Adds clients that may do what the stanzas of an fwknop server allow
-    #[command(after_help = FWKNOP_EXAMPLES)]
+    #[command(after_help = examples::FWKNOP)]
     ImportFwknop(ImportFwknop),
     /// Lists clients, those revoked included
-    #[command(after_help = LIST_EXAMPLES)]
+    #[command(after_help = examples::LIST)]
     List {
         /// As a JSON array
         #[arg(long)]
         json: bool,
     },
     /// Shows what one client may do
-    #[command(after_help = SHOW_EXAMPLES)]
+    #[command(after_help = examples::SHOW)]
     Show {
         /// Name of the client
         name: ClientName,
@@ -187,30 +60,25 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Replaces keys by new ones; old and new both work for a while
-    #[command(after_help = rotate::EXAMPLES)]
+    #[command(after_help = examples::ROTATE)]
     Rotate(Box<rotate::Rotate>),
     /// Changes what a client may do, or all devices of a person
-    #[command(after_help = SET_EXAMPLES)]
+    #[command(after_help = examples::SET)]
     Set(Box<Set>),
     /// Shuts a client out until it is enabled again, or all devices of a person
-    #[command(
-        after_help = "Its grants and connections end. Its record stays.\n\nExample:\n  spa-keys disable alice/laptop"
-    )]
+    #[command(after_help = examples::DISABLE)]
     Disable(Named),
     /// Lets a client in again that was disabled
-    #[command(
-        after_help = "A device stays shut out if its person was disabled, and the other way round.\n\n\
-        Example:\n  spa-keys enable alice/laptop"
-    )]
+    #[command(after_help = examples::ENABLE)]
     Enable(Named),
     /// Writes all keys and clients into one file
-    #[command(after_help = EXPORT_EXAMPLES)]
+    #[command(after_help = examples::EXPORT)]
     Export(Export),
     /// Puts back what spa-keys export has written
-    #[command(after_help = IMPORT_EXAMPLES)]
+    #[command(after_help = examples::IMPORT)]
     Import(Import),
     /// Gives a client another name, or a person with all devices; keys and grants stay
-    #[command(after_help = RENAME_EXAMPLES)]
+    #[command(after_help = examples::RENAME)]
     Rename {
         /// Its name now
         from: ClientName,
@@ -221,14 +89,14 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Lists the tokens that nobody has used yet
-    #[command(after_help = PENDING_EXAMPLES)]
+    #[command(after_help = examples::PENDING)]
     Pending {
         /// As a JSON array
         #[arg(long)]
         json: bool,
     },
     /// Makes another token in place of one that nobody has used yet
-    #[command(after_help = RENEW_EXAMPLES)]
+    #[command(after_help = examples::RENEW)]
     Renew {
         /// Name of the client
         name: ClientName,
@@ -236,7 +104,7 @@ pub(crate) enum Command {
         token: TokenOptions,
     },
     /// Takes a token back that nobody has used yet
-    #[command(after_help = WITHDRAW_EXAMPLES)]
+    #[command(after_help = examples::WITHDRAW)]
     Withdraw {
         /// Name of the client
         name: ClientName,
@@ -245,10 +113,10 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Prints what makes a shell complete the words of spa-keys
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(Completions),
     /// Shuts a client out, at once and for good, or a person with all devices
-    #[command(after_help = REVOKE_EXAMPLES)]
+    #[command(after_help = examples::REVOKE)]
     Revoke(Named),
 }
 

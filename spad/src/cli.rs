@@ -1,12 +1,13 @@
 //! The command line of `spad`.
 
+mod asking;
 mod examples;
+mod processes;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,17 +16,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use spa_cli::Completions;
 use spa_keys::{ClientName, cidr, date, duration};
 use spa_proto::{Prefix, Timestamp};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::boot::Closed;
 use crate::config::Config;
-use crate::control::client::{self, Unheard};
-use crate::control::{Answer, Request};
-use crate::gatekeeper::sandbox;
-use crate::ipc::Channel;
-use crate::privileges::{self, Identity};
-use crate::show::style::Style;
-use crate::{boot, check, disable, enable, explain, gatekeeper, hooks, log, show, warden, watch};
+use crate::control::Request;
+use crate::privileges::Identity;
+use crate::{boot, check, explain, hooks, log};
+use asking::{ask, ask_of, disable, enable, revocation, stop, watch};
+use processes::{keep_gate, run, tell};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
 #[derive(Debug, Parser)]
@@ -204,14 +202,7 @@ enum Command {
     #[command(after_help = examples::COMPLETIONS)]
     Completions(Completions),
     /// Say of each packet in a file why it was refused, or would be
-    #[command(
-        after_help = "FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what \
-        spa knock --save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the daemon \
-        would with the keys and configuration that are here now; beyond that, its sender is looked for whatever its \
-        clock says. Whether a knock was used before only the daemon knows; within the files, copies are told.\n\n\
-        Needs to read the keys, and no daemon; writes nothing, opens nothing.\n\nExample:\n  \
-        tcpdump -ni any -s 0 -w knocks.pcap udp port 62201\n  spad explain knocks.pcap"
-    )]
+    #[command(after_help = examples::EXPLAIN)]
     Explain {
         /// Captures and knocks; - for standard input
         #[arg(required = true, value_name = "FILE")]
@@ -256,8 +247,6 @@ enum Command {
 
 /// Failed, or not in force.
 const FAILED: u8 = 1;
-/// There is no daemon to ask.
-const NOT_RUNNING: u8 = 3;
 
 /// Runs the command.
 #[must_use]
@@ -327,17 +316,6 @@ fn failed(what: impl ToString) -> Failure {
     Failure { code: FAILED, what: what.to_string() }
 }
 
-fn run(config: PathBuf) -> Result<ExitCode, Failure> {
-    tell();
-    // Before anything else, and before there is a second thread.
-    privileges::warden::narrow()
-        .map_err(|error| failed(format!("privileges cannot be given up: {error}")))?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(warden::run(config)).map_err(failed)?;
-    Ok(ExitCode::SUCCESS)
-}
-
 fn check(path: &Path) -> Result<ExitCode, Failure> {
     let config = Config::load(path).map_err(failed)?;
     // The ruleset is printed in any case; what is wrong stands beside it.
@@ -345,102 +323,6 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
     let check::Findings { faults, notices } = check::findings(&config, path);
     notices.iter().chain(&faults).for_each(|line| eprintln!("spad: {line}"));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { FAILED.into() })
-}
-
-fn ask(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
-    report(&answer_to(path, request)?, json)
-}
-
-/// What concerns this client, or this person.
-fn ask_of(
-    path: &Path,
-    request: &Request,
-    who: Option<&ClientName>,
-    json: bool,
-) -> Result<ExitCode, Failure> {
-    let answer = answer_to(path, request)?;
-    let answer = match who {
-        Some(who) => answer.only_of(who),
-        None => answer,
-    };
-    report(&answer, json)
-}
-
-fn answer_to(path: &Path, request: &Request) -> Result<Answer, Failure> {
-    let run_dir = Config::run_dir(path).map_err(failed)?;
-    let mut answer =
-        client::ask(&run_dir, request).map_err(|what| Failure { code: NOT_RUNNING, what })?;
-    if let Answer::Status(status) = &mut answer {
-        status.clock = status.clock.clone().or_as_told_here();
-    }
-    Ok(answer)
-}
-
-fn report(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
-    let code = match answer {
-        Answer::Failed(why) => return Err(failed(why)),
-        Answer::Status(status) if !status.is_in_force() => FAILED.into(),
-        _ => ExitCode::SUCCESS,
-    };
-    print(&if json { show::json(answer) } else { show::text_in(answer, &Style::of_stdout()) })?;
-    Ok(code)
-}
-
-/// With a word about the caller's own way in.
-fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitCode, Failure> {
-    let answer = answer_to(path, request)?;
-    if let (Answer::Enabled(enabled), Ok(config)) = (&answer, Config::load(path)) {
-        let ssh = std::env::var("SSH_CONNECTION").ok();
-        enable::advice(&config, enabled, ssh.as_deref())
-            .iter()
-            .for_each(|line| eprintln!("spad: {line}"));
-    }
-    report(&answer, json)
-}
-
-/// Only once somebody has seen what will be open.
-fn disable(path: &Path, yes: bool, json: bool) -> Result<ExitCode, Failure> {
-    let config = Config::load(path).map_err(|error| {
-        failed(format!("{error}; to open everything until the next start: spad stop --open"))
-    })?;
-    disable::ask(&config, yes).map_err(failed)?;
-    if client::is_running(&config.run_dir) {
-        return ask(path, &Request::Disable { by: None }, json);
-    }
-    report(&boot::disable(&config).map_err(failed)?, json)
-}
-
-fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {
-    let run_dir = Config::run_dir(path).map_err(failed)?;
-    let unheard = |why| match why {
-        Unheard::Refused(what) => failed(what),
-        Unheard::Over(what) => Failure { code: NOT_RUNNING, what },
-    };
-    watch::run(&run_dir, json).map_err(unheard).map(|()| ExitCode::SUCCESS)
-}
-
-fn revocation(client: Option<String>, grant: Option<u64>) -> Request {
-    match grant {
-        Some(grant) => Request::RevokeGrant { grant },
-        None => Request::Revoke { client: client.unwrap_or_default() },
-    }
-}
-
-fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
-    let run_dir = Config::directories(path).run;
-    if open {
-        eprintln!("spad: removing table inet spad: it shuts nothing any more");
-    }
-    let answer = if open && !client::is_running(&run_dir) {
-        boot::open(path).map_err(failed)?
-    } else {
-        client::stop(&run_dir, open).map_err(|what| Failure { code: NOT_RUNNING, what })?
-    };
-    if let Answer::Failed(why) = answer {
-        return Err(failed(why));
-    }
-    print(&if json { show::json(&answer) } else { show::text(&answer) })?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn close(path: &Path) -> Result<ExitCode, Failure> {
@@ -456,51 +338,6 @@ fn close(path: &Path) -> Result<ExitCode, Failure> {
 fn complete(completions: &Completions) -> Result<ExitCode, Failure> {
     print(&completions.script("spad", &Cli::command()))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The unprivileged half: privileges go before the first message is read.
-fn keep_gate(identity: Option<(u32, u32)>) -> Result<ExitCode, Failure> {
-    let identity = identity.map(|(uid, gid)| Identity { uid, gid });
-    let stays = |error| failed(format!("privileges stay: {error}"));
-    privileges::gatekeeper::close_inherited().map_err(stays)?;
-    let channel = take_channel().map_err(failed)?;
-    privileges::gatekeeper::drop_all(identity).map_err(stays)?;
-    sandbox::enter().map_err(|error| failed(format!("sandbox: {error}")))?;
-    gatekeeper::run(Channel::from_fd(channel))
-        .map_err(|error| failed(format!("gatekeeper: {error}")))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The channel comes as standard input. It leaves that place, so that nothing
-/// that reads there by mistake meets it.
-fn take_channel() -> std::io::Result<OwnedFd> {
-    let channel = std::io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::stdio::dup2_stdin(std::io::stdout())?;
-    Ok(channel)
-}
-
-/// One line an event, to standard error; in colour nowhere.
-fn tell() {
-    tracing_subscriber::fmt()
-        .with_writer(|| Log)
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .with_max_level(LevelFilter::INFO)
-        .init();
-}
-
-/// Standard error. Whoever reads it may go away: the daemon goes on.
-struct Log;
-
-impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        let _ = std::io::stderr().write_all(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Whoever reads may stop reading: that is no fault.

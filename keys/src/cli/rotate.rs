@@ -8,19 +8,6 @@ use spa_keys::ClientName;
 use super::TokenOptions;
 use super::rights::lifetime;
 
-pub(crate) const EXAMPLES: &str = "\
-For as long as the overlap lasts, old keys and new ones both work. Nobody is moved without having
-taken a token: hand it over safely, and on the client run spa enroll. When the overlap ends, the
-running daemon drops the old keys by itself, and what was opened with them.
-
-Examples:
-  spa-keys rotate psk alice | ssh laptop spa enroll -
-  spa-keys rotate client bob --overlap 2d       (a new signing key too, made on the client)
-  spa-keys rotate server --overlap 30d
-  spa-keys rotate --token alice                 (then, for everybody; or if a token was lost)
-  spa-keys rotate --status
-  spa-keys rotate server --finish               (refused while anybody has not moved)";
-
 /// What is to be replaced, or what is to become of that.
 #[derive(Args)]
 pub(crate) struct Rotate {

@@ -136,3 +136,16 @@ the daemon waits for it: what it is too slow for, it misses, and says how much.
 Examples:
   spad watch
   spad watch --json | jq .client";
+
+pub(super) const EXPLAIN: &str = "\
+FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what spa knock \
+--save writes, or the 336 bytes of a knock. Each packet for the knock port is judged as the \
+daemon would with the keys and configuration that are here now; beyond that, its sender is looked \
+for whatever its clock says. Whether a knock was used before only the daemon knows; within the \
+files, copies are told.
+
+Needs to read the keys, and no daemon; writes nothing, opens nothing.
+
+Example:
+  tcpdump -ni any -s 0 -w knocks.pcap udp port 62201
+  spad explain knocks.pcap";

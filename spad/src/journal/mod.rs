@@ -8,10 +8,12 @@
 //! journal is gone (rules R3 and R4).
 
 mod file;
+mod found;
 mod lease;
 mod record;
 
-pub use file::{Found, Journal, Snapshot, past, past_len};
+pub use file::{Journal, Snapshot, past, past_len};
+pub use found::Found;
 pub use lease::LeaseFile;
 pub use record::Record;
 

@@ -1,0 +1,339 @@
+//! A look at the disk, and what it has changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+
+use spa_keys::{ClientName, ClientRecord, FileOf, Person, Store, StoreError};
+use spa_proto::{Kid, Timestamp};
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::Clients;
+use super::held::{Held, Place};
+use crate::wipe;
+
+/// Under which what is wrong with the directory itself is put among the broken.
+const DIRECTORY: &str = ".";
+
+/// So many broken records are looked at again with every change: what stood in the
+/// way of one may be gone. More of them, as where a whole directory gets another
+/// mode, wait for [`Clients::look_at_broken`].
+pub(super) const FEW: usize = 64;
+
+/// What a look at the disk has changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::warden) enum Difference {
+    /// A client is new, or has other keys.
+    Came(Kid),
+    /// A record is gone, or cannot be used any more: the client is revoked, unless
+    /// its key-id is there under another name.
+    Went(ClientName, Kid),
+    /// A client is disabled now, or its person is.
+    Shut(ClientName, Kid),
+}
+
+impl Clients {
+    /// Looks at all records again. A directory that cannot be read has no
+    /// clients.
+    pub(in crate::warden) fn reload(&mut self) -> Vec<Difference> {
+        let mut look = Look::begin(self);
+        let store = look.clients.store.clone();
+        look.at_people(&store);
+        let mut seen = vec![false; look.clients.held.places()];
+        let read = wipe::stack_after(|| {
+            store.each_client(|file, found| {
+                if let Some(place) = look.take_up(&file, found) {
+                    let place = usize::try_from(place).unwrap_or(usize::MAX);
+                    seen.resize(seen.len().max(place.saturating_add(1)), false);
+                    seen[place] = true;
+                }
+            })
+        });
+        if let Err(error) = read {
+            look.clients.broken.insert(DIRECTORY.into(), error.to_string());
+        }
+        let unseen = |place| seen.get(place) != Some(&true);
+        look.clients.held.names_at(unseen).iter().for_each(|name| look.forget(name));
+        look.end()
+    }
+
+    /// Looks at these files again, and at those of records that could not be
+    /// used: what stood in their way may be gone.
+    pub(in crate::warden) fn look(&mut self, files: &BTreeSet<OsString>) -> Vec<Difference> {
+        if self.broken.contains_key(OsStr::new(DIRECTORY)) {
+            return self.reload();
+        }
+        let mut look = Look::begin(self);
+        look.at(files);
+        look.end()
+    }
+
+    /// Drops former keys that have ended, here and on the disk. Until that is
+    /// written they stay, expired.
+    pub(in crate::warden) fn end_overlaps(&mut self, now: Timestamp) -> Vec<Difference> {
+        let mut look = Look::begin(self);
+        look.clients.broken.clone_from(&look.before);
+        for record in look.clients.held.overdue(now) {
+            // Who holds the lock does so for the others too: at the next tick again.
+            if !wipe::stack_after(|| look.end_overlap(&record)) {
+                break;
+            }
+        }
+        look.end()
+    }
+
+    /// Looks again at records that could not be used: the reason may have passed.
+    pub(in crate::warden) fn look_at_broken(&mut self) -> Vec<Difference> {
+        match self.broken.len() {
+            0 => Vec::new(),
+            1..=FEW => self.look(&BTreeSet::new()),
+            _ => self.reload(),
+        }
+    }
+}
+
+/// A look at the disk. Whatever the order in which files are looked at, the same
+/// comes of them.
+struct Look<'a> {
+    clients: &'a mut Clients,
+    /// What was broken before, and was told.
+    before: BTreeMap<OsString, String>,
+    differences: Vec<Difference>,
+    /// Whether somebody may have lost the last device.
+    may_orphan: bool,
+}
+
+/// What was found in a person's file; `None` where there is none.
+type Found = Option<Result<Person, StoreError>>;
+
+impl<'a> Look<'a> {
+    fn begin(clients: &'a mut Clients) -> Self {
+        let before = std::mem::take(&mut clients.broken);
+        Self { clients, before, differences: Vec::new(), may_orphan: false }
+    }
+
+    /// Looks at files, and at those that were broken before if they are [`FEW`].
+    fn at(&mut self, files: &BTreeSet<OsString>) {
+        let mut all = files.clone();
+        if self.before.len() <= FEW {
+            all.extend(self.before.keys().cloned());
+        } else {
+            self.clients.broken.clone_from(&self.before);
+        }
+        let mut people = Vec::new();
+        for file in &all {
+            match Store::whose(file) {
+                Some(FileOf::Person(name)) => {
+                    people.push((name, self.clients.store.person_in(file)));
+                }
+                _ => wipe::stack_after(|| self.at_client(file)),
+            }
+        }
+        self.take_up_people(people);
+    }
+
+    /// All people anew.
+    fn at_people(&mut self, store: &Store) {
+        let mut gone: BTreeSet<_> = self.clients.held.people().cloned().collect();
+        let mut people = Vec::new();
+        let read = store.each_person(|file, found| {
+            if let Some(FileOf::Person(name)) = Store::whose(&file) {
+                gone.remove(&name);
+                people.push((name, Some(found)));
+            }
+        });
+        if let Err(error) = read {
+            self.clients.broken.insert(DIRECTORY.into(), error.to_string());
+        }
+        people.extend(gone.into_iter().map(|name| (name, None)));
+        self.take_up_people(people);
+    }
+
+    /// What was found in people's files. One that cannot be read lets none of the
+    /// devices in. One that is gone may be back in a moment: an editor, or a copy, has
+    /// it away. So what it said last holds for as long as there are devices.
+    fn take_up_people(&mut self, people: Vec<(ClientName, Found)>) {
+        let mut said = Vec::new();
+        for (name, found) in people {
+            let file = Store::file_of_person(&name);
+            self.clients.broken.remove(&file);
+            self.clients.away.remove(&name);
+            match found {
+                Some(Ok(person)) => said.push(person),
+                Some(Err(error)) => {
+                    self.clients.broken.insert(file, error.to_string());
+                    said.push(Person::shut(name));
+                }
+                None if self.clients.held.knows_person(&name) => {
+                    let error = self.clients.store.person_gone(&name);
+                    self.clients.broken.insert(file, error.to_string());
+                    self.clients.away.insert(name);
+                    self.may_orphan = true;
+                }
+                None => {}
+            }
+        }
+        self.put_people(said);
+    }
+
+    /// All at once: for those who are disabled now, all records are looked through.
+    fn put_people(&mut self, people: Vec<Person>) {
+        let held = &mut self.clients.held;
+        let newly =
+            |person: &&Person| person.disabled.is_some() && !held.is_person_shut(&person.name);
+        let shut: HashSet<_> =
+            people.iter().filter(newly).map(|person| person.name.clone()).collect();
+        let open = held.open_devices(&shut);
+        people.into_iter().for_each(|person| held.put_person(person));
+        open.into_iter().for_each(|kid| self.tell_if_shut(kid));
+    }
+
+    /// Of people without file and without devices nothing is known any more.
+    fn forget_orphans(&mut self) {
+        let Clients { held, away, broken, .. } = &mut *self.clients;
+        let left = held.with_devices(away);
+        let orphans: Vec<_> = away.difference(&left).cloned().collect();
+        for name in orphans {
+            held.take_person(&name);
+            broken.remove(&Store::file_of_person(&name));
+            away.remove(&name);
+        }
+    }
+
+    /// Of a client that was open before.
+    fn tell_if_shut(&mut self, kid: Kid) {
+        let held = &self.clients.held;
+        if !held.is_open(&kid) {
+            let name = held.name_of(&kid).cloned();
+            self.differences.extend(name.map(|name| Difference::Shut(name, kid)));
+        }
+    }
+
+    fn at_client(&mut self, file: &OsStr) {
+        match self.clients.store.client_in(file) {
+            Some(found) => {
+                self.take_up(file, found);
+            }
+            None => {
+                self.clients.broken.remove(file);
+                name_in(file).iter().for_each(|name| self.forget(name));
+            }
+        }
+    }
+
+    /// What was found in a file takes the place of what was known of it. Where the
+    /// record now lies, if it is used.
+    fn take_up(&mut self, file: &OsStr, found: Result<ClientRecord, StoreError>) -> Option<Place> {
+        let usable = found.and_then(|record| self.unless_twin(record));
+        match usable {
+            Ok(record) => {
+                self.clients.broken.remove(file);
+                Some(self.put(record))
+            }
+            Err(error) => {
+                self.clients.broken.insert(file.to_owned(), error.to_string());
+                name_in(file).iter().for_each(|name| self.forget(name));
+                None
+            }
+        }
+    }
+
+    /// Of two records with one key-id, the one whose name comes first is a client.
+    fn unless_twin(&mut self, record: ClientRecord) -> Result<ClientRecord, StoreError> {
+        let holder = |kid| self.clients.held.name_of(&kid).cloned();
+        let mut holders: Vec<_> = record.kids().filter_map(holder).collect();
+        holders.retain(|holder| *holder != record.name);
+        if holders.iter().any(|holder| *holder < record.name) {
+            return Err(self.clients.store.twin(&record.name));
+        }
+        for holder in holders {
+            let error = self.clients.store.twin(&holder).to_string();
+            self.clients.broken.insert(Store::file_of(&holder), error);
+            self.forget(&holder);
+        }
+        Ok(record)
+    }
+
+    /// For the gatekeeper, and for what is open, each key-id is a client of its own:
+    /// one that is not the record's any more has gone. One with the same keys is
+    /// no difference.
+    fn put(&mut self, record: ClientRecord) -> Place {
+        let held = &mut self.clients.held;
+        let (name, now) = (record.name.clone(), record.kids().collect::<Vec<_>>());
+        let keys = |held: &Held, kid: &Kid| held.psk(kid).map(|psk| Zeroizing::new(*psk.expose()));
+        let before: Vec<_> =
+            held.own_kids(&name).into_iter().map(|kid| (kid, keys(held, &kid))).collect();
+        let was_shut = |kid: &Kid| held.psk(kid).is_some() && !held.is_open(kid);
+        let were_shut: Vec<_> = now.iter().map(was_shut).collect();
+        let place = held.put(record);
+        let went = before.iter().filter(|(kid, _)| !now.contains(kid));
+        self.differences.extend(went.map(|(kid, _)| Difference::Went(name.clone(), *kid)));
+        let same = |kid: &Kid| before.contains(&(*kid, keys(held, kid)));
+        let came = now.iter().filter(|kid| !same(kid));
+        self.differences.extend(came.copied().map(Difference::Came));
+        let may_shut = now.iter().zip(were_shut).filter(|(_, was_shut)| !was_shut);
+        may_shut.for_each(|(kid, _)| self.tell_if_shut(*kid));
+        place
+    }
+
+    /// Whether others may be worth a try.
+    fn end_overlap(&mut self, record: &ClientRecord) -> bool {
+        let name = &record.name;
+        let Some(former) = &record.former else { return true };
+        match self.clients.store.end_overlap(name, &former.kid) {
+            Ok(record) => {
+                if !record.knocked {
+                    warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
+                }
+                self.put(record);
+                true
+            }
+            Err(error) => {
+                warn!(client = %name, %error, "its old keys have ended, but stay in its record");
+                !matches!(error, StoreError::Locked(_))
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &ClientName) {
+        let kids = self.clients.held.own_kids(name);
+        self.clients.held.take(name);
+        let went = kids.into_iter().map(|kid| Difference::Went(name.clone(), kid));
+        self.differences.extend(went);
+        self.may_orphan = true;
+    }
+
+    /// Where a client went, it may have stood in the way of another. Then says
+    /// what is broken that was not before.
+    fn end(mut self) -> Vec<Difference> {
+        let went = |differences: &[_]| {
+            differences.iter().filter(|one| matches!(one, Difference::Went(..))).count()
+        };
+        let (told, mut gone) = (std::mem::take(&mut self.before), 0);
+        let may_profit = |broken: &BTreeMap<_, _>| {
+            broken.len() <= FEW && !broken.contains_key(OsStr::new(DIRECTORY))
+        };
+        while went(&self.differences) > gone && may_profit(&self.clients.broken) {
+            gone = went(&self.differences);
+            self.before = std::mem::take(&mut self.clients.broken);
+            self.at(&BTreeSet::new());
+        }
+        if self.may_orphan && !self.clients.away.is_empty() {
+            self.forget_orphans();
+        }
+        for (file, error) in &self.clients.broken {
+            if told.get(file) != Some(error) {
+                warn!(error, "client record not used");
+            }
+        }
+        self.differences
+    }
+}
+
+/// Whose record a file is for.
+fn name_in(file: &OsStr) -> Option<ClientName> {
+    match Store::whose(file)? {
+        FileOf::Client(name) => Some(name),
+        FileOf::Person(_) => None,
+    }
+}
