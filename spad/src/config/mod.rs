@@ -297,6 +297,12 @@ impl Config {
         self.services.iter().filter(knock).map(|(name, _)| name)
     }
 
+    /// The services that need a knock with their ports, as `ssh (tcp/22)`.
+    #[must_use]
+    pub fn protected_ports(&self) -> Vec<String> {
+        self.protected().map(|name| format!("{name} ({})", self.ports(name).join(", "))).collect()
+    }
+
     /// The ports of a service, as people write them; none if it is not there.
     #[must_use]
     pub fn ports(&self, service: &ServiceName) -> Vec<String> {
