@@ -105,7 +105,7 @@ fn record() -> ClientRecord {
         created: Timestamp::ZERO,
         expires: None,
         disabled: None,
-        policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() },
+        policy: Policy { services: vec!["ssh".parse().unwrap()], ..Policy::default() }.into(),
         person: None,
         former: None,
         former_kids: Vec::new(),

@@ -166,8 +166,8 @@ pub struct ClientRecord {
     pub expires: Option<Timestamp>,
     /// Since when it is shut out, for a while.
     pub disabled: Option<Timestamp>,
-    /// What it may do.
-    pub policy: Policy,
+    /// What it may do. Many clients may do the same, and share it.
+    pub policy: Arc<Policy>,
     /// For a device: what its person may do, if that was ever said. Not in its file.
     pub person: Option<Arc<Person>>,
     /// What it had before, while that still works.
@@ -273,7 +273,7 @@ impl ClientRecord {
             created: self.created,
             expires: self.expires,
             revoked,
-            policy: self.policy,
+            policy: Arc::unwrap_or_clone(self.policy),
         }
     }
 }
@@ -282,7 +282,7 @@ impl ClientRecord {
 impl ClientRecord {
     /// Its own policy and its person's: what is granted must be allowed by each.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> + Clone {
-        std::iter::once(&self.policy).chain(self.person.as_ref().map(|person| &person.policy))
+        std::iter::once(&*self.policy).chain(self.person.as_ref().map(|person| &person.policy))
     }
 
     /// Whether it is shut out for a while, or its person is.

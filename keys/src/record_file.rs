@@ -130,7 +130,7 @@ impl RecordFile {
             created: self.created,
             expires: self.expires,
             disabled: self.disabled,
-            policy,
+            policy: policy.into(),
             person: None,
             former: self.former.map(Into::into),
             former_kids: self.former_key_ids,

@@ -23,7 +23,7 @@ use crate::lasting::Lasting;
 use crate::lock::WriteLock;
 use crate::policy::Person;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
-use crate::record_file::{FileOf, client_file_name, revoked_file_name};
+use crate::record_file::{FileOf, client_file_name, person_file_name, revoked_file_name};
 use crate::token::Token;
 pub use new_client::NewClient;
 
@@ -158,6 +158,18 @@ impl Store {
     #[must_use]
     pub fn file_of(name: &ClientName) -> OsString {
         client_file_name(name).into()
+    }
+
+    /// The name of a person's file.
+    #[must_use]
+    pub fn file_of_person(name: &ClientName) -> OsString {
+        person_file_name(name).into()
+    }
+
+    /// What is wrong where a person's file was there, and is gone while there are devices.
+    #[must_use]
+    pub fn person_gone(&self, name: &ClientName) -> StoreError {
+        read::person_gone(&self.clients_dir(), name)
     }
 
     /// What is wrong with a client's record whose key-id another has, with a name

@@ -39,6 +39,8 @@ pub(crate) struct Probe {
     pub(crate) lead_ms: u64,
     /// The same knock is sent again after so many microseconds, and again.
     pub(crate) repeat_us: Option<u64>,
+    /// The port is open to everybody, and nobody knocks: what asking takes by itself.
+    pub(crate) open: bool,
     /// A file that is renamed when a try begins: from, to.
     pub(crate) rename: Option<(PathBuf, PathBuf)>,
 }
@@ -91,12 +93,15 @@ impl Prober<'_> {
             + Duration::from_micros(self.random.between(0, (high - low) * 1000));
         self.pause(pause)?;
         let mut syn = Syn::new(one.from, self.job.service)?;
+        if self.job.open {
+            return self.ask(None, &mut syn);
+        }
         let knock = Knock::new(one, self.job)?;
         self.expect_shut(&mut syn, one)?;
         if let Some((from, to)) = &self.job.rename {
             std::fs::rename(from, to).doing(format!("renaming to {}", to.display()))?;
         }
-        self.knock_and_ask(&knock, &mut syn)
+        self.ask(Some(&knock), &mut syn)
     }
 
     fn expect_shut(&mut self, syn: &mut Syn, one: &Try) -> Result {
@@ -107,11 +112,12 @@ impl Prober<'_> {
         if syn.is_answered() { fail(format!("open already for {}", one.from)) } else { Ok(()) }
     }
 
-    fn knock_and_ask(&mut self, knock: &Knock, syn: &mut Syn) -> Result<Option<f64>> {
+    /// Knocks, and asks until there is an answer.
+    fn ask(&mut self, knock: Option<&Knock>, syn: &mut Syn) -> Result<Option<f64>> {
         let patience = Duration::from_millis(self.job.patience_ms);
         let again = self.job.repeat_us.map(Duration::from_micros);
         let begun = Instant::now();
-        knock.send()?;
+        knock.map_or(Ok(()), Knock::send)?;
         let (mut sent, mut asked) = (begun, begun);
         syn.ask()?;
         loop {
@@ -124,7 +130,7 @@ impl Prober<'_> {
                 return Ok(None);
             }
             if again.is_some_and(|again| now - sent > again) {
-                knock.send()?;
+                knock.map_or(Ok(()), Knock::send)?;
                 sent = now;
             }
             if now - asked >= STEP {

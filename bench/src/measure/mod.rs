@@ -31,6 +31,7 @@ fn quiet_probe(site: &Site, server: usize, tries: Vec<Try>) -> Result<Probe> {
         flood: None,
         lead_ms: 100,
         repeat_us: None,
+        open: false,
         rename: None,
     })
 }

@@ -8,6 +8,7 @@ use spa_tests::lab::fail;
 use super::reach::{self, time};
 use super::table::{markdown, short};
 use super::{Figures, plot};
+use crate::measure::parts;
 use crate::results::{Row, Source};
 
 type Part = fn(&Figures) -> String;
@@ -186,36 +187,41 @@ fn micro(figures: &Figures) -> String {
 /// Where the time of one knock goes.
 fn way(figures: &Figures) -> String {
     let micro = |name, times: f64| figures.micro.get(name).map(|ns| ns * times / 1e3);
-    let wake = figures.median("parts", "a frame to a process on the same processor, and back");
-    let parts = [
+    let rare = |name| figures.median("parts", name);
+    let wake = rare(parts::FRAME);
+    // What it takes again and again, and after a sleep.
+    let ways = [
         (
             "sender's system call, veth, bridge, filter; the gatekeeper is woken on the other processor",
+            None,
             figures.median("cpu", "receive: packet socket, recv"),
         ),
         (
             "gate: pseudonym, HMAC, time, replay, budget, X25519, ChaCha20-Poly1305, body",
             micro("admit_a_knock 1", 1.0),
+            rare(parts::GATE),
         ),
-        ("a frame to the warden, which is woken", wake.map(|both| both / 2.0)),
-        ("Ed25519", micro("verify_a_request", 1.0)),
-        ("journal: the knock, the grant", micro("write_to_the_journal", 2.0)),
-        ("netlink: the element is in the kernel", micro("grant_a_new_element", 1.0)),
+        ("a frame to the warden, which is woken", wake.map(|both| both / 2.0), None),
+        ("Ed25519", micro("verify_a_request", 1.0), rare(parts::SIGNATURE)),
+        ("journal: the knock, the grant", micro("write_to_the_journal", 2.0), None),
+        ("netlink: the element is in the kernel", micro("grant_a_new_element", 1.0), None),
+        ("the SYN that gets through, and its answer", None, rare(parts::ASKING)),
     ];
     // Of which one is not known, there is no rest: it would hold that one too.
-    let sum: Option<f64> = parts.iter().map(|(_, us)| *us).sum();
-    let mut rows: Vec<_> = parts
+    let sum: Option<f64> = ways.iter().map(|(_, warm, rare)| rare.or(*warm)).sum();
+    let cell = |us: Option<f64>| us.map(time).unwrap_or_default();
+    let mut rows: Vec<_> = ways
         .iter()
-        .map(|(what, us)| vec![(*what).to_owned(), us.map(time).unwrap_or_default()])
+        .map(|(what, warm, rare)| vec![(*what).to_owned(), cell(*warm), cell(*rare)])
         .collect();
     if let Some(whole) = figures.median("latency", "spa") {
-        rows.push(vec![
-            "the rest: policy, audit line, event loops, caches, the SYN that gets through"
-                .to_owned(),
-            sum.map(|sum| time((whole - sum).max(0.0))).unwrap_or_default(),
-        ]);
-        rows.push(vec!["**measured, p50**".to_owned(), format!("**{}**", time(whole))]);
+        let rest = cell(sum.map(|sum| (whole - sum).max(0.0)));
+        let what = "the rest: policy, event loops, cold caches of all that is not said above";
+        rows.push(vec![what.to_owned(), String::new(), rest]);
+        let whole = format!("**{}**", time(whole));
+        rows.push(vec!["**measured, p50**".to_owned(), String::new(), whole]);
     }
-    markdown(&["part", "time"], rows)
+    markdown(&["part", "again and again", "after a sleep"], rows)
 }
 
 #[cfg(test)]

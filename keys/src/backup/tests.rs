@@ -3,6 +3,8 @@ mod history;
 use spa_proto::{SigningKey, Timestamp, Verifier};
 use tempfile::TempDir;
 
+use std::sync::Arc;
+
 use super::*;
 use std::time::Duration;
 
@@ -150,7 +152,10 @@ fn what_is_newer_or_different_stays_and_nothing_is_written_then() {
     let (name, kid) = (parse("bob"), backup.clients[1].kid);
     let key = SigningKey::from_seed(&[9; 32]).verifying_key();
     store.note_first_knock(&name, &kid, Some(key)).ok().unwrap();
-    store.change(&name, |bob| bob.policy.ttl = Some(Duration::from_secs(30))).ok().unwrap();
+    store
+        .change(&name, |bob| Arc::make_mut(&mut bob.policy).ttl = Some(Duration::from_secs(30)))
+        .ok()
+        .unwrap();
     std::fs::remove_file(store.clients_dir().join("alice+laptop.toml")).unwrap();
     let done = outcomes(&store, &backup, false);
     assert!(done.contains(&("clients/bob.toml".into(), Outcome::Differs)), "{done:?}");

@@ -1,6 +1,8 @@
 //! `spa-keys set`.
 
-use spa_keys::{Person, Policy, Store, StoreError, date};
+use std::sync::Arc;
+
+use spa_keys::{ClientRecord, Person, Policy, Store, StoreError, date};
 use spa_proto::Timestamp;
 
 use super::{Failure, print};
@@ -27,7 +29,8 @@ pub(crate) fn run(store: &Store, set: Set) -> Result<(), Failure> {
         found => {
             found?;
             let client = store.change(&name, |record| {
-                edit(&mut record.policy, &mut record.expires, &Policy::default());
+                let ClientRecord { policy, expires, .. } = record;
+                edit(Arc::make_mut(policy), expires, &Policy::default());
             })?;
             View::of_client(&client, now)
         }

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use super::*;
 use spa_proto::{GrantMode, SigningKey};
 
@@ -16,7 +18,7 @@ fn pending() -> ClientRecord {
         created: Timestamp::from_millis(1_799_000_000_000),
         expires: Some(Timestamp::from_millis(1_900_000_000_000)),
         disabled: Some(Timestamp::from_millis(1_850_000_000_000)),
-        policy: policy(),
+        policy: policy().into(),
         person: None,
         former: None,
         former_kids: vec![Kid::from_bytes([0xba; 16])],
@@ -46,7 +48,7 @@ fn bound() -> ClientRecord {
         knocked: true,
         expires: None,
         disabled: None,
-        policy: Policy { services: policy().services, ..Policy::default() },
+        policy: Policy { services: policy().services, ..Policy::default() }.into(),
         ..pending()
     }
 }
@@ -87,7 +89,7 @@ fn the_revoked_read_what_they_write_and_have_no_secrets() {
         let secrets = [to_base64(record.psk.expose()), to_base64(&[0xef; 32])];
         let policy = record.policy.clone();
         let client = record.without_secrets(Timestamp::from_millis(1_850_000_000_000));
-        assert_eq!(client.policy, policy);
+        assert_eq!(client.policy, *policy);
         let written = RecordFile::from(&client).to_text();
         assert!(secrets.iter().all(|secret| !written.contains(secret.as_str())));
         let path = Path::new("/keys/revoked/alice-abababab.toml");
@@ -100,12 +102,13 @@ fn the_revoked_read_what_they_write_and_have_no_secrets() {
 fn buffers_are_large_enough_from_the_start() {
     let mut record = pending();
     record.name = "a".repeat(64).parse().unwrap();
-    record.policy.services =
+    Arc::make_mut(&mut record.policy).services =
         ('a'..='z').map(|letter| letter.to_string().repeat(16).parse().unwrap()).collect();
     let longest: std::net::IpAddr = "2001:db8:1111:1111:1111:1111:1111:1111".parse().unwrap();
-    record.policy.hours =
+    Arc::make_mut(&mut record.policy).hours =
         vec!["mon-fri 08:00-18:00 America/Argentina/ComodRivadavia".parse().unwrap(); 9];
-    record.policy.sources = (64..=128).map(|len| Prefix::of(longest, len)).collect();
+    Arc::make_mut(&mut record.policy).sources =
+        (64..=128).map(|len| Prefix::of(longest, len)).collect();
     let file = RecordFile::from(&record);
     let room = Text::with_room_for(&file).0.capacity();
     assert!(file.to_text().len() <= room);
@@ -133,7 +136,7 @@ fn records_without_modes_and_widths_allow_every_mode_for_one_address() {
     assert_eq!(old.lines().count(), text.lines().count() - 5);
     let read = read(&old).ok().unwrap();
     assert_eq!((read.policy.modes, read.policy.widest), (Modes::ALL, Widest::ADDRESS));
-    assert_eq!((read.policy.hours, read.disabled), (Vec::new(), None));
+    assert_eq!((&read.policy.hours, read.disabled), (&Vec::new(), None));
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl NewClient {
             created,
             expires: self.expires,
             disabled: None,
-            policy: self.policy,
+            policy: self.policy.into(),
             person: None,
             former: None,
             former_kids: Vec::new(),

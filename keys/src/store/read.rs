@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::files;
 use crate::policy::Person;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
-use crate::record_file::{FileOf, client_file_name, name_in};
+use crate::record_file::{FileOf, client_file_name, name_in, person_file_name};
 use crate::wipe;
 
 pub(super) fn clients(dir: &Path) -> Result<Listing, StoreError> {
@@ -155,4 +155,13 @@ fn without_twins(records: Vec<ClientRecord>) -> (Vec<ClientRecord>, Vec<ClientRe
 pub(super) fn twin(dir: &Path, name: &ClientName) -> StoreError {
     let path = dir.join(client_file_name(name));
     Malformed::new(&path, "kid is that of another client: a copied record is no client").into()
+}
+
+pub(super) fn person_gone(dir: &Path, name: &ClientName) -> StoreError {
+    let path = dir.join(person_file_name(name));
+    let what = format!(
+        "it is gone: for {name}'s devices what it said last holds; put it back, or have spa-keys \
+        enable {name} write one without limits"
+    );
+    Malformed::new(&path, what).into()
 }

@@ -3,6 +3,8 @@ use std::fs;
 use spa_proto::{SigningKey, Verifier};
 use tempfile::TempDir;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::policy::Policy;
 use crate::record::ClientState;
@@ -323,7 +325,9 @@ fn a_person_limits_all_devices_and_a_device_itself_further() {
     }
     let services = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
     lab.store
-        .change(&parse("alice/laptop"), |record| record.policy.services = services(&["ssh", "web"]))
+        .change(&parse("alice/laptop"), |record| {
+            Arc::make_mut(&mut record.policy).services = services(&["ssh", "web"])
+        })
         .ok()
         .unwrap();
     let person = lab.store.change_person(&parse("alice"), NOW, |person| {
@@ -336,7 +340,10 @@ fn a_person_limits_all_devices_and_a_device_itself_further() {
         (may_open(&lab, "alice/laptop"), may_open(&lab, "alice/phone")),
         (vec!["web".into()], vec![])
     );
-    lab.store.change(&parse("alice/phone"), |record| record.policy.services.clear()).ok().unwrap();
+    lab.store
+        .change(&parse("alice/phone"), |record| Arc::make_mut(&mut record.policy).services.clear())
+        .ok()
+        .unwrap();
     assert_eq!(may_open(&lab, "alice/phone"), ["web", "db"], "what its person may");
     assert_eq!(may_open(&lab, "bob/laptop"), ["ssh"]);
     let phone = lab.client("alice/phone");
@@ -451,7 +458,9 @@ fn what_may_not_be_said_changes_nothing() {
     let lab = Lab::new();
     lab.add("alice", None);
     let before = fs::read(lab.path("alice")).unwrap();
-    let changed = lab.store.change(&parse("alice"), |record| record.policy.services.clear());
+    let changed = lab
+        .store
+        .change(&parse("alice"), |record| Arc::make_mut(&mut record.policy).services.clear());
     assert!(matches!(error(changed), StoreError::Policy(_)));
     assert_eq!(fs::read(lab.path("alice")).unwrap(), before);
     assert!(matches!(error(lab.store.change(&parse("bob"), |_| ())), StoreError::Unknown(_)));

@@ -45,7 +45,7 @@ fn set_changes_what_is_named_and_nothing_else() {
     );
     assert!(after.psk.expose() == before.psk.expose());
     assert_eq!(
-        (after.policy.services, after.policy.max_ttl),
+        (after.policy.services.clone(), after.policy.max_ttl),
         (before.policy.services.clone(), None)
     );
 

@@ -1,10 +1,12 @@
 use super::*;
+
 use crate::explain::frame::link;
 use spa_keys::{AddressRule, ClientRecord};
 use spa_proto::{
     Address, ClientKeys, Cloak, Credentials, Entropy, GrantMode, Kid, Kind, Mode, PACKET_LEN, Psk,
     Request, ServerSecret, Services, SigningKey, Verifier, seal,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -40,7 +42,8 @@ fn record(name: &str, number: u8) -> ClientRecord {
         created: Timestamp::ZERO,
         expires: None,
         disabled: None,
-        policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() },
+        policy: spa_keys::Policy { services: vec!["ssh".parse().unwrap()], ..Default::default() }
+            .into(),
         person: None,
         former: None,
         former_kids: Vec::new(),
@@ -163,19 +166,22 @@ fn what_the_record_refuses_is_said_with_what_it_allows() {
         (|it| it.expires = Some(Timestamp::ZERO), ssh.clone(), "client-expired", "1970-01-01"),
         (|it| it.disabled = Some(NOW), ssh.clone(), "client-disabled", "shut out for a while"),
         (
-            |it| it.policy.sources = vec![spa_keys::cidr::parse("203.0.113.0/24").unwrap()],
+            |it| {
+                Arc::make_mut(&mut it.policy).sources =
+                    vec![spa_keys::cidr::parse("203.0.113.0/24").unwrap()]
+            },
             ssh.clone(),
             "source-not-allowed",
             "198.51.100.7: only 203.0.113.0/24",
         ),
         (
-            |it| it.policy.address = AddressRule::This,
+            |it| Arc::make_mut(&mut it.policy).address = AddressRule::This,
             ssh.clone(),
             "address-kind",
             "addresses that it names",
         ),
         (
-            |it| it.policy.modes = [GrantMode::Once].into_iter().collect(),
+            |it| Arc::make_mut(&mut it.policy).modes = [GrantMode::Once].into_iter().collect(),
             Request { mode: Mode::Window, ..ssh.clone() },
             "mode-not-allowed",
             "modes once",

@@ -72,8 +72,8 @@ pub struct Firewall {
     pub(super) own: bool,
     keep_existing: bool,
     pub(super) installed: Option<Snapshot>,
-    /// The sets that hold grants, as installed.
-    pub(super) sets: Vec<GrantSet>,
+    /// The sets that hold grants, as installed, and what they are called.
+    pub(super) sets: BTreeMap<GrantSet, String>,
     /// What the next installation bans; `None` for what is banned already.
     pub(super) staged: Option<Vec<Interval>>,
     /// Those of the very first start, should the table have to be made anew.
@@ -106,7 +106,7 @@ impl Firewall {
             own: options.own,
             keep_existing: options.existing,
             installed: None,
-            sets: Vec::new(),
+            sets: BTreeMap::new(),
             staged: None,
             existing: BTreeSet::new(),
             newcomers: BTreeSet::new(),
@@ -147,7 +147,7 @@ impl Firewall {
         self.existing.append(&mut self.newcomers);
         self.shut = ruleset.existing.as_ref().map(|e| e.tcp.clone()).unwrap_or_default();
         self.staged = None;
-        self.sets.clone_from(&ruleset.grants);
+        self.sets = ruleset.grants.iter().map(|set| (*set, set.name())).collect();
         self.read_back()?;
         Ok(report)
     }

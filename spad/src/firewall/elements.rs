@@ -10,7 +10,7 @@ use super::transaction::{Subject, Transaction};
 use super::wire::{self, Message};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use nix::libc::{EEXIST, ENOENT};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 // linux/netfilter/nf_tables.h
@@ -71,11 +71,9 @@ impl Firewall {
         if grants.iter().any(|(_, timeout)| timeout.as_millis() == 0) {
             return Err(FirewallError::BadElement("its time is over".to_owned()));
         }
-        let by_set = by_set(grants.iter().map(|(element, timeout)| (element, Some(*timeout))));
-        by_set.keys().try_for_each(|set| self.is_known(set))?;
         let mut transaction = Transaction::new();
-        for (set, elements) in &by_set {
-            let set = &set.name();
+        for (set, elements) in by_set(grants.iter().map(|(e, timeout)| (e, Some(*timeout)))) {
+            let set = self.name_of(&set)?;
             for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
                 for request in requests {
                     transaction.push(elements_of(set), request(set, elements))?;
@@ -98,7 +96,7 @@ impl Firewall {
         if self.left(element)?.is_none() {
             return Ok(());
         }
-        let (set, elements) = (&element.set().name(), [(element.key(), Some(left))]);
+        let (set, elements) = (self.name_of(&element.set())?, [(element.key(), Some(left))]);
         let mut transaction = Transaction::new();
         transaction.push(elements_of(set), requests::add_elements(set, &elements))?;
         self.channel.commit(transaction)?;
@@ -111,9 +109,8 @@ impl Firewall {
 
     /// The time that an element has left; `None` if it is not there.
     fn left(&self, element: &Element) -> Result<Option<Duration>, FirewallError> {
-        let (set, key) = (element.set(), element.key());
-        self.is_known(&set)?;
-        let mut elements = list(&self.channel, &set.name())?.into_iter();
+        let key = element.key();
+        let mut elements = list(&self.channel, self.name_of(&element.set())?)?.into_iter();
         Ok(elements.find(|(k, _)| *k == key).map(|(_, left)| left.unwrap_or(Duration::MAX)))
     }
 
@@ -156,27 +153,31 @@ impl Firewall {
     /// If they cannot be read.
     pub fn elements(&mut self) -> Result<Vec<(Element, Duration)>, FirewallError> {
         let mut grants = Vec::new();
-        for set in &self.sets {
-            for (key, left) in list(&self.channel, &set.name())? {
+        for (set, name) in &self.sets {
+            for (key, left) in list(&self.channel, name)? {
                 grants.extend(set.element(&key).map(|e| (e, left.unwrap_or(Duration::MAX))));
             }
         }
         Ok(grants)
     }
 
-    fn is_known(&self, set: &GrantSet) -> Result<(), FirewallError> {
+    fn name_of(&self, set: &GrantSet) -> Result<&str, FirewallError> {
         let unknown = || FirewallError::BadElement(format!("there is no set {}", set.name()));
-        if self.sets.contains(set) { Ok(()) } else { Err(unknown()) }
+        self.sets.get(set).map(String::as_str).ok_or_else(unknown)
     }
 }
 
-/// Each in the set that it belongs to.
+/// Each in the set that it belongs to; there are few sets.
 fn by_set<'a>(
     elements: impl Iterator<Item = (&'a Element, Option<Duration>)>,
-) -> BTreeMap<GrantSet, Vec<KeyWithTimeout>> {
-    let mut by_set: BTreeMap<GrantSet, Vec<KeyWithTimeout>> = BTreeMap::new();
+) -> Vec<(GrantSet, Vec<KeyWithTimeout>)> {
+    let mut by_set: Vec<(GrantSet, Vec<KeyWithTimeout>)> = Vec::new();
     for (element, timeout) in elements {
-        by_set.entry(element.set()).or_default().push((element.key(), timeout));
+        let (set, one) = (element.set(), (element.key(), timeout));
+        match by_set.iter_mut().find(|(other, _)| *other == set) {
+            Some((_, elements)) => elements.push(one),
+            None => by_set.push((set, vec![one])),
+        }
     }
     by_set
 }

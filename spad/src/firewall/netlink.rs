@@ -2,8 +2,8 @@
 //!
 //! The kernel works a transaction off inside the call that sends it, so that
 //! all its answers lie in the socket when that call returns. They are read
-//! until none is left, after failures too: no answer is ever taken for
-//! another's.
+//! until none is left, after failures too, before anything else is sent: no
+//! answer is ever taken for another's.
 
 use super::error::FirewallError;
 use super::transaction::{Part, Subject, Transaction};
@@ -15,6 +15,7 @@ use nix::libc::{EAGAIN, EINTR, EINVAL, ENFILE, ENOBUFS, ENOENT, EPERM, MSG_DONTW
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Larger than any datagram that the kernel makes of a list or of answers.
@@ -32,6 +33,8 @@ pub(crate) struct Channel {
     port: u32,
     /// For one datagram, kept between them; empty while one is being read.
     buffer: Mutex<Vec<u8>>,
+    /// Whether answers may lie in the socket: something was sent since none was left.
+    answered: AtomicBool,
 }
 
 impl Channel {
@@ -40,7 +43,12 @@ impl Channel {
         let address = socket.bind_auto().map_err(failed("binding a socket"))?;
         // Without the privilege the usual limit stays; it nearly always is enough.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        Ok(Self { socket, port: address.port_number(), buffer: Mutex::default() })
+        Ok(Self {
+            socket,
+            port: address.port_number(),
+            buffer: Mutex::default(),
+            answered: AtomicBool::default(),
+        })
     }
 
     /// The number by which the kernel knows this socket.
@@ -51,14 +59,12 @@ impl Channel {
     /// Does all of the transaction or nothing of it.
     pub(crate) fn commit(&self, transaction: Transaction) -> Result<(), FirewallError> {
         let (bytes, parts) = transaction.finish();
-        self.answers()?;
         self.send(&bytes)?;
         check(&parts, self.answers()?)
     }
 
     /// Asks for one thing outside of a transaction; that it is not there is no error.
     pub(crate) fn request(&self, message: &[u8]) -> Result<(), FirewallError> {
-        self.answers()?;
         self.send(message)?;
         match self.answers()?.into_iter().find_map(|answer| answer.error) {
             Some(e) if e.raw_os_error() != Some(ENOENT) => Err(failed("a request")(e)),
@@ -69,7 +75,6 @@ impl Channel {
     /// Asks what the kernel has under one key; `None` if that cannot be asked,
     /// and an empty list if there is nothing.
     pub(crate) fn look_up(&self, message: &[u8]) -> Result<Option<Vec<u8>>, FirewallError> {
-        self.answers()?;
         self.send(message)?;
         let found = match self.receive(MSG_DONTWAIT, <[u8]>::to_vec) {
             Ok(datagram) => datagram,
@@ -85,6 +90,10 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), FirewallError> {
+        if self.answered.load(Ordering::Relaxed) {
+            self.answers()?;
+        }
+        self.answered.store(true, Ordering::Relaxed);
         if bytes.len() > SEND_BUFFER {
             let room = bytes.len() * 2;
             // As far as we may; if it is not enough, sending says so.
@@ -125,6 +134,7 @@ impl Channel {
                 Err(e) => return Err(failed("reading answers")(e)),
             }
         }
+        self.answered.store(false, Ordering::Relaxed);
         lost.map_or(Ok(answers), |e| Err(failed("reading answers")(e)))
     }
 
@@ -138,7 +148,6 @@ impl Channel {
     ) -> Result<Vec<T>, FirewallError> {
         let request = wire::message(family, request, NLM_F_DUMP);
         for _ in 0..LIST_ATTEMPTS {
-            self.answers()?;
             self.send(&request)?;
             if let Some(list) = self.read_list(&mut take)? {
                 return Ok(list);

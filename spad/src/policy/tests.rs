@@ -5,6 +5,7 @@ use spa_proto::{
     Prefix, Psk, ServerSecret, Services, SigningKey, Tolerance, Verifier, seal,
 };
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const SEEN: &str = "198.51.100.7";
@@ -27,7 +28,7 @@ fn record() -> ClientRecord {
         created: Timestamp::ZERO,
         expires: None,
         disabled: None,
-        policy: policy(),
+        policy: policy().into(),
         person: None,
         former: None,
         former_kids: Vec::new(),
@@ -41,7 +42,7 @@ fn policy() -> Policy {
 
 /// The same client with other rights.
 fn allowed(policy: Policy) -> ClientRecord {
-    ClientRecord { policy, ..record() }
+    ClientRecord { policy: policy.into(), ..record() }
 }
 
 fn request(services: &[&str]) -> Request {
@@ -201,7 +202,7 @@ fn what_a_person_may_not_no_device_may() {
     // And what its person may, its own record must allow as well.
     let mut inherits = device(&|one| one.policy.services = vec!["db".parse().unwrap()]);
     assert_eq!(judged(&request(&["db"]), &inherits), Err(Reason::ServiceNotAllowed));
-    inherits.policy.services.clear();
+    Arc::make_mut(&mut inherits.policy).services.clear();
     assert!(judged(&request(&["db"]), &inherits).is_ok(), "it names none itself");
     inherits.person = None;
     assert_eq!(judged(&ssh, &inherits), Err(Reason::ServiceNotAllowed), "nobody names any");

@@ -4,7 +4,7 @@ mod held;
 mod look;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use spa_keys::{ClientName, ClientRecord, Store, StoreError};
@@ -21,12 +21,15 @@ pub(super) struct Clients {
     held: Held,
     /// What is wrong with the others, by their files.
     broken: BTreeMap<OsString, String>,
+    /// People whose file was there and is gone, while there are devices of theirs: what
+    /// was said of them still holds.
+    away: BTreeSet<ClientName>,
 }
 
 impl Clients {
     /// None yet: [`Self::reload`] reads them.
     pub(super) fn new(store: Store) -> Self {
-        Self { store, held: Held::default(), broken: BTreeMap::new() }
+        Self { store, held: Held::default(), broken: BTreeMap::new(), away: BTreeSet::new() }
     }
 
     pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
@@ -44,12 +47,17 @@ impl Clients {
 
     /// Whether there is a client of this very name.
     pub(super) fn has(&self, name: &ClientName) -> bool {
-        !self.held.own_kids(name).is_empty()
+        !self.own_kids(name).is_empty()
     }
 
     /// The key-ids that a name stands for: a client's, or those of all devices of a person.
     pub(super) fn kids_of(&self, who: &ClientName) -> Vec<Kid> {
         self.held.kids_of(who)
+    }
+
+    /// Those of the client of this very name.
+    pub(super) fn own_kids(&self, name: &ClientName) -> Vec<Kid> {
+        self.held.own_kids(name)
     }
 
     /// Under which key-ids clients can knock: more than one while keys are replaced.

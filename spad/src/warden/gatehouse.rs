@@ -162,9 +162,11 @@ impl Warden {
     }
 
     /// Takes what the gatekeeper has said, in order, and some of what it has said
-    /// meanwhile.
+    /// meanwhile. What comes after a silence is opened alone: nobody is asked whether
+    /// there is more, which costs it a call of the system.
     pub(super) fn heard(&mut self, first: io::Result<ToWarden>) {
         let begun = Instant::now();
+        let most = if begun.duration_since(self.heard_at) < TURN { BATCH } else { 1 };
         let mut accepted = Vec::new();
         let mut next = Some(first);
         while let Some(message) = next.take() {
@@ -177,11 +179,12 @@ impl Warden {
                 }
                 Err(error) => self.replace_keeper(&error),
             }
-            if accepted.len() < BATCH && begun.elapsed() < TURN {
+            if accepted.len() < most && begun.elapsed() < TURN {
                 next = self.keeper.as_ref().and_then(Keeper::at_once);
             }
         }
         self.open(&accepted);
+        self.heard_at = Instant::now();
         self.owes_a_look = true;
     }
 

@@ -114,11 +114,12 @@ pub(crate) fn addresses() -> nix::Result<HashSet<IpAddr>> {
     Ok(both.flatten().filter_map(ip).collect())
 }
 
-/// Reads all there is; whether there was any.
+/// Reads all there is; whether there was any. Of what it says nothing is needed, so that
+/// the kernel throws away all but the first byte.
 fn drain(socket: &OwnedFd) -> io::Result<bool> {
     let mut any = false;
     loop {
-        match recv(socket, &mut [0; 8192], RecvFlags::DONTWAIT) {
+        match recv(socket, &mut [0; 1], RecvFlags::DONTWAIT) {
             Ok(_) | Err(rustix::io::Errno::NOBUFS) => any = true,
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return Ok(any),

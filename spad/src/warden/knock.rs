@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use spa_keys::{ClientName, ClientRecord, StoreError};
-use spa_proto::{Arrival, Kid, Reason, SignedRequest, VerifiedKnock};
+use spa_proto::{Arrival, Generation, Kid, Reason, SignedRequest, VerifiedKnock};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -20,6 +20,7 @@ pub(super) struct Accepted {
     kid: Kid,
     arrival: Arrival,
     judgement: Judgement,
+    generation: Generation,
     at: Reading,
     enrolled: bool,
 }
@@ -62,10 +63,8 @@ impl Warden {
         self.memory.use_up(&knock, &record, &self.ledger, at)?;
         let judgement = judged?;
         let enrolled = !record.knocked && self.note_first(&knock, &record)?;
-        self.own.accepted(kid, request.generation());
-        let client = record.name;
-        self.last_knocks.note(kid, at.wall);
-        Ok(Accepted { client, kid, arrival: knock.arrival(), judgement, at, enrolled })
+        let (client, arrival, generation) = (record.name, knock.arrival(), request.generation());
+        Ok(Accepted { client, kid, arrival, judgement, generation, at, enrolled })
     }
 
     /// The first accepted knock of a client is written to its record before
@@ -88,6 +87,10 @@ impl Warden {
             self.expire(clock::monotonic());
             let mut full = FullSets::default();
             apart(accepted).into_iter().for_each(|knocks| self.open_together(knocks, &mut full));
+            for knock in accepted {
+                self.own.accepted(knock.kid, knock.generation);
+                self.last_knocks.note(knock.kid, knock.at.wall);
+            }
         }
     }
 
@@ -234,8 +237,12 @@ impl Refused {
 }
 
 /// In order, and cut where an element would come twice: one transaction puts
-/// each in force once, and the second grant looks at the first.
+/// each in force once, and the second grant looks at the first. What one knock wants
+/// differs from each other.
 fn apart(knocks: &[Accepted]) -> Vec<&[Accepted]> {
+    if knocks.len() == 1 {
+        return vec![knocks];
+    }
     let mut runs = Vec::new();
     let (mut begin, mut seen) = (0, HashSet::new());
     for (at, knock) in knocks.iter().enumerate() {

@@ -102,6 +102,8 @@ struct Warden {
     post: post::Post,
     /// Whether the gatekeeper has said that it listens.
     listening: bool,
+    /// When the gatekeeper was last listened to.
+    heard_at: Instant,
     /// Whether knocks were opened since everything else was last looked at.
     owes_a_look: bool,
     restarts: gatehouse::Restarts,

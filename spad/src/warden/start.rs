@@ -186,6 +186,7 @@ impl Warden {
             keeper: None,
             post,
             listening: false,
+            heard_at: tokio::time::Instant::now(),
             owes_a_look: false,
             restarts: Restarts::new(),
             repair_at: None,

@@ -1,7 +1,7 @@
 //! What happens between knocks: records change, interfaces come and go,
 //! somebody touches the table, the lease is renewed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -123,8 +123,10 @@ impl Warden {
         }
     }
 
-    fn follow(&mut self, differences: Vec<Difference>) {
+    pub(super) fn follow(&mut self, differences: Vec<Difference>) {
         self.memory.knows(self.clients.newest());
+        // Together: each look at what is open is one for all of them.
+        let mut over: BTreeMap<&'static str, HashSet<Kid>> = BTreeMap::new();
         for difference in differences {
             match difference {
                 Difference::Came(kid) => {
@@ -135,30 +137,34 @@ impl Warden {
                         info!(client = %new, former = %name, %kid, "client renamed");
                         self.ledger.rename(&kid, &new);
                     }
-                    None => self.dismiss(&name, kid),
+                    None => {
+                        over.entry(self.dismiss(&name, kid)).or_default().insert(kid);
+                    }
                 },
                 Difference::Shut(name, kid) => {
                     info!(client = %name, %kid, "client disabled");
                     // Under former keys as well, while those still hold.
-                    let kids = self.clients.kids_of(&name);
-                    self.end_grants("disabled", |grant| kids.contains(&grant.kid));
-                    self.cut("disabled", |session| kids.contains(&session.kid));
+                    over.entry("disabled").or_default().extend(self.clients.own_kids(&name));
                 }
             }
+        }
+        for (why, kids) in over {
+            self.end_grants(why, |grant| kids.contains(&grant.kid));
+            self.cut(why, |session| kids.contains(&session.kid));
         }
         self.introduce();
     }
 
-    /// A client is revoked, or knocks under another key-id alone from now on.
-    fn dismiss(&mut self, name: &ClientName, kid: Kid) {
+    /// A client is revoked, or knocks under another key-id alone from now on. Why what
+    /// it has open ends.
+    fn dismiss(&mut self, name: &ClientName, kid: Kid) -> &'static str {
         let (what, why) = match self.clients.has(name) {
             true => ("client has other keys", "keys replaced"),
             false => ("client gone", "revoked"),
         };
         info!(client = %name, %kid, "{what}");
         self.tell(&ToGate::Remove(kid));
-        self.end_grants(why, |grant| grant.kid == kid);
-        self.cut(why, |session| session.kid == kid);
+        why
     }
 
     /// Ends grants before their time; how many.

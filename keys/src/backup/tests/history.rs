@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::identity::ReplacedServer;
 use crate::rotation::Replaced;
@@ -111,7 +113,9 @@ fn who_is_disabled_stays_so() {
     store.change_person(&parse("alice"), NOW, |one| one.disabled = None).ok().unwrap();
     let old = backup(&store);
     let ttl = Some(DAY);
-    let edit = |bob: &mut ClientRecord| (bob.disabled, bob.policy.ttl) = (Some(NOW), ttl);
+    let edit = |bob: &mut ClientRecord| {
+        (bob.disabled, Arc::make_mut(&mut bob.policy).ttl) = (Some(NOW), ttl)
+    };
     store.change(&parse("bob"), edit).ok().unwrap();
     let edit = |alice: &mut Person| (alice.disabled, alice.policy.ttl) = (Some(NOW), ttl);
     store.change_person(&parse("alice"), NOW, edit).ok().unwrap();

@@ -1,6 +1,6 @@
 //! Records as they are kept: some 200 bytes for each of 100 000.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ pub(super) struct Held {
     newest: Timestamp,
     /// Of those whose keys are being replaced, few at a time.
     by_former_kid: HashMap<Kid, Place>,
+    /// How often all records were looked through for people.
+    #[cfg(test)]
+    pub(super) passes: std::cell::Cell<usize>,
 }
 
 /// Where a record lies.
@@ -85,11 +88,42 @@ impl Held {
     }
 
     /// What is said of a person from now on.
-    pub(super) fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
-        match said {
-            Some(said) => self.people.insert(name.clone(), Arc::new(said)),
-            None => self.people.remove(name),
-        };
+    pub(super) fn put_person(&mut self, said: Person) {
+        self.people.insert(said.name.clone(), Arc::new(said));
+    }
+
+    /// Nothing is said of a person from now on.
+    pub(super) fn take_person(&mut self, name: &ClientName) {
+        self.people.remove(name);
+    }
+
+    pub(super) fn knows_person(&self, name: &ClientName) -> bool {
+        self.people.contains_key(name)
+    }
+
+    /// Under which the devices of these people can knock that are not shut out.
+    pub(super) fn open_devices(&self, of: &HashSet<ClientName>) -> Vec<Kid> {
+        let devices = self.devices(|person| of.contains(person), of.is_empty());
+        devices.flat_map(Packed::kids).filter(|kid| self.is_open(kid)).collect()
+    }
+
+    /// Those of these people who have a device.
+    pub(super) fn with_devices(&self, people: &BTreeSet<ClientName>) -> BTreeSet<ClientName> {
+        let devices = self.devices(|person| people.contains(person), people.is_empty());
+        devices.map(|record| record.name.person()).collect()
+    }
+
+    /// Devices by their people; all records are looked through, unless it is for nobody.
+    fn devices(
+        &self,
+        whose: impl Fn(&ClientName) -> bool,
+        nobodys: bool,
+    ) -> impl Iterator<Item = &Packed> {
+        #[cfg(test)]
+        self.passes.set(self.passes.get() + usize::from(!nobodys));
+        let records = if nobodys { &[] } else { self.records.as_slice() };
+        let devices = records.iter().flatten().filter(|record| record.name.device().is_some());
+        devices.filter(move |record| whose(&record.name.person()))
     }
 
     /// All of whom something is said.
@@ -203,15 +237,15 @@ impl Held {
         self.records.get(index(place))?.as_ref()
     }
 
+    /// Copied, so that what stays does not lie between what its readers have freed.
     fn pack(&mut self, record: ClientRecord) -> Packed {
         let policy = self.policies.get(&record.policy).cloned().unwrap_or_else(|| {
-            let policy = Arc::new(record.policy);
+            let policy = Arc::new(Policy::clone(&record.policy));
             self.policies.insert(Arc::clone(&policy));
             policy
         });
         let ClientRecord { expires, disabled, former, .. } = record;
         let is_rare = expires.is_some() || disabled.is_some() || former.is_some();
-        // Copied, so that what stays does not lie between what its readers have freed.
         Packed {
             name: record.name.clone(),
             kid: record.kid,
@@ -255,7 +289,7 @@ impl Packed {
         let dates = self.knocked == record.knocked
             && (self.created, self.expires()) == (record.created, record.expires)
             && self.disabled() == record.disabled;
-        keys && dates && *self.policy == record.policy
+        keys && dates && self.policy == record.policy
     }
 
     fn unpack(&self) -> ClientRecord {
@@ -268,7 +302,7 @@ impl Packed {
             created: self.created,
             expires: self.expires(),
             disabled: self.disabled(),
-            policy: Policy::clone(&self.policy),
+            policy: Arc::clone(&self.policy),
             person: None,
             former: self.former().cloned(),
             // Nothing is decided by them here, and nothing held is written.

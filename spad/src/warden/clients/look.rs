@@ -1,6 +1,6 @@
 //! A look at the disk, and what it has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 
 use spa_keys::{ClientName, ClientRecord, FileOf, Person, Store, StoreError};
@@ -99,12 +99,17 @@ struct Look<'a> {
     /// What was broken before, and was told.
     before: BTreeMap<OsString, String>,
     differences: Vec<Difference>,
+    /// Whether somebody may have lost the last device.
+    may_orphan: bool,
 }
+
+/// What was found in a person's file; `None` where there is none.
+type Found = Option<Result<Person, StoreError>>;
 
 impl<'a> Look<'a> {
     fn begin(clients: &'a mut Clients) -> Self {
         let before = std::mem::take(&mut clients.broken);
-        Self { clients, before, differences: Vec::new() }
+        Self { clients, before, differences: Vec::new(), may_orphan: false }
     }
 
     /// Looks at files, and at those that were broken before if they are [`FEW`].
@@ -115,52 +120,84 @@ impl<'a> Look<'a> {
         } else {
             self.clients.broken.clone_from(&self.before);
         }
-        all.iter().for_each(|file| wipe::stack_after(|| self.at_one(file)));
+        let mut people = Vec::new();
+        for file in &all {
+            match Store::whose(file) {
+                Some(FileOf::Person(name)) => {
+                    people.push((name, self.clients.store.person_in(file)));
+                }
+                _ => wipe::stack_after(|| self.at_client(file)),
+            }
+        }
+        self.take_up_people(people);
     }
 
     /// All people anew.
     fn at_people(&mut self, store: &Store) {
         let mut gone: BTreeSet<_> = self.clients.held.people().cloned().collect();
+        let mut people = Vec::new();
         let read = store.each_person(|file, found| {
             if let Some(FileOf::Person(name)) = Store::whose(&file) {
                 gone.remove(&name);
-                self.take_up_person(&file, &name, Some(found));
+                people.push((name, Some(found)));
             }
         });
         if let Err(error) = read {
             self.clients.broken.insert(DIRECTORY.into(), error.to_string());
         }
-        gone.iter().for_each(|name| self.put_person(name, None));
+        people.extend(gone.into_iter().map(|name| (name, None)));
+        self.take_up_people(people);
     }
 
-    /// What was found in a person's file. One that cannot be read lets none of the
-    /// devices in.
-    fn take_up_person(
-        &mut self,
-        file: &OsStr,
-        name: &ClientName,
-        found: Option<Result<Person, StoreError>>,
-    ) {
-        self.clients.broken.remove(file);
-        let said = found.map(|found| {
-            found.unwrap_or_else(|error| {
-                self.clients.broken.insert(file.to_owned(), error.to_string());
-                Person::shut(name.clone())
-            })
-        });
-        self.put_person(name, said);
+    /// What was found in people's files. One that cannot be read lets none of the
+    /// devices in. One that is gone may be back in a moment: an editor, or a copy, has
+    /// it away. So what it said last holds for as long as there are devices.
+    fn take_up_people(&mut self, people: Vec<(ClientName, Found)>) {
+        let mut said = Vec::new();
+        for (name, found) in people {
+            let file = Store::file_of_person(&name);
+            self.clients.broken.remove(&file);
+            self.clients.away.remove(&name);
+            match found {
+                Some(Ok(person)) => said.push(person),
+                Some(Err(error)) => {
+                    self.clients.broken.insert(file, error.to_string());
+                    said.push(Person::shut(name));
+                }
+                None if self.clients.held.knows_person(&name) => {
+                    let error = self.clients.store.person_gone(&name);
+                    self.clients.broken.insert(file, error.to_string());
+                    self.clients.away.insert(name);
+                    self.may_orphan = true;
+                }
+                None => {}
+            }
+        }
+        self.put_people(said);
     }
 
-    fn put_person(&mut self, name: &ClientName, said: Option<Person>) {
+    /// All at once: for those who are disabled now, all records are looked through.
+    fn put_people(&mut self, people: Vec<Person>) {
         let held = &mut self.clients.held;
-        let is_shut = said.as_ref().is_some_and(|person| person.disabled.is_some());
-        // Only then are all records looked through: a look at all people would else take
-        // as long as there are people times as there are records.
-        let mut open =
-            if is_shut && !held.is_person_shut(name) { held.kids_of(name) } else { vec![] };
-        open.retain(|kid| held.is_open(kid));
-        held.put_person(name, said);
+        let newly =
+            |person: &&Person| person.disabled.is_some() && !held.is_person_shut(&person.name);
+        let shut: HashSet<_> =
+            people.iter().filter(newly).map(|person| person.name.clone()).collect();
+        let open = held.open_devices(&shut);
+        people.into_iter().for_each(|person| held.put_person(person));
         open.into_iter().for_each(|kid| self.tell_if_shut(kid));
+    }
+
+    /// Of people without file and without devices nothing is known any more.
+    fn forget_orphans(&mut self) {
+        let Clients { held, away, broken, .. } = &mut *self.clients;
+        let left = held.with_devices(away);
+        let orphans: Vec<_> = away.difference(&left).cloned().collect();
+        for name in orphans {
+            held.take_person(&name);
+            broken.remove(&Store::file_of_person(&name));
+            away.remove(&name);
+        }
     }
 
     /// Of a client that was open before.
@@ -172,11 +209,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn at_one(&mut self, file: &OsStr) {
-        if let Some(FileOf::Person(name)) = Store::whose(file) {
-            let found = self.clients.store.person_in(file);
-            return self.take_up_person(file, &name, found);
-        }
+    fn at_client(&mut self, file: &OsStr) {
         match self.clients.store.client_in(file) {
             Some(found) => {
                 self.take_up(file, found);
@@ -267,6 +300,7 @@ impl<'a> Look<'a> {
         self.clients.held.take(name);
         let went = kids.into_iter().map(|kid| Difference::Went(name.clone(), kid));
         self.differences.extend(went);
+        self.may_orphan = true;
     }
 
     /// Where a client went, it may have stood in the way of another. Then says
@@ -283,6 +317,9 @@ impl<'a> Look<'a> {
             gone = went(&self.differences);
             self.before = std::mem::take(&mut self.clients.broken);
             self.at(&BTreeSet::new());
+        }
+        if self.may_orphan && !self.clients.away.is_empty() {
+            self.forget_orphans();
         }
         for (file, error) in &self.clients.broken {
             if told.get(file) != Some(error) {

@@ -119,9 +119,85 @@ fn a_person_stands_for_all_devices() {
     assert_eq!(shut(&mut keys, &[file]), ["alice/laptop", "alice/phone"], "closed, not free");
     assert_eq!(keys.clients.broken().len(), 1);
     std::fs::remove_file(&path).unwrap();
+    assert!(shut(&mut keys, &[file]).is_empty() && !keys.clients.is_open(&kids[0]), "as before");
+    store.change_person(&alice, Timestamp::ZERO, |one| one.disabled = None).unwrap();
     assert!(shut(&mut keys, &[file]).is_empty());
     assert!(kids.iter().all(|kid| keys.clients.is_open(kid)));
     assert_eq!(keys.clients.broken(), Vec::<String>::new());
+}
+
+#[test]
+fn a_persons_file_that_is_away_lifts_nothing() {
+    let mut keys = Keys::with(&["alice/laptop", "alice/phone", "bob/laptop"]);
+    let (store, alice) = (keys.clients.store.clone(), "alice".parse().unwrap());
+    let (file, path) = ("alice+.toml", keys.dir.path().join("clients").join("alice+.toml"));
+    let limits = |one: &mut spa_keys::Person| {
+        one.policy.ttl = Some(std::time::Duration::from_secs(7));
+        one.disabled = Some(Timestamp::ZERO);
+    };
+    store.change_person(&alice, Timestamp::ZERO, limits).unwrap();
+    keys.clients.reload();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let kid = keys.clients.kids_of(&alice)[0];
+    std::fs::remove_file(&path).unwrap();
+    for look in ["at the file", "at another", "at all"] {
+        match look {
+            "at the file" => drop(shut(&mut keys, &[file])),
+            "at another" => drop(shut(&mut keys, &["bob+laptop.toml"])),
+            _ => drop(keys.clients.reload()),
+        }
+        let ttl = keys.clients.get(&kid).unwrap().ttl();
+        assert_eq!(ttl.map(|ttl| ttl.as_secs()), Some(7), "{look}");
+        assert!(!keys.clients.is_open(&kid), "{look}");
+        assert!(keys.clients.broken()[0].contains("alice+.toml: it is gone"), "{look}");
+    }
+    spa_keys::files::create_new(&path, &text).unwrap();
+    assert!(shut(&mut keys, &[file]).is_empty() && keys.clients.broken().is_empty());
+
+    // Together with the last device it is over: a new one has no limits from before.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(keys.file("alice+laptop")).unwrap();
+    assert_eq!(keys.look(&["alice/", "alice/laptop"]), (0, 1));
+    assert!(keys.clients.held.knows_person(&alice), "there is her phone");
+    std::fs::remove_file(keys.file("alice+phone")).unwrap();
+    assert_eq!(keys.look(&["alice/phone"]), (0, 1));
+    assert_eq!(keys.clients.broken(), Vec::<String>::new());
+    keys.add("alice/laptop");
+    assert_eq!(keys.look(&["alice/laptop"]), (1, 0));
+    assert!(keys.clients.is_open(&keys.clients.kids_of(&alice)[0]));
+}
+
+#[test]
+fn however_many_are_disabled_at_once_the_records_are_looked_through_once() {
+    let mut keys = Keys::with(&["alice"]);
+    let text = std::fs::read_to_string(keys.file("alice")).unwrap();
+    let kid = keys.clients.kids().next().unwrap().to_string();
+    let people: Vec<_> = (0..40).map(|number| format!("p{number}")).collect();
+    for (number, person) in people.iter().enumerate() {
+        let text = text.replace("alice", &format!("{person}/pc"));
+        let text = text.replace(&kid, &format!("{number:032x}"));
+        spa_keys::files::create_new(&keys.file(&format!("{person}+pc")), &text).unwrap();
+    }
+    keys.clients.reload();
+    let (store, files) =
+        (keys.clients.store.clone(), people.iter().map(|one| format!("{one}+.toml")));
+    let disable = |since| {
+        let change = |name: &String| {
+            let name = name.parse().unwrap();
+            store.change_person(&name, Timestamp::ZERO, |one| one.disabled = since).unwrap();
+        };
+        people.iter().for_each(change);
+    };
+    let files: Vec<_> = files.collect();
+    let files: Vec<_> = files.iter().map(String::as_str).collect();
+    for at_all in [false, true] {
+        disable(None);
+        keys.clients.reload();
+        disable(Some(Timestamp::ZERO));
+        let before = keys.clients.held.passes.get();
+        let told = if at_all { keys.clients.reload().len() } else { shut(&mut keys, &files).len() };
+        assert_eq!((told, keys.clients.held.passes.get() - before), (40, 1), "at all: {at_all}");
+    }
 }
 
 #[test]
