@@ -1,8 +1,8 @@
 # What the README and CI call. `make help` lists it.
 
 BUILD_PACKAGES := gcc libc6-dev pkg-config libmnl-dev libnftnl-dev
-TEST_PACKAGES  := conntrack curl dnsmasq-base e2fsprogs faketime git iproute2 iptables \
-                  iputils-ping isc-dhcp-client nftables nmap openssh-client openssh-server procps python3 \
+TEST_PACKAGES  := conntrack curl dbus dnsmasq-base e2fsprogs faketime git gnome-keyring iproute2 \
+                  iptables iputils-ping isc-dhcp-client libsecret-tools nftables nmap openssh-client openssh-server procps python3 \
                   python3-argon2 python3-cryptography rsync systemd ufw util-linux
 PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 # Who is measured beside us, and what one way to capture is built with; for `make bench` alone.

@@ -7,17 +7,19 @@ mod people;
 mod read;
 mod rotate;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spa_proto::{Kid, Timestamp, VerifyingKey};
+use spa_proto::{Kid, ServiceName, Timestamp, VerifyingKey};
 
 use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
+use crate::lasting::Lasting;
 use crate::lock::WriteLock;
 use crate::policy::Person;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
@@ -25,7 +27,7 @@ use crate::record_file::{FileOf, client_file_name, person_file_name, revoked_fil
 use crate::token::Token;
 pub use new_client::NewClient;
 
-/// For how long a first knock waits for another writer, and all of a daemon with it.
+/// For how long a first knock waits for another writer, and other first knocks with it.
 const KNOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// A directory of keys.
@@ -214,12 +216,17 @@ impl Store {
         let _lock = self.begin_writing()?;
         self.check_kind(&client.name)?;
         let person = self.person_behind(&client.name);
-        let (record, token) = client.admit(server, person, now)?;
+        let (record, token) = client.admit(server, person, now, &self.services())?;
         let text = record.to_text();
         files::create_new(&self.client_path(&record.name), &text).map_err(|error| {
             if error.is_taken() { StoreError::Taken(record.name) } else { error.into() }
         })?;
         Ok(token)
+    }
+
+    /// What `spad` says of its services, as far as it can be found.
+    fn services(&self) -> BTreeMap<ServiceName, Lasting> {
+        Lasting::beside(&self.dir)
     }
 
     /// Whether [`Self::add`] would make this client, as things are; nothing is made.
@@ -263,7 +270,7 @@ impl Store {
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], and
     /// [`StoreError::Changed`] where the record has another key-id by now, was
     /// knocked with, is disabled, or (with `binds`) has a key; all others say that it
-    /// could not be written, [`StoreError::Locked`] after 200 ms, since a daemon waits.
+    /// could not be written, [`StoreError::Locked`] after 200 ms, since somebody waits.
     /// The knock must be refused in any case.
     pub fn note_first_knock(
         &self,

@@ -14,6 +14,7 @@ use spa_cli::Completions;
 
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
+use crate::kept::Keyring;
 use examples::{
     COMPLETIONS_EXAMPLES, DOCTOR_EXAMPLES, ENROLL_EXAMPLES, FILES, FORGET_EXAMPLES, HOSTS_EXAMPLES,
     JSON_FIELDS, KNOCK_EXAMPLES, LOCK_EXAMPLES, PASSPHRASE_EXAMPLES, PROXY_EXAMPLES,
@@ -181,6 +182,11 @@ pub(crate) struct UnlockOptions {
     /// For how long, such as 8h [default: keep-unlocked in config.toml, else 15m]
     #[arg(long = "for", value_name = "TIME", value_parser = some_time)]
     pub(crate) time: Option<Duration>,
+
+    /// Where: the kernel's keyring; the desktop's, as long as that is unlocked too; or auto, the
+    /// desktop's where there is one [default: keyring in config.toml, else auto]
+    #[arg(long, value_name = "auto|kernel|desktop")]
+    pub(crate) keyring: Option<Keyring>,
 }
 
 #[derive(Args)]

@@ -7,7 +7,7 @@
 //! cli → ssh (ssh_target) → door …; cli → ssh_config (ssh_block)                    spa ssh, ssh-config
 //! cli → doctor → door …                                                            spa doctor
 //! cli → knock → door → save; cli → save → resolve → send                           spa send
-//! cli → unlock (lock, os/keyring)                                                  spa passphrase …
+//! cli → unlock (lock, kept (os/keyring, os/desktop))                                         spa passphrase …
 //! cli → config → enroll (trust), request, hosts                                       everything else
 //! ```
 //!
@@ -29,6 +29,7 @@ mod exit;
 mod field;
 mod host_file;
 mod hosts;
+mod kept;
 mod knock;
 mod lock;
 mod os;

@@ -1,6 +1,8 @@
 //! What depends on the operating system, beyond the private files that
 //! `spa_keys` takes care of.
 
+mod bounded;
+pub(crate) mod desktop;
 pub(crate) mod keyring;
 
 use std::io;
@@ -100,6 +102,18 @@ pub(crate) fn others_can_read(path: &Path) -> bool {
 /// Whether somebody else on this machine may read the file: not known here.
 #[cfg(not(unix))]
 pub(crate) fn others_can_read(_: &Path) -> bool {
+    false
+}
+
+/// Whether this process has a terminal, whatever its standard input and output are.
+#[cfg(unix)]
+pub(crate) fn at_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether this process has a terminal: not known here.
+#[cfg(not(unix))]
+pub(crate) fn at_terminal() -> bool {
     false
 }
 

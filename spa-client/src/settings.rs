@@ -10,6 +10,7 @@ use spa_keys::document;
 
 use crate::exit::Failure;
 use crate::field::{self, AddressUrl, Host, KeepUnlocked};
+use crate::kept::Keyring;
 
 /// What can be chosen.
 #[derive(Default, Deserialize)]
@@ -24,9 +25,16 @@ pub(crate) struct Settings {
     /// For how long keys stay unlocked after their passphrase was given.
     #[serde(with = "field::optional")]
     pub(crate) keep_unlocked: Option<KeepUnlocked>,
+    #[serde(with = "field::optional")]
+    keyring: Option<Keyring>,
 }
 
 impl Settings {
+    /// Who keeps them.
+    pub(crate) fn keyring(&self) -> Keyring {
+        self.keyring.unwrap_or_default()
+    }
+
     /// Reads them.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         match fs::read_to_string(path) {

@@ -14,9 +14,10 @@ use crate::config::ConfigDir;
 use crate::exit::{Exit, Failure};
 use crate::field::{Field, Salt};
 use crate::host_file::{HostEntry, KeysInFile};
+use crate::kept::{Kept, Keyring, Place};
 use crate::lock::{Keys, Locked, Owner};
-use crate::os::keyring;
 use crate::report;
+use crate::settings::Settings;
 
 /// How long keys stay unlocked unless the user says otherwise.
 const UNLOCKED: Duration = Duration::from_secs(15 * 60);
@@ -29,40 +30,49 @@ pub(crate) fn keys(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> Resu
         KeysInFile::Plain(keys) => return Ok(keys.clone()),
         KeysInFile::Locked(locked) => locked,
     };
-    if let Some(keys) = kept(entry, locked) {
+    let place = place(alias, entry, locked);
+    let kept = place.kept();
+    if let Kept::Key(key) = &kept
+        && let Some(keys) =
+            PassphraseKey::of_kept(key).and_then(|key| locked.open(owner(entry), &key))
+    {
         return Ok(keys);
     }
     let (Opened { keys, .. }, key) = ask_for_keys(alias, entry, locked)?;
-    let time = config.settings()?.keep_unlocked.map_or(UNLOCKED, |kept| kept.0);
-    // Not being kept costs a question the next time, and no more.
-    let _ = keep(entry, locked, &key, time);
+    // Who has locked the desktop's keyring does not want it kept beside.
+    if !matches!(kept, Kept::Locked) {
+        let settings = config.settings()?;
+        // Not being kept costs a question the next time, and no more.
+        let _ = keep(&place, &key, time(&settings), settings.keyring());
+    }
     Ok(keys)
 }
 
-/// Under which name: the salt tells this passphrase from those before.
-fn name(entry: &HostEntry, locked: &Locked) -> String {
-    format!("spa:{}:{}", entry.key_id(), *locked.salt().write())
+/// Where it is kept: the salt tells this passphrase from those before.
+fn place<'a>(alias: &'a Alias, entry: &HostEntry, locked: &Locked) -> Place<'a> {
+    Place { alias, name: format!("spa:{}:{}", entry.key_id(), *locked.salt().write()) }
 }
 
 fn owner(entry: &HostEntry) -> Owner {
     Owner { server: entry.server_key(), kid: entry.key_id() }
 }
 
-fn kept(entry: &HostEntry, locked: &Locked) -> Option<Keys> {
-    let key = keyring::kept(&name(entry, locked))?;
-    locked.open(owner(entry), &PassphraseKey::of_kept(&key)?)
+/// For how long.
+fn time(settings: &Settings) -> Duration {
+    settings.keep_unlocked.as_ref().map_or(UNLOCKED, |kept| kept.0)
 }
 
+/// Says who keeps it; `None` where nobody is to.
 fn keep(
-    entry: &HostEntry,
-    locked: &Locked,
+    place: &Place<'_>,
     key: &PassphraseKey,
     time: Duration,
-) -> Result<(), String> {
+    keyring: Keyring,
+) -> Result<Option<&'static str>, String> {
     if time.is_zero() {
-        return Ok(());
+        return Ok(None);
     }
-    keyring::keep(&name(entry, locked), key.expose(), time)
+    place.keep(key.expose(), time, keyring).map(Some)
 }
 
 /// A server's keys, and the passphrase that they were under.
@@ -78,7 +88,7 @@ pub(crate) fn open(alias: &Alias, entry: &HostEntry) -> Result<Opened, Failure> 
         KeysInFile::Plain(keys) => Ok(Opened { keys: keys.clone(), passphrase: None }),
         KeysInFile::Locked(locked) => {
             let (opened, _) = ask_for_keys(alias, entry, locked)?;
-            keyring::forget(&name(entry, locked));
+            place(alias, entry, locked).forget();
             Ok(opened)
         }
     }
@@ -161,10 +171,9 @@ pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Res
 
 /// `spa unlock`: asks now, so that nobody is asked later.
 pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit, Failure> {
-    let time = match options.time {
-        Some(time) => time,
-        None => config.settings()?.keep_unlocked.map_or(UNLOCKED, |kept| kept.0),
-    };
+    let settings = config.settings()?;
+    let time = options.time.unwrap_or_else(|| time(&settings));
+    let keyring = options.keyring.unwrap_or(settings.keyring());
     for host in &options.host {
         let alias = config.find(host)?;
         let entry = config.load(&alias)?;
@@ -173,10 +182,13 @@ pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit
             continue;
         };
         let (_, key) = ask_for_keys(&alias, &entry, locked)?;
-        keep(&entry, locked, &key, time).map_err(|why| {
+        let kept = keep(&place(&alias, &entry, locked), &key, time, keyring).map_err(|why| {
             Failure::keys(format!("the keys for {alias} cannot be kept unlocked: {why}"))
         })?;
-        report::note(&format!("{alias} is unlocked for {}", duration::format(time)));
+        report::note(&match kept {
+            Some(by) => format!("{alias} is unlocked for {}, by the {by}", duration::format(time)),
+            None => format!("{alias} is not kept unlocked: keep-unlocked is 0s"),
+        });
     }
     Ok(Exit::Done)
 }
@@ -184,14 +196,18 @@ pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit
 /// `spa lock`: forgets what is kept unlocked.
 pub(crate) fn lock(config: &ConfigDir, options: &LockOptions) -> Result<Exit, Failure> {
     let entries = if options.host.is_empty() {
-        config.known()?.entries.into_iter().map(|(_, entry)| entry).collect()
+        config.known()?.entries
     } else {
-        let load = |host: &String| config.load(&config.find(host)?);
-        options.host.iter().map(load).collect::<Result<Vec<_>, _>>()?
+        let load = |host: &String| {
+            let alias = config.find(host)?;
+            let entry = config.load(&alias)?;
+            Ok((alias, entry))
+        };
+        options.host.iter().map(load).collect::<Result<Vec<_>, Failure>>()?
     };
-    for entry in &entries {
+    for (alias, entry) in &entries {
         if let KeysInFile::Locked(locked) = entry.keys() {
-            keyring::forget(&name(entry, locked));
+            place(alias, entry, locked).forget();
         }
     }
     Ok(Exit::Done)

@@ -8,51 +8,8 @@ mod support;
 use std::fs;
 use std::process::Stdio;
 
-use support::{Client, Ran, Server, mode, set_mode};
-
-/// A person who knows what to say, and how often it was asked for.
-struct Person<'a> {
-    client: &'a Client,
-}
-
-impl<'a> Person<'a> {
-    fn of(client: &'a Client) -> Self {
-        Self { client }
-    }
-
-    /// Runs the program; these words of a prompt are answered with these, and all others with
-    /// the last.
-    fn run(&self, words: &[&str], answers: &[(&str, &str)]) -> Ran {
-        let asked = self.client.dir().join("asked");
-        let program = self.client.dir().join("askpass");
-        let cases: String = answers
-            .iter()
-            .map(|(prompt, answer)| format!("  *'{prompt}'*) echo '{answer}';;\n"))
-            .collect();
-        let script = format!(
-            "#!/bin/sh\nprintf '%s\\n' \"$1\" >> {}\ncase \"$1\" in\n{cases}  *) exit 1;;\nesac\n",
-            asked.display()
-        );
-        fs::write(&program, script).unwrap();
-        set_mode(&program, 0o755);
-        drop(fs::remove_file(asked));
-        let mut command = self.client.command(words);
-        command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
-        command.output().unwrap().into()
-    }
-
-    /// What was asked since the last run began.
-    fn asked(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.client.dir().join("asked")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn sets(&self, passphrase: &str) {
-        let answers = [("new passphrase", passphrase), ("the same again", passphrase)];
-        let ran = self.run(&["passphrase", "127.0.0.1"], &answers);
-        assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
-    }
-}
+use support::person::Person;
+use support::{Client, Ran, Server, mode};
 
 /// Nothing is kept unlocked, whatever the kernel has.
 fn never_keep(client: &Client) {
@@ -107,12 +64,8 @@ fn without_the_passphrase_nothing_is_sent() {
     let remove = ["passphrase", "127.0.0.1", "--remove"];
     person.run(&remove, &[("passphrase for", "wrong"), ("", "x")]).fails(3, &["stay locked"]);
     assert_eq!(fs::read(client.host_file("127.0.0.1")).unwrap(), before);
-    // Nobody there at all: a session of its own has no terminal.
-    let knock = client.command(&["knock", "127.0.0.1"]);
-    let mut alone = std::process::Command::new("setsid");
-    alone.arg("-w").arg(knock.get_program()).args(knock.get_args()).stdin(Stdio::null());
-    alone.env_remove("SSH_ASKPASS").env_remove("SSH_ASKPASS_REQUIRE");
-    Ran::from(alone.output().unwrap()).fails(3, &["no terminal", "spa unlock"]);
+    // Nobody there at all.
+    client.run_alone(&["knock", "127.0.0.1"]).fails(3, &["no terminal", "spa unlock"]);
     assert_eq!(server.drain(), 0);
 }
 

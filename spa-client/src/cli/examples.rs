@@ -17,7 +17,9 @@ Files, in the directory of servers and keys:
                                    global; the answer is the address, as plain text; needs curl
     time-server = \"NAME\"         whom spa doctor asks for the time
     keep-unlocked = \"15m\"        for how long keys stay unlocked once their passphrase was
-                                 given; 0s for not at all";
+                                 given; 0s for not at all
+    keyring = \"auto\"             who keeps them: kernel; desktop, as long as its own keyring is
+                                 unlocked too; auto for the desktop where there is one";
 
 pub(super) const PASSPHRASE_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +38,9 @@ Examples:
   spa unlock office home --for 8h
 
 They are kept in the kernel's keyring of this user, never on a disk, and only on Linux; spa
-knock, proxy, ssh and doctor keep them for a while themselves once they had to ask.";
+knock, proxy, ssh and doctor keep them for a while themselves once they had to ask. At a desktop
+with a keyring (Secret Service, asked by secret-tool of libsecret-tools) the kernel has one half,
+which ends in its time, and the desktop the other, which is there while its keyring is unlocked.";
 
 pub(super) const LOCK_EXAMPLES: &str = "\
 Example:
@@ -141,6 +145,8 @@ With --json, one object a line for each host, in the order in which they are don
   name          as given, or the server's alias
   host          name or address that was resolved; null if no keys were found
   services      what was asked for
+  ttl_s         for how many seconds at most: as --ttl asks, else as it was when this machine was
+                enrolled; null if neither is known
   dry_run       true if nothing was sent
   sent          the first round: for each datagram address, port, services, source_requested
                 (an address, or seen), mode (null leaves it to the server); with source_port,

@@ -2,8 +2,14 @@
 #![allow(dead_code, reason = "no file of tests uses all of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[cfg(unix)]
+pub(crate) mod desktop;
+#[cfg(unix)]
+pub(crate) mod person;
+
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,11 +23,17 @@ use spa_proto::{
 /// A configuration directory of its own, and the program run in it.
 pub(crate) struct Client {
     home: tempfile::TempDir,
+    /// Of its environment, what is set.
+    pub(crate) env: Vec<(&'static str, String)>,
 }
+
+/// What would lead to the keyring of whoever runs the tests.
+const DESKTOP: [&str; 4] =
+    ["DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"];
 
 impl Client {
     pub(crate) fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
+        Self { home: tempfile::tempdir().unwrap(), env: Vec::new() }
     }
 
     /// Not there until the program makes it.
@@ -36,11 +48,23 @@ impl Client {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spa"));
         command.args(words).arg("--config-dir").arg(self.dir()).stdin(Stdio::null());
+        for name in DESKTOP {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
         self.command(words).output().unwrap().into()
+    }
+
+    /// Where nobody is there to ask.
+    #[cfg(unix)]
+    pub(crate) fn run_alone(&self, words: &[&str]) -> Ran {
+        let mut command = alone(&self.command(words));
+        command.env_remove("SSH_ASKPASS").env_remove("SSH_ASKPASS_REQUIRE");
+        command.output().unwrap().into()
     }
 
     /// Its exit code, and what a person sees on standard output.
@@ -90,6 +114,20 @@ impl Client {
         let ran = self.run_with_input(&["enroll", "-"], &token.encode());
         assert_eq!(ran.code, 0, "{}", ran.err);
     }
+}
+
+/// The same in a session of its own, which has no terminal.
+#[cfg(unix)]
+pub(crate) fn alone(command: &Command) -> Command {
+    let mut alone = Command::new("setsid");
+    alone.arg("-w").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => alone.env(name, value),
+            None => alone.env_remove(name),
+        };
+    }
+    alone
 }
 
 /// How one run ended.
@@ -144,6 +182,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// What its tokens name.
     pub(crate) services: Vec<&'static str>,
+    /// And for how many seconds these open.
+    pub(crate) lasting: Vec<(&'static str, NonZeroU32)>,
     cloak: Cloak,
     gate: Gate,
     sockets: Vec<UdpSocket>,
@@ -166,7 +206,9 @@ impl Server {
         gate.insert(kid, ClientKeys::derive(&psk, &secret.public(), &kid));
         let enrol = EnrolSecret::from_bytes(*random::bytes().unwrap());
         let services = vec!["ssh", "web"];
-        Self { secret, kid, psk, enrol, host: host.into(), port, services, cloak, gate, sockets }
+        let lasting = Vec::new();
+        let host = host.into();
+        Self { secret, kid, psk, enrol, host, port, services, lasting, cloak, gate, sockets }
     }
 
     pub(crate) fn token(&self) -> Token {
@@ -187,6 +229,11 @@ impl Server {
             psk: self.psk.clone(),
             enrolment,
             services: self.services.iter().map(|name| name.parse().unwrap()).collect(),
+            lasting: self
+                .lasting
+                .iter()
+                .map(|(name, time)| (name.parse().unwrap(), *time))
+                .collect(),
         }
     }
 

@@ -7,10 +7,9 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
-use spa_keys::{ClientName, ClientRecord, Store, StoreError};
-use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp, VerifyingKey};
+use spa_keys::{ClientName, ClientRecord, Store};
+use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp};
 
-use crate::wipe;
 use held::Held;
 pub(super) use look::Difference;
 pub(super) use watch::{Touched, Watch};
@@ -85,23 +84,6 @@ impl Clients {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// Writes to a client's record that its first knock is about to be accepted,
-    /// and the key that it binds; see [`Store::note_first_knock`].
-    ///
-    /// # Errors
-    /// Those of the store: then the knock must not be accepted.
-    pub(super) fn note_first_knock(
-        &mut self,
-        record: &ClientRecord,
-        binds: Option<VerifyingKey>,
-    ) -> Result<(), StoreError> {
-        wipe::stack_after(|| {
-            let written = self.store.note_first_knock(&record.name, &record.kid, binds)?;
-            self.held.put(written);
-            Ok(())
-        })
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 
-use spa_keys::{ClientName, ClientRecord, StoreError};
+use spa_keys::{ClientName, ClientRecord};
 use spa_proto::{Arrival, Generation, Kid, Reason, SignedRequest, VerifiedKnock};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::Warden;
+use super::first_knocks::First;
 use crate::clock::{self, Reading};
 use crate::firewall::{Element, FirewallError, GrantSet};
 use crate::grants::{Grant, Ledger};
@@ -29,6 +30,17 @@ pub(super) struct Accepted {
 type Wanted<'a> = (&'a Accepted, &'a Approved);
 
 impl Accepted {
+    pub(super) fn of(
+        request: &SignedRequest,
+        client: ClientName,
+        judgement: Judgement,
+        enrolled: bool,
+        at: Reading,
+    ) -> Self {
+        let (kid, arrival) = (request.kid(), request.arrival());
+        Self { client, kid, arrival, judgement, generation: request.generation(), at, enrolled }
+    }
+
     fn wants(&self) -> impl Iterator<Item = Wanted<'_>> {
         self.judgement.grants().iter().map(move |approved| (self, approved))
     }
@@ -39,46 +51,60 @@ impl Warden {
     pub(super) fn accept(&mut self, request: &SignedRequest) -> Option<Accepted> {
         let at = Reading::now();
         let decided = self.decide(request, at);
-        decided.map_err(|why| self.turn_down(request.kid(), request.arrival(), why, at)).ok()
+        decided.unwrap_or_else(|why| {
+            self.turn_down(request.kid(), request.arrival(), why, at);
+            None
+        })
     }
 
     /// Refuses what may have been used up.
-    fn turn_down(&mut self, kid: Kid, arrival: Arrival, reason: Reason, at: Reading) {
+    pub(super) fn turn_down(&mut self, kid: Kid, arrival: Arrival, reason: Reason, at: Reading) {
         self.memory.write_down(&self.ledger);
         self.refuse(kid, arrival, reason, at);
     }
 
-    /// Steps 8 to 11.
-    fn decide(&mut self, request: &SignedRequest, at: Reading) -> Result<Accepted, Reason> {
-        let (config, kid) = (&self.config, request.kid());
-        let record = self.clients.get(&kid).ok_or(Reason::NoRecord)?;
-        let server = self.own.public(request.generation(), at.wall).ok_or(Reason::NoRecord)?;
-        let knock = request.verify(&server, &record.verifier, at.wall, config.tolerance)?;
-        let judged = policy::judge(&knock, &record, config, at.wall, |ip| self.host.is_own(ip));
-        let judged = match config.firewall.absolute_bans {
-            true => judged.and_then(|judgement| self.bans.admit(judgement, &config.trusted)),
-            false => judged,
-        };
+    /// Steps 8 to 11. `None` where it waits for the client's record.
+    fn decide(&mut self, request: &SignedRequest, at: Reading) -> Result<Option<Accepted>, Reason> {
+        let (knock, record) = self.verified(request, at)?;
+        let judged = self.judged(&knock, &record, at);
         // Refused by policy counts as used: it must not become valid later.
         self.memory.use_up(&knock, &record, &self.ledger, at)?;
         let judgement = judged?;
-        let enrolled = !record.knocked && self.note_first(&knock, &record)?;
-        let (client, arrival, generation) = (record.name, knock.arrival(), request.generation());
-        Ok(Accepted { client, kid, arrival, judgement, generation, at, enrolled })
+        if record.knocked {
+            return Ok(Some(Accepted::of(request, record.name, judgement, false, at)));
+        }
+        // The first is written to the record before anything is granted; it binds the
+        // client's key if it enrols.
+        let first = First { name: record.name, kid: record.kid, binds: knock.binds() };
+        self.hold_first(request, first)?;
+        Ok(None)
     }
 
-    /// The first accepted knock of a client is written to its record before
-    /// anything is granted; it binds the client's key if it enrols.
-    fn note_first(&mut self, knock: &VerifiedKnock, record: &ClientRecord) -> Result<bool, Reason> {
-        self.clients.note_first_knock(record, knock.binds()).map_err(|error| {
-            warn!(client = %record.name, %error, "first knock not granted: it could not be written down");
-            match error {
-                // Another knock, or the administrator, was quicker.
-                StoreError::Unknown(_) | StoreError::Revoked(_) | StoreError::Changed(_) => Reason::NoRecord,
-                _ => Reason::NotDurable,
-            }
-        })?;
-        Ok(knock.binds().is_some())
+    /// Steps 8 and 9.
+    pub(super) fn verified(
+        &self,
+        request: &SignedRequest,
+        at: Reading,
+    ) -> Result<(VerifiedKnock, ClientRecord), Reason> {
+        let record = self.clients.get(&request.kid()).ok_or(Reason::NoRecord)?;
+        let server = self.own.public(request.generation(), at.wall).ok_or(Reason::NoRecord)?;
+        let knock = request.verify(&server, &record.verifier, at.wall, self.config.tolerance)?;
+        Ok((knock, record))
+    }
+
+    /// Step 10.
+    pub(super) fn judged(
+        &mut self,
+        knock: &VerifiedKnock,
+        record: &ClientRecord,
+        at: Reading,
+    ) -> Result<Judgement, Reason> {
+        let config = &self.config;
+        let judged = policy::judge(knock, record, config, at.wall, |ip| self.host.is_own(ip))?;
+        match config.firewall.absolute_bans {
+            true => self.bans.admit(judged, &config.trusted),
+            false => Ok(judged),
+        }
     }
 
     /// Step 12.

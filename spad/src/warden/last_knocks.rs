@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::thread::Builder;
 use std::time::Duration;
 
 use spa_keys::files::FileError;
 use spa_keys::{LastKnocks, Store};
 use spa_proto::{Kid, Timestamp};
 use tracing::warn;
+
+use super::worker::Worker;
 
 /// How long the end waits for the disk.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -20,7 +21,7 @@ pub(super) struct Knocks {
     path: PathBuf,
     /// Whether there is something that is not written yet.
     new: bool,
-    /// A thread is writing.
+    /// It is being written.
     under_way: Option<Receiver<Result<(), FileError>>>,
     /// Whether the last that was written was said to have failed.
     failed: bool,
@@ -39,24 +40,23 @@ impl Knocks {
     }
 
     /// Begins to write what is new, unless the disk still has the last to do.
-    pub(super) fn write(&mut self, is_known: impl Fn(&Kid) -> bool) {
+    pub(super) fn write(&mut self, writer: &mut Worker, is_known: impl Fn(&Kid) -> bool) {
         if self.is_busy() || !std::mem::take(&mut self.new) {
             return;
         }
         self.noted.retain(is_known);
         let (knocks, path) = (self.noted.clone(), self.path.clone());
         let (tell, done) = channel();
-        let work = move || {
+        let begun = writer.give(move || {
             let _ = tell.send(knocks.write(&path));
-        };
-        let begun = Builder::new().name("last-knocks".into()).spawn(work);
-        self.under_way = begun.is_ok().then_some(done);
+        });
+        self.under_way = begun.then_some(done);
         self.new = self.under_way.is_none();
     }
 
     /// Writes what is new, and does not wait long for it.
-    pub(super) fn write_last(&mut self, is_known: impl Fn(&Kid) -> bool) {
-        self.write(is_known);
+    pub(super) fn write_last(&mut self, writer: &mut Worker, is_known: impl Fn(&Kid) -> bool) {
+        self.write(writer, is_known);
         if let Some(done) = &self.under_way {
             let _ = done.recv_timeout(PATIENCE);
         }
@@ -94,13 +94,13 @@ mod tests {
     fn what_is_noted_is_there_after_a_restart_and_who_is_gone_is_not() {
         let (_dir, store) = store();
         let (alice, bob) = (Kid::from_bytes([1; 16]), Kid::from_bytes([2; 16]));
-        let mut knocks = Knocks::of(&store);
-        knocks.write_last(|_| true);
+        let (mut knocks, mut writer) = (Knocks::of(&store), Worker::new("test"));
+        knocks.write_last(&mut writer, |_| true);
         assert!(!store.last_knocks_path().exists(), "nothing new, nothing written");
         let at = Timestamp::from_millis(1_800_000_000_000);
         knocks.note(alice, at);
         knocks.note(bob, at);
-        knocks.write_last(|kid| *kid == alice);
+        knocks.write_last(&mut writer, |kid| *kid == alice);
         let again = Knocks::of(&store);
         assert_eq!((again.noted.of(&alice), again.noted.of(&bob)), (Some(at), None));
     }
@@ -108,16 +108,16 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_tried_again() {
         let (_dir, store) = store();
-        let mut knocks = Knocks::of(&store);
+        let (mut knocks, mut writer) = (Knocks::of(&store), Worker::new("test"));
         std::fs::create_dir(store.last_knocks_path()).unwrap();
         let alice = Kid::from_bytes([1; 16]);
         knocks.note(alice, Timestamp::from_millis(1_800_000_000_000));
         let wait = |knocks: &mut Knocks| while knocks.is_busy() {};
-        knocks.write(|_| true);
+        knocks.write(&mut writer, |_| true);
         wait(&mut knocks);
         assert!(knocks.failed && knocks.new);
         std::fs::remove_dir(store.last_knocks_path()).unwrap();
-        knocks.write(|_| true);
+        knocks.write(&mut writer, |_| true);
         wait(&mut knocks);
         assert!(!knocks.failed && !knocks.new && store.last_knocks().of(&alice).is_some());
     }

@@ -10,6 +10,7 @@ mod bans;
 mod clients;
 mod copying;
 mod enforce;
+mod first_knocks;
 mod gatehouse;
 mod hooks;
 pub(crate) mod host;
@@ -28,6 +29,7 @@ mod sessions;
 mod start;
 mod stop;
 mod upkeep;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -85,7 +87,10 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
+    first_knocks: first_knocks::FirstKnocks,
     last_knocks: last_knocks::Knocks,
+    /// Writes what knocks leave beside the records.
+    writer: worker::Worker,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,
@@ -192,6 +197,10 @@ impl Warden {
             Some((request, caller, reply)) = calls.recv() => {
                 self.owes_a_look = false;
                 self.hear(request, &caller, reply);
+            }
+            noted = self.first_knocks.noted() => {
+                self.owes_a_look = false;
+                self.first_knocks_noted(noted);
             }
             room = keeper_has_room(self.keeper.as_ref()) => {
                 self.owes_a_look = false;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::bans::Register;
 use super::clients::Clients;
+use super::first_knocks::FirstKnocks;
 use super::gatehouse::Restarts;
 use super::host::Host;
 use super::last_knocks::Knocks;
@@ -23,6 +24,7 @@ use super::post::Post;
 use super::sessions::{Connections, Names};
 use super::stop::Course;
 use super::upkeep::Tables;
+use super::worker::Worker;
 use super::{Counters, Warden, operators};
 use crate::audit::{Audit, Event, Recorder, leads_to_journal};
 use crate::check;
@@ -165,6 +167,8 @@ impl Warden {
         Ok(Self {
             config_path,
             own,
+            first_knocks: FirstKnocks::none(),
+            writer: Worker::new("records"),
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,

@@ -81,7 +81,7 @@ impl Warden {
     pub(super) async fn end(mut self, mut calls: mpsc::Receiver<Call>) {
         service::stopping();
         self.detach();
-        self.last_knocks.write_last(|kid| self.clients.name_of(kid).is_some());
+        self.last_knocks.write_last(&mut self.writer, |kid| self.clients.name_of(kid).is_some());
         self.keeper = None;
         self.serving.abort();
         // Over when the last conversation is.

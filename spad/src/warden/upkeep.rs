@@ -298,7 +298,7 @@ impl Warden {
         self.end_own_overlap(now.wall);
         self.look_after_keeper();
         self.look_at_discipline();
-        self.last_knocks.write(|kid| self.clients.name_of(kid).is_some());
+        self.last_knocks.write(&mut self.writer, |kid| self.clients.name_of(kid).is_some());
         self.memory.renew(now);
     }
 

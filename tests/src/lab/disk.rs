@@ -23,7 +23,23 @@ impl Host {
     }
 }
 
+/// A disk that takes nothing until this is dropped: who writes to it waits.
+pub struct Frozen<'disk>(&'disk Disk<'disk>);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // Where that fails, the test sees that nothing goes on.
+        let _ = self.0.host.sh(&format!("fsfreeze --unfreeze {}", self.0.place.display()));
+    }
+}
+
 impl Disk<'_> {
+    /// Lets it hang: what is on it can be read, and nothing be written.
+    pub fn freeze(&self) -> Result<Frozen<'_>> {
+        self.host.sh(&format!("fsfreeze --freeze {}", self.place.display()))?.ok()?;
+        Ok(Frozen(self))
+    }
+
     fn mount(&self) -> Result<bool> {
         // Nothing that was only written is on its way to the disk by itself before a test is over.
         let options = "loop,commit=300";

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 pub use clock::{Clock, unix_time};
-pub use disk::Disk;
+pub use disk::{Disk, Frozen};
 pub use error::{Doing, LabError, Result, fail};
 pub use host::Host;
 pub use link::{Addressing, Interface, Lan, Tunnel};

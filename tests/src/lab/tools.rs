@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use super::error::{Result, fail};
 
 /// Every program the lab calls and the Debian package it comes in.
-pub const TOOLS: [(&str, &str); 21] = [
+pub const TOOLS: [(&str, &str); 22] = [
     ("conntrack", "conntrack"),
     ("dhclient", "isc-dhcp-client"),
     ("dnsmasq", "dnsmasq-base"),
     ("faketime", "faketime"),
+    ("fsfreeze", "util-linux"),
     ("gcc", "gcc"),
     ("git", "git"),
     ("ip", "iproute2"),

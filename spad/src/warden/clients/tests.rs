@@ -1,6 +1,7 @@
 use super::look::FEW;
 use super::*;
 use spa_keys::{NewClient, Policy, ServerIdentity};
+use spa_proto::VerifyingKey;
 use std::collections::BTreeSet;
 
 struct Keys {

@@ -1,0 +1,173 @@
+//! The first knock of each client, which is written to its record before anything is
+//! granted (protocol §4 and §7, rule R4): it waits for the disk, and nobody else does.
+
+use std::collections::{BTreeSet, HashMap};
+
+use spa_keys::{ClientName, Store, StoreError};
+use spa_proto::{Kid, Reason, SignedRequest, VerifyingKey};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::warn;
+
+use super::Warden;
+use super::gatehouse::BATCH;
+use super::knock::Accepted;
+use super::worker::Worker;
+use crate::clock::Reading;
+use crate::wipe;
+
+/// How many wait at most: beyond, the disk does not answer.
+const MOST: usize = 1024;
+
+/// Whose record now says that it has knocked, or why it does not.
+pub(super) type Noted = (First, Result<(), StoreError>);
+
+/// What is to be written, and to whose record.
+pub(super) struct First {
+    pub(super) name: ClientName,
+    pub(super) kid: Kid,
+    pub(super) binds: Option<VerifyingKey>,
+}
+
+/// Knocks that wait for their record.
+pub(super) struct FirstKnocks {
+    /// Of each client in the order in which they came; its record waits for the first.
+    waiting: HashMap<Kid, Vec<SignedRequest>>,
+    count: usize,
+    tell: UnboundedSender<Noted>,
+    noted: UnboundedReceiver<Noted>,
+}
+
+impl FirstKnocks {
+    pub(super) fn none() -> Self {
+        let (tell, noted) = unbounded_channel();
+        Self { waiting: HashMap::new(), count: 0, tell, noted }
+    }
+
+    /// Sleeps until a record is written, or cannot be: then
+    /// [`Warden::first_knocks_noted`] must be called.
+    pub(super) async fn noted(&mut self) -> Noted {
+        match self.noted.recv().await {
+            Some(noted) => noted,
+            // Never: this end has a sender too.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets a knock wait for its record, and has that written.
+    fn hold(
+        &mut self,
+        request: SignedRequest,
+        first: First,
+        store: &Store,
+        writer: &mut Worker,
+    ) -> Result<(), Reason> {
+        let kid = first.kid;
+        if self.count >= MOST
+            || !(self.waiting.contains_key(&kid) || self.begin(first, store, writer))
+        {
+            return Err(Reason::NotDurable);
+        }
+        self.waiting.entry(kid).or_default().push(request);
+        self.count += 1;
+        Ok(())
+    }
+
+    fn begin(&self, first: First, store: &Store, writer: &mut Worker) -> bool {
+        let (store, tell) = (store.clone(), self.tell.clone());
+        writer.give(move || {
+            let First { name, kid, binds } = &first;
+            let written = wipe::stack_after(|| store.note_first_knock(name, kid, *binds).map(drop));
+            // Whoever does not hear it any more has ended.
+            let _ = tell.send((first, written));
+        })
+    }
+
+    fn take(&mut self, kid: &Kid) -> Vec<SignedRequest> {
+        let taken = self.waiting.remove(kid).unwrap_or_default();
+        self.count = self.count.saturating_sub(taken.len());
+        taken
+    }
+}
+
+impl Warden {
+    /// A knock that has been used up, of a client that has not knocked before.
+    pub(super) fn hold_first(
+        &mut self,
+        request: &SignedRequest,
+        first: First,
+    ) -> Result<(), Reason> {
+        let store = self.clients.store();
+        self.first_knocks.hold(*request, first, store, &mut self.writer)?;
+        // Nothing that is granted writes it down with itself.
+        self.memory.write_down(&self.ledger);
+        Ok(())
+    }
+
+    /// Opens what waited for these records, and others that are written by now.
+    pub(super) fn first_knocks_noted(&mut self, first: Noted) {
+        let mut next = Some(first);
+        let mut accepted = Vec::new();
+        while let Some((first, written)) = next.take() {
+            accepted.extend(self.first_knock_noted(&first, written));
+            if accepted.len() < BATCH {
+                next = self.first_knocks.noted.try_recv().ok();
+            }
+        }
+        accepted.chunks(BATCH).for_each(|some| self.open(some));
+    }
+
+    /// Of one client. By now it may have been revoked, or have other rights, so each of
+    /// its knocks is decided on as if it came now, with the record as it is on the disk;
+    /// but that it was used stays as it was.
+    fn first_knock_noted(
+        &mut self,
+        first: &First,
+        written: Result<(), StoreError>,
+    ) -> Vec<Accepted> {
+        let First { name, kid, binds } = first;
+        let refused = match written {
+            Ok(()) => {
+                let differences = self.clients.look(&BTreeSet::from([Store::file_of(name)]));
+                self.follow(differences);
+                None
+            }
+            Err(error) => {
+                warn!(client = %name, %error, "first knock not granted: it could not be written down");
+                Some(why(&error))
+            }
+        };
+        let (mut accepted, at) = (Vec::new(), Reading::now());
+        for (number, request) in self.first_knocks.take(kid).iter().enumerate() {
+            let enrolled = number == 0 && binds.is_some();
+            match refused.map_or_else(|| self.decide_again(request, enrolled, at), Err) {
+                Ok(one) => accepted.push(one),
+                Err(reason) => self.turn_down(*kid, request.arrival(), reason, at),
+            }
+        }
+        accepted
+    }
+
+    fn decide_again(
+        &mut self,
+        request: &SignedRequest,
+        enrolled: bool,
+        at: Reading,
+    ) -> Result<Accepted, Reason> {
+        let (knock, record) = self.verified(request, at)?;
+        if !record.knocked {
+            return Err(Reason::NoRecord);
+        }
+        let judgement = self.judged(&knock, &record, at)?;
+        Ok(Accepted::of(request, record.name, judgement, enrolled, at))
+    }
+}
+
+fn why(error: &StoreError) -> Reason {
+    match error {
+        // Another knock, or the administrator, was quicker.
+        StoreError::Unknown(_) | StoreError::Revoked(_) | StoreError::Changed(_) => {
+            Reason::NoRecord
+        }
+        _ => Reason::NotDurable,
+    }
+}

@@ -1,0 +1,82 @@
+//! The first knock of each client waits until its record says so on the disk; nobody else does.
+
+use spa_tests::Result;
+use spa_tests::lab::{Disk, Host};
+use spa_tests::product::{Client, SERVER_NAME, Server, Service, Settings, Site};
+
+/// A server whose keys are on a disk of their own; `None` where this user cannot mount one.
+fn on_a_disk<'site>(
+    site: &'site Site,
+    settings: &Settings,
+) -> Result<Option<(Server<'site>, Disk<'site>)>> {
+    let mut server = Server::new(&site.server, SERVER_NAME, settings)?;
+    let Some(disk) = site.server.disk(&server.dir().join("keys"))? else {
+        eprintln!("not shown: this user cannot mount a disk");
+        return Ok(None);
+    };
+    server.start()?;
+    Ok(Some((server, disk)))
+}
+
+fn enrolled<'host>(host: &'host Host, name: &str, token: &str) -> Result<Client<'host>> {
+    let client = Client::new(host, name, SERVER_NAME);
+    client.enroll(token)?.ok()?;
+    Ok(client)
+}
+
+fn holders(server: &Server) -> Result<Vec<String>> {
+    Ok(server.grants()?.into_iter().map(|grant| grant.client).collect())
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_first_knocks_alone() -> Result {
+    let site = Site::new()?;
+    let Some((server, disk)) = on_a_disk(&site, &Settings::default())? else { return Ok(()) };
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    site.close(&server, "alice")?;
+    let token = server.add("bob", &["--service", "ssh"])?;
+    let [bob, thief] = ["bob", "thief"].map(|name| enrolled(&site.client, name, &token));
+    let (bob, thief) = (bob?, thief?);
+
+    let granted = server.counter("granted")?;
+    let frozen = disk.freeze()?;
+    for first in [&bob, &bob, &thief] {
+        first.knock(&[])?.ok()?;
+    }
+    site.open(&server, &alice, &[])?;
+    assert_eq!(holders(&server)?, ["alice"], "bob's waits for the disk");
+    drop(frozen);
+    server.wait_for_counter("granted", granted + 3)?;
+    server.wait_for_counter("enrol-taken", 1)?;
+    let mut holders = holders(&server)?;
+    holders.dedup();
+    assert_eq!(holders, ["alice", "bob"]);
+    let taken = server.counter("enrol-taken")?;
+    thief.knock(&[])?.ok()?;
+    server.wait_for_counter("enrol-taken", taken + 1)?;
+    site.open(&server, &bob, &[])?;
+    Ok(())
+}
+
+#[test]
+fn what_has_changed_while_it_waited_counts() -> Result {
+    let site = Site::new()?;
+    let Some((server, disk)) = on_a_disk(&site, &Settings::default())? else { return Ok(()) };
+    let bob = site.client(&server, "bob")?;
+    let frozen = disk.freeze()?;
+    bob.knock(&[])?.ok()?;
+    // What comes next is asked after the knock was heard.
+    server.wait_for_counter("granted", 0)?;
+    server.configure(&Settings::with_services(&[Service {
+        name: "web",
+        port: 80,
+        ..Service::SSH
+    }]))?;
+    server.spad(&["reload"])?.ok()?;
+    drop(frozen);
+    server.wait_for_counter("unknown-service", 1)?;
+    assert_eq!(holders(&server)?, [] as [String; 0]);
+    assert_eq!(server.counter("granted")?, 0);
+    Ok(())
+}
