@@ -130,6 +130,26 @@ fn where_there_is_no_desktop_the_kernel_keeps_them() {
     client.run(&["unlock", "127.0.0.1"]).fails(3, &["config.toml:1", "auto, kernel or desktop"]);
 }
 
+/// The kernel counts seconds in 32 bits: more would be for ever, or for less than is said.
+#[test]
+fn nothing_is_unlocked_for_ever() {
+    let server = Server::new();
+    let client = client(&server, Vec::new());
+    for time in ["4294967296s", "50000d"] {
+        let words = ["unlock", "127.0.0.1", "--for", time];
+        Person::of(&client).run(&words, &ANSWER).fails(2, &["at most 49710d"]);
+        let settings = format!("keep-unlocked = \"{time}\"\n");
+        fs::write(client.dir().join("config.toml"), settings).unwrap();
+        let refused = ["config.toml:1", "at most 49710d"];
+        Person::of(&client).run(&["unlock", "127.0.0.1"], &ANSWER).fails(3, &refused);
+        fs::remove_file(client.dir().join("config.toml")).unwrap();
+        client.run_alone(&KNOCK).fails(3, &["no terminal"]);
+    }
+    unlock(&client, &["--for", "49710d"], "for 49710d, by the kernel's keyring");
+    is_not_asked(&client);
+    assert_eq!(client.run(&["lock"]).code, 0);
+}
+
 /// A `secret-tool` that is this script; `$dir` is the client's directory.
 fn tool(client: &mut Client, script: &str) {
     let dir = client.dir();
