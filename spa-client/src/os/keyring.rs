@@ -1,6 +1,6 @@
-//! A place for secrets that is not on any disk: the kernel's keyring of this
-//! user, where there is one. What is there ends on its time, or with the user's
-//! last session.
+//! A place for secrets that is in memory only (but hibernation and crash dumps
+//! write all of it): the kernel's keyring of this user, where there is one. What
+//! is there ends on its time, or with the user's last session.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{forget, keep, kept};
