@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use spa_keys::{date, duration};
-use spa_proto::{Address, GrantMode, Mode, Service, Timestamp};
+use spa_proto::{Address, GrantMode, Mode, Service, Timestamp, millis};
 
 use crate::exit::Failure;
 use crate::report::deadline;
@@ -263,10 +263,6 @@ fn addresses(count: usize, all: usize) -> String {
 
 fn times(count: u32) -> String {
     if count == 1 { "once".into() } else { format!("{count} times") }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

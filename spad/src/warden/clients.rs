@@ -2,6 +2,7 @@
 
 mod held;
 mod look;
+mod sweep;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp};
 
 use held::Held;
 pub(super) use look::Difference;
+use sweep::Sweep;
 pub(super) use watch::{Touched, Watch};
 
 /// All records that can be used.
@@ -23,12 +25,20 @@ pub(super) struct Clients {
     /// People whose file was there and is gone, while there are devices of theirs: what
     /// was said of them still holds.
     away: BTreeSet<ClientName>,
+    /// A look at all of them that is under way.
+    sweep: Option<Sweep>,
 }
 
 impl Clients {
     /// None yet: [`Self::reload`] reads them.
     pub(super) fn new(store: Store) -> Self {
-        Self { store, held: Held::default(), broken: BTreeMap::new(), away: BTreeSet::new() }
+        Self {
+            store,
+            held: Held::default(),
+            broken: BTreeMap::new(),
+            away: BTreeSet::new(),
+            sweep: None,
+        }
     }
 
     pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {

@@ -198,6 +198,11 @@ impl Warden {
                 self.owes_a_look = false;
                 self.hear(request, &caller, reply);
             }
+            read = self.clients.swept() => {
+                self.owes_a_look = false;
+                let differences = self.clients.take_slice(read);
+                self.follow(differences);
+            }
             noted = self.first_knocks.noted() => {
                 self.owes_a_look = false;
                 self.first_knocks_noted(noted);

@@ -140,7 +140,7 @@ impl Warden {
         let mut warden =
             Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
         warden.group = group;
-        warden.watch_again();
+        warden.begin_to_watch();
         warden.begin_hooks();
         warden.restore(&remembered, now)?;
         let attached = warden.attach();

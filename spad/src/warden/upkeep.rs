@@ -102,16 +102,30 @@ impl Warden {
         }
     }
 
-    /// Watches the records' directory as it is now, and looks at all of it.
+    /// Watches the records' directory as it is now, and looks at all of it, while knocks
+    /// are served.
     pub(super) fn watch_again(&mut self) {
+        self.watch_anew();
+        if !self.clients.begin_sweep() {
+            let differences = self.clients.reload();
+            self.follow(differences);
+        }
+    }
+
+    /// Watches the records' directory for the first time, and knows all of them then.
+    pub(super) fn begin_to_watch(&mut self) {
+        self.watch_anew();
+        let differences = self.clients.reload();
+        self.follow(differences);
+    }
+
+    fn watch_anew(&mut self) {
         self.records = super::clients::Watch::new(self.clients.store())
             .inspect_err(|error| {
                 error!(%error, "the client records cannot be watched: looked at every 20 s");
             })
             .ok();
         self.watch_at = self.records.is_none().then(|| Instant::now() + WATCH_PAUSE);
-        let differences = self.clients.reload();
-        self.follow(differences);
     }
 
     /// Whether the directory is there again, as after a backup was put back:

@@ -13,7 +13,7 @@ use super::held::{Held, Place};
 use crate::wipe;
 
 /// Under which what is wrong with the directory itself is put among the broken.
-const DIRECTORY: &str = ".";
+pub(super) const DIRECTORY: &str = ".";
 
 /// So many broken records are looked at again with every change: what stood in the
 /// way of one may be gone. More of them, as where a whole directory gets another
@@ -71,8 +71,8 @@ impl Clients {
     /// Drops former keys that have ended, here and on the disk. Until that is
     /// written they stay, expired.
     pub(in crate::warden) fn end_overlaps(&mut self, now: Timestamp) -> Vec<Difference> {
-        let mut look = Look::begin(self);
-        look.clients.broken.clone_from(&look.before);
+        let told = self.broken.clone();
+        let mut look = Look::beside(self, told);
         for record in look.clients.held.overdue(now) {
             // Who holds the lock does so for the others too: at the next tick again.
             if !wipe::stack_after(|| look.end_overlap(&record)) {
@@ -87,6 +87,8 @@ impl Clients {
         match self.broken.len() {
             0 => Vec::new(),
             1..=FEW => self.look(&BTreeSet::new()),
+            // In its own time.
+            _ if self.begin_sweep() => Vec::new(),
             _ => self.reload(),
         }
     }
@@ -94,22 +96,37 @@ impl Clients {
 
 /// A look at the disk. Whatever the order in which files are looked at, the same
 /// comes of them.
-struct Look<'a> {
-    clients: &'a mut Clients,
+pub(super) struct Look<'a> {
+    pub(super) clients: &'a mut Clients,
     /// What was broken before, and was told.
     before: BTreeMap<OsString, String>,
-    differences: Vec<Difference>,
+    pub(super) differences: Vec<Difference>,
     /// Whether somebody may have lost the last device.
     may_orphan: bool,
 }
 
-/// What was found in a person's file; `None` where there is none.
-type Found = Option<Result<Person, StoreError>>;
+/// What was found in people's files; `None` where there is none.
+pub(super) type People = Vec<(ClientName, Option<Result<Person, StoreError>>)>;
 
 impl<'a> Look<'a> {
     fn begin(clients: &'a mut Clients) -> Self {
         let before = std::mem::take(&mut clients.broken);
         Self { clients, before, differences: Vec::new(), may_orphan: false }
+    }
+
+    /// One at some of the files: what is known of the others stays.
+    pub(super) fn beside(clients: &'a mut Clients, before: BTreeMap<OsString, String>) -> Self {
+        Self { clients, before, differences: Vec::new(), may_orphan: false }
+    }
+
+    /// Looks at those that are broken: what stood in their way may be gone.
+    pub(super) fn again_at_broken(&mut self) {
+        let told = std::mem::take(&mut self.before);
+        if self.clients.broken.len() <= FEW {
+            self.before = std::mem::take(&mut self.clients.broken);
+            self.at(&BTreeSet::new());
+        }
+        self.before = told;
     }
 
     /// Looks at files, and at those that were broken before if they are [`FEW`].
@@ -122,6 +139,7 @@ impl<'a> Look<'a> {
         }
         let mut people = Vec::new();
         for file in &all {
+            self.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(file));
             match Store::whose(file) {
                 Some(FileOf::Person(name)) => {
                     people.push((name, self.clients.store.person_in(file)));
@@ -152,7 +170,7 @@ impl<'a> Look<'a> {
     /// What was found in people's files. One that cannot be read lets none of the
     /// devices in. One that is gone may be back in a moment: an editor, or a copy, has
     /// it away. So what it said last holds for as long as there are devices.
-    fn take_up_people(&mut self, people: Vec<(ClientName, Found)>) {
+    pub(super) fn take_up_people(&mut self, people: People) {
         let mut said = Vec::new();
         for (name, found) in people {
             let file = Store::file_of_person(&name);
@@ -223,7 +241,11 @@ impl<'a> Look<'a> {
 
     /// What was found in a file takes the place of what was known of it. Where the
     /// record now lies, if it is used.
-    fn take_up(&mut self, file: &OsStr, found: Result<ClientRecord, StoreError>) -> Option<Place> {
+    pub(super) fn take_up(
+        &mut self,
+        file: &OsStr,
+        found: Result<ClientRecord, StoreError>,
+    ) -> Option<Place> {
         let usable = found.and_then(|record| self.unless_twin(record));
         match usable {
             Ok(record) => {
@@ -285,6 +307,8 @@ impl<'a> Look<'a> {
                 if !record.knocked {
                     warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
                 }
+                let file = Store::file_of(name);
+                self.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
                 self.put(record);
                 true
             }
@@ -295,7 +319,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn forget(&mut self, name: &ClientName) {
+    pub(super) fn forget(&mut self, name: &ClientName) {
         let kids = self.clients.held.own_kids(name);
         self.clients.held.take(name);
         let went = kids.into_iter().map(|kid| Difference::Went(name.clone(), kid));
@@ -305,7 +329,7 @@ impl<'a> Look<'a> {
 
     /// Where a client went, it may have stood in the way of another. Then says
     /// what is broken that was not before.
-    fn end(mut self) -> Vec<Difference> {
+    pub(super) fn end(mut self) -> Vec<Difference> {
         let went = |differences: &[_]| {
             differences.iter().filter(|one| matches!(one, Difference::Went(..))).count()
         };
@@ -324,6 +348,7 @@ impl<'a> Look<'a> {
         for (file, error) in &self.clients.broken {
             if told.get(file) != Some(error) {
                 warn!(error, "client record not used");
+                self.clients.sweep.iter_mut().for_each(|sweep| sweep.tell(file, error));
             }
         }
         self.differences

@@ -37,6 +37,20 @@ impl Keys {
         self.dir.path().join("clients").join(format!("{name}.toml"))
     }
 
+    /// A look at all, with what was read of the records before `meanwhile`.
+    fn sweep(&mut self, meanwhile: impl FnOnce(&mut Self)) -> Vec<Difference> {
+        let (tell, read) = tokio::sync::mpsc::channel(1000);
+        super::sweep::read_all(&self.clients.store, &tell);
+        let (again, mut slices) = (tokio::sync::mpsc::channel(1).1, read);
+        self.clients.sweep = Some(Sweep::of(again, self.clients.broken.clone()));
+        meanwhile(self);
+        let mut differences = Vec::new();
+        while self.clients.sweep.is_some() {
+            differences.extend(self.clients.take_slice(slices.try_recv().unwrap()));
+        }
+        differences
+    }
+
     fn look(&mut self, names: &[&str]) -> (usize, usize) {
         let file = |name: &&str| format!("{}.toml", name.replace('/', "+")).into();
         let files = names.iter().map(file).collect();
@@ -231,7 +245,12 @@ fn many_broken_records_do_not_make_every_change_a_look_at_all_of_them() {
         std::fs::write(&file, text.replace("nonsense", "services")).unwrap();
         std::fs::remove_file(keys.file("alice")).unwrap();
         assert_eq!(keys.look(&["alice"]), (usize::from(looks), 1), "{broken}");
-        let differences = keys.clients.look_at_broken();
+        assert_eq!(keys.clients.look_at_broken(), [], "{broken}: looked at already, or later");
+        let mut differences = Vec::new();
+        while let Some(sweep) = &mut keys.clients.sweep {
+            let slice = sweep.next();
+            differences.extend(keys.clients.take_slice(slice));
+        }
         assert_eq!(differences.len(), usize::from(!looks), "{broken}, in the end");
         assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, broken - 1));
     }
@@ -332,11 +351,15 @@ fn a_look_at_what_changed_sees_what_a_look_at_all_does() {
             };
             spa_keys::files::create_new(&keys.file(name), &text).unwrap();
         }
-        keys.look(&touched);
+        match draw(2) {
+            0 => drop(keys.look(&touched)),
+            _ => drop(keys.sweep(|_| {})),
+        }
         let mut anew = Clients::new(keys.clients.store.clone());
         anew.reload();
         assert_eq!(known(&keys.clients), known(&anew), "after {touched:?}");
-        assert_eq!(keys.clients.reload(), [], "nothing else is to be seen");
+        assert_eq!(keys.sweep(|_| {}), [], "nothing else is to be seen");
+        assert_eq!(keys.clients.reload(), [], "nor by a look at all at once");
         crowded = crowded.max(keys.clients.len());
         broken = broken.max(keys.clients.broken().len());
     }
@@ -394,4 +417,45 @@ fn every_line_of_a_record_counts() {
         assert_eq!(kept.verifier, read.as_ref().ok().unwrap().verifier);
         assert_eq!(plain(kept), plain(read.ok().unwrap()), "{new}");
     }
+}
+
+#[test]
+fn what_is_looked_at_while_all_are_read_is_not_undone() {
+    let names = ["alice", "bob", "carol", "dave/pc"];
+    let mut keys = Keys::with(&names);
+    let (store, dave) = (keys.clients.store.clone(), "dave".parse().unwrap());
+    let garbage = |keys: &Keys, name| std::fs::write(keys.file(name), "garbage").unwrap();
+    let differences = keys.sweep(|keys| {
+        std::fs::remove_file(keys.file("alice")).unwrap();
+        store.change(&"bob".parse().unwrap(), |one| one.disabled = Some(Timestamp::ZERO)).unwrap();
+        garbage(keys, "carol");
+        let disable = |one: &mut spa_keys::Person| one.disabled = Some(Timestamp::ZERO);
+        store.change_person(&dave, Timestamp::ZERO, disable).unwrap();
+        keys.add("erin");
+        assert_eq!(keys.look(&["alice", "bob", "carol", "dave/", "erin"]), (1, 2));
+    });
+    assert_eq!(differences, [], "what was read is of before");
+    let kid = |name: &str| keys.clients.kids_of(&name.parse().unwrap());
+    assert!(kid("alice").is_empty() && kid("carol").is_empty() && kid("erin").len() == 1);
+    assert!(!keys.clients.is_open(&kid("bob")[0]) && !keys.clients.is_open(&kid("dave")[0]));
+    assert_eq!(keys.clients.broken().len(), 1);
+    assert_eq!(keys.sweep(|_| {}), [], "and that is how it is");
+}
+
+#[test]
+fn who_is_not_found_by_a_look_at_all_has_gone_and_without_a_directory_all_have() {
+    let mut keys = Keys::with(&["alice", "bob", "carol"]);
+    std::fs::remove_file(keys.file("bob")).unwrap();
+    std::fs::write(keys.file("carol"), "garbage").unwrap();
+    let went = |differences: Vec<Difference>| {
+        let gone = |one: &Difference| matches!(one, Difference::Went(..));
+        (differences.len(), differences.iter().filter(|one| gone(one)).count())
+    };
+    assert_eq!(went(keys.sweep(|_| {})), (2, 2));
+    assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 1));
+    std::fs::remove_dir_all(keys.dir.path().join("clients")).unwrap();
+    std::fs::write(keys.dir.path().join("clients"), "").unwrap();
+    // Looked at meanwhile or not.
+    assert_eq!(went(keys.sweep(|_| {})), (1, 1));
+    assert_eq!((keys.clients.len(), keys.clients.broken().len()), (0, 1));
 }
