@@ -32,7 +32,7 @@ demo: build ## Play the whole story between hosts that are network namespaces
 	cargo run --quiet --package spa-tests --bin demo
 
 test: build ## Run every test
-	cargo test --workspace --no-fail-fast
+	packaging/run-tests
 
 lint: setup ## Format and clippy, warnings are errors
 	cargo fmt --all --check

@@ -30,6 +30,9 @@ fn accepted(config: &Config) {
     let saved = Saved::of(&ruleset, config.options()).unwrap();
     assert!(Saved::from_bytes(&saved.to_bytes()) == Some(saved), "not kept as it is");
     for (name, service) in &config.services {
-        assert!(!service.ports.is_empty() && service.ttl <= service.max_ttl, "{name}");
+        assert!(
+            !service.ports.is_empty() && service.lasting.ttl <= service.lasting.max_ttl,
+            "{name}"
+        );
     }
 }

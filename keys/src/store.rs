@@ -7,17 +7,19 @@ mod people;
 mod read;
 mod rotate;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spa_proto::{Kid, Timestamp, VerifyingKey};
+use spa_proto::{Kid, ServiceName, Timestamp, VerifyingKey};
 
 use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::files;
 use crate::identity::ServerIdentity;
+use crate::lasting::Lasting;
 use crate::lock::WriteLock;
 use crate::policy::Person;
 use crate::record::{ClientName, ClientRecord, RevokedClient};
@@ -214,12 +216,17 @@ impl Store {
         let _lock = self.begin_writing()?;
         self.check_kind(&client.name)?;
         let person = self.person_behind(&client.name);
-        let (record, token) = client.admit(server, person, now)?;
+        let (record, token) = client.admit(server, person, now, &self.services())?;
         let text = record.to_text();
         files::create_new(&self.client_path(&record.name), &text).map_err(|error| {
             if error.is_taken() { StoreError::Taken(record.name) } else { error.into() }
         })?;
         Ok(token)
+    }
+
+    /// What `spad` says of its services, as far as it can be found.
+    fn services(&self) -> BTreeMap<ServiceName, Lasting> {
+        Lasting::beside(&self.dir)
     }
 
     /// Whether [`Self::add`] would make this client, as things are; nothing is made.

@@ -3,7 +3,7 @@
 //! One line, `spa1.` and behind it, armoured:
 //!
 //! ```text
-//! 0    kind           1   0 with a one-time secret, 1 for a key that the client has
+//! 0    kind           1   0 with a one-time secret, 1 for a key that the client has; 2, 3 with times
 //! 1    port           2   not 0
 //! 3    server key    32   X25519
 //! 35   cloak         16
@@ -14,10 +14,13 @@
 //! 139  host length    1
 //! 140  host           …   ASCII
 //! …    services       1   how many, at least one; then each: length 1, name
+//! …    times          4   kinds 2 and 3: for each service, in seconds; 0: not known
 //! ```
-//! Numbers are big-endian. Nothing follows the last service.
+//! Numbers are big-endian. Nothing follows.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 
 use spa_proto::{Cloak, EnrolSecret, Kid, Psk, ServerPublic, ServiceName, Timestamp, VerifyingKey};
 use zeroize::Zeroizing;
@@ -30,6 +33,8 @@ mod sealed;
 
 const PREFIX: &str = "spa1.";
 const FIXED_LEN: usize = 139;
+/// Added to the kind where times follow the services.
+const WITH_TIMES: u8 = 2;
 
 /// All that a client needs to know of a server.
 #[derive(Clone)]
@@ -50,6 +55,9 @@ pub struct Token {
     pub enrolment: TokenEnrolment,
     /// What the client may knock for, the default first; never empty, none twice.
     pub services: Vec<ServiceName>,
+    /// For how many seconds these open for who asks for no duration, where that is known; none
+    /// but these.
+    pub lasting: BTreeMap<ServiceName, NonZeroU32>,
 }
 
 /// How the client's signing key comes to the server (protocol §8).
@@ -138,7 +146,8 @@ impl Token {
     /// All that a line holds.
     fn payload(&self) -> Zeroizing<Vec<u8>> {
         let mut payload = Zeroizing::new(Vec::with_capacity(self.payload_len()));
-        payload.push(u8::from(matches!(self.enrolment, TokenEnrolment::Key(_))));
+        let times = if self.lasting.is_empty() { 0 } else { WITH_TIMES };
+        payload.push(u8::from(matches!(self.enrolment, TokenEnrolment::Key(_))) | times);
         payload.extend_from_slice(&self.port.to_be_bytes());
         payload.extend_from_slice(self.server.as_bytes());
         payload.extend_from_slice(self.cloak.expose());
@@ -148,6 +157,10 @@ impl Token {
         write_text(&mut payload, &self.host);
         payload.push(length(self.services.len()));
         self.services.iter().for_each(|service| write_text(&mut payload, service.as_str()));
+        if times != 0 {
+            let seconds = |service| self.lasting.get(service).map_or(0, |time| time.get());
+            payload.extend(self.services.iter().flat_map(|name| seconds(name).to_be_bytes()));
+        }
         payload
     }
 
@@ -168,21 +181,26 @@ impl Token {
 
     fn payload_len(&self) -> usize {
         let services: usize = self.services.iter().map(|service| 1 + service.as_str().len()).sum();
-        FIXED_LEN + 1 + self.host.len() + 1 + services
+        let times = if self.lasting.is_empty() { 0 } else { 4 * self.services.len() };
+        FIXED_LEN + 1 + self.host.len() + 1 + services + times
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let kind = u8::from_be_bytes(*reader.array()?);
-        let token = Self {
+        let mut token = Self {
             port: u16::from_be_bytes(*reader.array()?),
             server: ServerPublic::from_bytes(*reader.array()?),
             cloak: Cloak::from_bytes(*reader.array()?),
             kid: Kid::from_bytes(*reader.array()?),
             psk: Psk::from_bytes(*reader.array()?),
-            enrolment: TokenEnrolment::read(kind, reader)?,
+            enrolment: TokenEnrolment::read(kind & !WITH_TIMES, reader)?,
             host: reader.text()?.to_owned(),
             services: reader.services()?,
+            lasting: BTreeMap::new(),
         };
+        if kind & WITH_TIMES != 0 {
+            token.lasting = reader.times(&token.services)?;
+        }
         let sound = token.port != 0 && check_host(&token.host).is_ok() && reader.0.is_empty();
         sound.then_some(token)
     }
@@ -268,6 +286,16 @@ impl<'a> Reader<'a> {
             services.push(service);
         }
         (!services.is_empty()).then_some(services)
+    }
+
+    /// One for each of these, not all of them unknown.
+    fn times(&mut self, services: &[ServiceName]) -> Option<BTreeMap<ServiceName, NonZeroU32>> {
+        let mut times = BTreeMap::new();
+        for service in services {
+            let seconds = NonZeroU32::new(u32::from_be_bytes(*self.array()?));
+            times.extend(seconds.map(|seconds| (*service, seconds)));
+        }
+        (!times.is_empty()).then_some(times)
     }
 }
 

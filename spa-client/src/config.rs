@@ -279,6 +279,7 @@ mod tests {
             psk: Psk::from_bytes([4; 32]),
             enrolment: TokenEnrolment::Key(signing.verifying_key()),
             services: vec!["ssh".parse().unwrap()],
+            lasting: Default::default(),
         };
         HostEntry::new(token, signing, None).unwrap()
     }

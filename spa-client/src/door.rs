@@ -113,8 +113,9 @@ impl<'a> Host<'a> {
             reporter,
             name: self.alias.to_string(),
             host: self.entry.host().to_owned(),
+            asked: options.ttl,
+            as_enrolled: self.entry.lasting(&services),
             services,
-            seconds: options.ttl,
             token_expires: self.entry.token_expires(),
         };
         story.plan(&self.config.host_path(&self.alias), &addresses);

@@ -201,3 +201,37 @@ pub(crate) mod services {
         names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
     }
 }
+
+/// For how long services open, in seconds. To be used as `#[serde(with = "field::times")]`.
+pub(crate) mod times {
+    use std::collections::BTreeMap;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use spa_keys::duration;
+    use spa_proto::ServiceName;
+
+    pub(crate) fn serialize<S: Serializer>(
+        times: &BTreeMap<ServiceName, NonZeroU32>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = |time: &NonZeroU32| duration::format(Duration::from_secs(time.get().into()));
+        out.collect_map(times.iter().map(|(name, time)| (name.as_str(), text(time))))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<ServiceName, NonZeroU32>, D::Error> {
+        let times = BTreeMap::<String, String>::deserialize(from)?;
+        let read = |(name, time): (String, String)| {
+            let name = name.parse().map_err(D::Error::custom)?;
+            let time = duration::parse(&time).map_err(D::Error::custom)?.as_secs();
+            let time = u32::try_from(time).ok().and_then(NonZeroU32::new);
+            let time = time.ok_or_else(|| D::Error::custom("a time from 1s to 49710d"))?;
+            Ok((name, time))
+        };
+        times.into_iter().map(read).collect()
+    }
+}

@@ -1,6 +1,7 @@
 //! `hosts/ALIAS.toml`: all that this machine holds for one server.
 
-use std::num::NonZeroU16;
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use spa_keys::Token;
 use spa_keys::document::{self, Malformed};
 use spa_proto::{
     ClientKeys, Cloak, Credentials, EnrolSecret, Enrolment, GrantMode, Kid, Kind, Psk,
-    ServerPublic, ServiceName, SigningKey, Timestamp,
+    ServerPublic, Service, ServiceName, SigningKey, Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -23,6 +24,7 @@ pub(crate) struct HostEntry {
     host: Host,
     port: NonZeroU16,
     services: Vec<ServiceName>,
+    lasting: BTreeMap<ServiceName, NonZeroU32>,
     mode: Option<GrantMode>,
     server_key: ServerPublic,
     key_id: Kid,
@@ -65,6 +67,8 @@ struct OnDisk {
     enrolment: Option<PendingEnrolment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     locked: Option<Locked>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "field::times")]
+    lasting: BTreeMap<ServiceName, NonZeroU32>,
 }
 
 impl OnDisk {
@@ -79,8 +83,8 @@ impl OnDisk {
             (_, None, ..) => return Err("missing field `psk`"),
             (_, _, None, _) => return Err("missing field `signing-key`"),
         };
-        let Self { host, port, services, mode, server_key, key_id, enrolment, .. } = self;
-        Ok(HostEntry { host, port, services, mode, server_key, key_id, keys, enrolment })
+        let Self { host, port, services, lasting, mode, server_key, key_id, enrolment, .. } = self;
+        Ok(HostEntry { host, port, services, lasting, mode, server_key, key_id, keys, enrolment })
     }
 }
 
@@ -113,9 +117,10 @@ impl HostEntry {
     ) -> Result<Self, String> {
         let host = Host::new(&token.host).map_err(|error| error.to_string())?;
         let port = NonZeroU16::new(token.port).ok_or("port 0")?;
-        let Token { services, server: server_key, kid: key_id, cloak, psk, .. } = token;
+        let Token { services, lasting, server: server_key, kid: key_id, cloak, psk, .. } = token;
         let keys = KeysInFile::Plain(Keys { cloak, psk, signing: signing_key });
-        Ok(Self { host, port, services, mode: None, server_key, key_id, keys, enrolment })
+        let mode = None;
+        Ok(Self { host, port, services, lasting, mode, server_key, key_id, keys, enrolment })
     }
 
     /// Name or address of the server.
@@ -136,6 +141,22 @@ impl HostEntry {
     /// What the server lets this client knock for, the default first.
     pub(crate) fn services(&self) -> &[ServiceName] {
         &self.services
+    }
+
+    /// Whether it knows of services what a token does.
+    pub(crate) fn says_of_services_what(&self, token: &Token) -> bool {
+        self.services == token.services && self.lasting == token.lasting
+    }
+
+    /// For how many seconds at most these open for who asks for no duration, as the server had it
+    /// when the token was made; `None` where that is not known of one of them.
+    pub(crate) fn lasting(&self, services: &[Service]) -> Option<NonZeroU32> {
+        let time = |service: &Service| match service {
+            Service::Named(name) => self.lasting.get(name).copied(),
+            Service::Port(..) => None,
+        };
+        let times: Option<Vec<_>> = services.iter().map(time).collect();
+        times?.into_iter().max()
     }
 
     /// Grant mode to ask for unless told otherwise; without one, what the server says.
@@ -207,7 +228,8 @@ impl HostEntry {
 
     /// The file's text.
     pub(crate) fn into_text(self) -> Result<Zeroizing<String>, toml::ser::Error> {
-        let Self { host, port, services, mode, server_key, key_id, keys, enrolment } = self;
+        let Self { host, port, services, lasting, mode, server_key, key_id, keys, enrolment } =
+            self;
         let (comment, plain, locked) = match keys {
             KeysInFile::Plain(keys) => (COMMENT, Some(keys), None),
             KeysInFile::Locked(locked) => (LOCKED_COMMENT, None, Some(locked)),
@@ -228,6 +250,7 @@ impl HostEntry {
             signing_key,
             enrolment,
             locked,
+            lasting,
         });
         let body = Zeroizing::new(body?);
         Ok(Zeroizing::new(format!("{comment}{}", *body)))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use spa_keys::date;
 use spa_proto::{GrantMode, Mode, Service, Services};
 
+use crate::alias::Alias;
 use crate::cli::{KnockOptions, Words};
 use crate::config::ConfigDir;
 use crate::door::{Door, Host, too_many_services, warn_of_clock};
@@ -14,7 +15,8 @@ use crate::exit::{Exit, Failure};
 use crate::reporter::{Manner, Reporter};
 use crate::story::listed;
 use crate::wait::Watch;
-use crate::{again, bound, parallel, ports, report};
+use crate::within_ssh::Told;
+use crate::{again, bound, parallel, ports, report, within_ssh};
 
 /// For how long to wait, and at which port.
 #[derive(Clone, Copy)]
@@ -29,6 +31,11 @@ pub(crate) fn run(
     options: KnockOptions,
     words: &Words,
 ) -> Result<Exit, Failure> {
+    if is_needless(config, &options) {
+        let step = "spa ssh sees to the knock: this one is left out";
+        Reporter::new(Manner::of_steps(options.request.verbose), "").step(|| step.to_owned());
+        return Ok(Exit::Done);
+    }
     warn_of_clock();
     let again = options.again;
     let options = if again { last(config, &options, words)? } else { options };
@@ -49,6 +56,17 @@ pub(crate) fn run(
         remember(config, &words.again(&options.host));
     }
     Ok(exits.into_iter().find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done))
+}
+
+/// Whether ssh runs this for a `spa ssh` that has knocked already, or that asks ssh only where it
+/// would connect to. What asks for more than to get in is done in any case.
+fn is_needless(config: &ConfigDir, options: &KnockOptions) -> bool {
+    let (Some(told), [name]) = (within_ssh::told(), options.host.as_slice()) else { return false };
+    let Told::Knocked { host, at } = told else { return true };
+    let address = |alias: Alias| config.load(&alias).ok().map(|entry| entry.host().to_owned());
+    let address = config.find_known(name).ok().flatten().and_then(address);
+    let is_there = |address: String| within_ssh::is_fresh(&address, &host, at, date::now());
+    options.is_plain() && address.is_some_and(is_there)
 }
 
 /// What was asked for the last time, told as it is asked for now.

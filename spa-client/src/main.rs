@@ -54,6 +54,7 @@ mod trust;
 mod unlock;
 mod update;
 mod wait;
+mod within_ssh;
 
 use std::process::ExitCode;
 

@@ -52,7 +52,7 @@ fn plan(options: &ProxyOptions, mode: Option<GrantMode>) -> Result<Plan, Failure
         return Err(Failure::usage("--source-port is for --mode bound"));
     }
     let fallback = !options.no_fallback;
-    Ok(Plan { port, limit: options.limit(), mode, source_port, fallback })
+    Ok(Plan { port, limit: options.patience.limit(), mode, source_port, fallback })
 }
 
 /// Those named, else what is connected to.

@@ -15,6 +15,7 @@ pub(crate) struct Outcome {
     pub(crate) name: String,
     pub(crate) host: Option<String>,
     pub(crate) services: Vec<String>,
+    pub(crate) ttl_s: Option<u32>,
     dry_run: bool,
     pub(crate) sent: Vec<SentRow>,
     pub(crate) open: Option<bool>,

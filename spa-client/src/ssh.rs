@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::process::{Command, Stdio};
 
+use spa_keys::date;
 use spa_proto::{GrantMode, Mode, Service, Services};
 
 use crate::alias::same_host;
@@ -14,20 +15,30 @@ use crate::exit::{Exit, Failure};
 use crate::reporter::{Manner, Reporter};
 use crate::ssh_target::{Route, Target, connects};
 use crate::wait::Watch;
-use crate::{os, ports, report};
+use crate::{os, ports, report, within_ssh};
 
 /// Ends as ssh ends; where it does not come to that, with the code that ssh has for it.
 pub(crate) fn run(config: &ConfigDir, options: &SshOptions) -> Result<Exit, Failure> {
     let target = if connects(&options.arguments) { ask_ssh(&options.arguments)? } else { None };
-    let name = match target {
+    let knocked = match target {
         None => None,
         Some(target) => knock(config, options, &target).map_err(Failure::of_ssh)?,
     };
     let mut ssh = Command::new("ssh");
-    if let Some(name) = name {
-        ssh.arg("-o").arg(host_name(&name));
+    if let Some(Knocked { address, is_alias }) = knocked {
+        within_ssh::has_knocked(&mut ssh, &address, date::now());
+        if is_alias {
+            ssh.arg("-o").arg(host_name(&address));
+        }
     }
     Err(no_ssh(&os::become_program(ssh.args(&options.arguments))))
+}
+
+/// Where it was knocked.
+struct Knocked {
+    address: String,
+    /// ssh has no other name for it.
+    is_alias: bool,
 }
 
 /// The option that gives ssh this name, and no other: in it `%` begins a token of ssh's
@@ -40,6 +51,7 @@ fn host_name(name: &str) -> String {
 /// ssh knows. `None` where it would not connect, or says what is wrong with them by itself.
 fn ask_ssh(arguments: &[OsString]) -> Result<Option<Target>, Failure> {
     let mut ssh = Command::new("ssh");
+    within_ssh::asks(&mut ssh);
     ssh.arg("-G").args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
     let output = ssh.output().map_err(|error| no_ssh(&error))?;
     let told = String::from_utf8_lossy(&output.stdout);
@@ -52,12 +64,12 @@ fn no_ssh(error: &std::io::Error) -> Failure {
     )))
 }
 
-/// Knocks, and gives the name that ssh is to use where it has none but the alias.
+/// Knocks, where there is something to knock at.
 fn knock(
     config: &ConfigDir,
     options: &SshOptions,
     target: &Target,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<Knocked>, Failure> {
     warn_of_clock();
     let verbose = target.verbose;
     let (name, port) = match &target.route {
@@ -81,7 +93,7 @@ fn knock(
     match mode {
         None | Some(GrantMode::Window) => {
             let mode = mode.map_or(Mode::Default, |_| Mode::Window);
-            door.open(&door.targets(mode), Watch::new(port), options.limit())?;
+            door.open(&door.targets(mode), Watch::new(port), options.patience.limit())?;
         }
         // Waiting would use up the connection; ssh's first packet is repeated if need be.
         Some(GrantMode::Once) => drop(door.knock(&door.targets(Mode::Once))?),
@@ -93,7 +105,7 @@ fn knock(
         }
     }
     let is_alias = matches!(target.route, Route::Direct) && !same_host(name, &address);
-    Ok(is_alias.then_some(address))
+    Ok(Some(Knocked { address, is_alias }))
 }
 
 fn step(verbose: bool, text: &str) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use spa_keys::{date, duration};
-use spa_proto::{Address, GrantMode, Mode, Service, Timestamp};
+use spa_proto::{Address, GrantMode, Mode, Service, Timestamp, millis};
 
 use crate::exit::Failure;
 use crate::report::deadline;
@@ -24,8 +24,10 @@ pub(crate) struct Story<'a> {
     pub(crate) host: String,
     /// What is knocked for.
     pub(crate) services: Vec<Service>,
-    /// For how long, if not for as long as the server says.
-    pub(crate) seconds: Option<NonZeroU32>,
+    /// For how many seconds, if not for as long as the server says.
+    pub(crate) asked: Option<NonZeroU32>,
+    /// For how many at most that is, as it was when this machine was enrolled.
+    pub(crate) as_enrolled: Option<NonZeroU32>,
     /// See [`crate::host_file::HostEntry::token_expires`].
     pub(crate) token_expires: Option<Timestamp>,
 }
@@ -47,6 +49,7 @@ impl Story<'_> {
             outcome.name = name.clone();
             outcome.host = Some(host.clone());
             outcome.services = self.services.iter().map(ToString::to_string).collect();
+            outcome.ttl_s = self.asked.or(self.as_enrolled).map(NonZeroU32::get);
         });
         let enrols = if self.token_expires.is_some() { "; knocks enrol this machine" } else { "" };
         self.step(|| format!("{name}: keys in {}{enrols}", file.display()));
@@ -71,12 +74,16 @@ impl Story<'_> {
         }
     }
 
-    /// How long the opening lasts. Nobody answers, so it is known only as far as it was asked for.
+    /// How long the opening lasts. Nobody answers, so it is known only as far as it was asked for,
+    /// or told in the token; the server may say otherwise by now.
     fn lasting(&self) -> String {
-        self.seconds.map_or("for as long as the server says".into(), |seconds| {
-            let time = Duration::from_secs(u32::from(seconds).into());
-            format!("for {} at most", duration::format(time))
-        })
+        let text =
+            |seconds: NonZeroU32| duration::format(Duration::from_secs(seconds.get().into()));
+        match (self.asked, self.as_enrolled) {
+            (Some(asked), _) => format!("for {} at most", text(asked)),
+            (None, Some(known)) => format!("up to {} as of enrolment", text(known)),
+            (None, None) => "for as long as the server says".into(),
+        }
     }
 
     /// Tells of every datagram.
@@ -256,10 +263,6 @@ fn addresses(count: usize, all: usize) -> String {
 
 fn times(count: u32) -> String {
     if count == 1 { "once".into() } else { format!("{count} times") }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

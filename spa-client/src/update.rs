@@ -91,14 +91,16 @@ impl Update {
 }
 
 /// Whether a token for a server and a key-id that are here says something new all the
-/// same: another cloak. Of keys under a passphrase nothing is known before that is asked for.
+/// same: another cloak, other services or times. Of keys under a passphrase nothing is known before that is asked for.
 pub(crate) fn brings_more(config: &ConfigDir, there: &Alias, token: &Token) -> bool {
     let (Ok(entry), TokenEnrolment::Key(_)) = (config.load(there), &token.enrolment) else {
         return false;
     };
     match entry.keys() {
         KeysInFile::Plain(Keys { cloak, psk, .. }) => {
-            cloak.expose() != token.cloak.expose() || psk.expose() != token.psk.expose()
+            let other_keys =
+                cloak.expose() != token.cloak.expose() || psk.expose() != token.psk.expose();
+            other_keys || !entry.says_of_services_what(token)
         }
         KeysInFile::Locked(_) => true,
     }

@@ -241,6 +241,7 @@ fn json_has_every_field() {
             "name": "127.0.0.1",
             "host": "127.0.0.1",
             "services": ["ssh"],
+            "ttl_s": null,
             "dry_run": false,
             "sent": [{
                 "address": "127.0.0.1",
@@ -282,6 +283,33 @@ fn a_person_at_a_terminal_gets_one_line() {
         let expected = format!("127.0.0.1: knocked for ssh (1 address), {lasting}");
         assert_eq!(shown, (0, expected));
     }
+}
+
+/// Nobody answers, but the token said so.
+#[test]
+fn a_person_is_told_how_long_it_opens() {
+    let mut server = Server::new();
+    let time = |seconds| std::num::NonZeroU32::new(seconds).unwrap();
+    server.lasting = vec![("ssh", time(30)), ("web", time(300))];
+    let client = Client::of(&server);
+    let knock = ["knock", "127.0.0.1"];
+    for (words, lasting) in [
+        (&[][..], "up to 30s as of enrolment"),
+        (&["--service", "ssh,web"], "up to 5m as of enrolment"),
+        (&["--service", "tcp/22"], "for as long as the server says"),
+        (&["--ttl", "120s"], "for 2m at most"),
+    ] {
+        let (code, shown) = client.run_at_terminal(&[&knock, words].concat());
+        assert_eq!((code, shown.split_once("), ").unwrap().1), (0, lasting), "{words:?}");
+        client.run(&[&knock, words].concat()).quiet();
+    }
+    let told = |words: &[&str]| {
+        client.run(&[&knock, words, &["--json"]].concat()).json()["ttl_s"].as_u64()
+    };
+    assert_eq!(told(&[]), Some(30));
+    assert_eq!(told(&["--ttl", "2m"]), Some(120));
+    assert_eq!(told(&["--service", "tcp/22"]), None);
+    assert!(server.knock().request().seconds.is_none(), "it is left to the server");
 }
 
 #[test]

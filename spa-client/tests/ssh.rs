@@ -73,6 +73,28 @@ fn knocks_waits_and_becomes_ssh() {
     assert_eq!(knock.request().seconds.map(u32::from), Some(90));
 }
 
+/// `spa ssh` has done it, or does not want it done.
+#[test]
+fn what_ssh_knocks_meanwhile_is_left_out() {
+    let server = Server::new();
+    let mut client = Client::of(&server);
+    let now = spa_keys::date::now().as_millis();
+    let knock = ["knock", "127.0.0.1"];
+    for (told, words, knocks) in [
+        ("-".to_owned(), &["--service", "web"][..], 0),
+        (format!("127.0.0.1 {now}"), &[], 0),
+        (format!("127.0.0.1 {now}"), &["--wait=1", "-v"], 0),
+        (format!("127.0.0.1 {now}"), &["--service", "web"], 1),
+        (format!("127.0.0.1 {}", now - 60_000), &[], 1),
+        (format!("192.0.2.1 {now}"), &[], 1),
+        ("anything".to_owned(), &[], 1),
+    ] {
+        client.env = vec![("SPA_SSH", told.clone())];
+        let ran = client.run(&[&knock, words].concat());
+        assert_eq!((ran.code, server.drain()), (0, knocks), "{told:?} {words:?}: {}", ran.err);
+    }
+}
+
 #[test]
 fn ssh_is_not_run_where_nothing_opens() {
     let server = Server::new();

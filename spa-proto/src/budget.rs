@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::time::Monotonic;
+use crate::time::{Monotonic, millis};
 
 /// What a bucket holds at most, and how fast it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,7 @@ fn capacity(rate: Rate) -> u64 {
 }
 
 fn gained(rate: Rate, elapsed: Duration) -> u64 {
-    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    millis.saturating_mul(u64::from(rate.per_second))
+    millis(elapsed).saturating_mul(u64::from(rate.per_second))
 }
 
 #[cfg(test)]

@@ -61,4 +61,4 @@ pub use secret::{Cloak, EnrolHash, EnrolSecret, Psk};
 pub use sender::Sender;
 pub use service::{InvalidService, Protocol, Service, ServiceName, Services};
 pub use signed::{Arrival, SIGNED_REQUEST_LEN, SignedRequest, VerifiedKnock, Verifier};
-pub use time::{Monotonic, Timestamp, Tolerance};
+pub use time::{Monotonic, Timestamp, Tolerance, millis};

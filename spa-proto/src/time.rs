@@ -58,7 +58,9 @@ impl Timestamp {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// A time in milliseconds; the longest that there is for what is longer.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -7,8 +7,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::control::report::Stopped;
+use crate::control::report::{Disabled, Stopped};
 use crate::control::{Answer, client};
+use crate::enforcement::{self, Trial};
 use crate::firewall::{Firewall, FirewallError, Saved};
 use crate::kept::{self, Kept};
 
@@ -127,18 +128,38 @@ fn configured(path: &Path) -> Result<Saved, String> {
     Saved::of(&config.ruleset(), config.options()).map_err(|error| error.to_string())
 }
 
+/// `spad disable` where no daemon runs: what one has left is taken out, and nothing is
+/// shut by the next start either.
+///
+/// # Errors
+/// Where the configuration says that it is always in force, or as [`open`].
+pub fn disable(config: &Config) -> Result<Answer, String> {
+    if let Some(why) = enforcement::always(config) {
+        return Err(why.into());
+    }
+    let already = matches!(kept::latest(&config.state_dir), Kept::Nothing);
+    kept::forget(&config.state_dir).map_err(|error| format!("nothing has changed: {error}"))?;
+    Trial::forget(&config.run_dir).map_err(|error| error.to_string())?;
+    take_out(&config.run_dir)?;
+    Ok(Answer::Disabled(Disabled { already, ..Disabled::of(config) }))
+}
+
 /// `spad stop --open` where no daemon runs: takes out the table that one has
 /// left, if there is one.
 ///
 /// # Errors
 /// Where it is not ours, or the kernel refuses.
 pub fn open(config: &Path) -> Result<Answer, String> {
+    take_out(&Config::directories(config).run)?;
+    Ok(Answer::Stopped(Stopped { was_running: false, open: true, ..Stopped::default() }))
+}
+
+fn take_out(run_dir: &Path) -> Result<(), String> {
     let removed = Firewall::open().and_then(|mut firewall| {
         // Of mode attach there may be a rule in other people's chains.
         firewall.detach(&[])?;
         firewall.remove()
     });
     removed.map_err(|error| error.to_string())?;
-    kept::note_open(&Config::directories(config).run).map_err(|error| error.to_string())?;
-    Ok(Answer::Stopped(Stopped { was_running: false, open: true, ..Stopped::default() }))
+    kept::note_open(run_dir).map_err(|error| error.to_string())
 }

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::control::Request;
 use crate::privileges::Identity;
 use crate::{boot, check, explain, hooks, log};
-use asking::{ask, ask_of, enable, revocation, stop, watch};
+use asking::{ask, ask_of, disable, enable, revocation, stop, watch};
 use processes::{keep_gate, run, tell};
 
 /// Hears authenticated knocks on a closed port and opens the firewall for their sender
@@ -185,6 +185,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take the firewall out of force: open what spad enable has shut, after a reboot too
+    #[command(after_help = examples::DISABLE)]
+    Disable {
+        /// Without asking
+        #[arg(short, long)]
+        yes: bool,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Shut what was shut when spad last ran, without grants; for the time before the network is up
     #[command(after_help = examples::CLOSE)]
     Close,
@@ -276,6 +286,7 @@ pub fn main() -> ExitCode {
             enable(&config, &Request::Enable { seconds, by: None }, json)
         }
         Command::Confirm { json } => ask(&config, &Request::Confirm { by: None }, json),
+        Command::Disable { yes, json } => disable(&config, yes, json),
         Command::Close => close(&config),
         Command::Completions(completions) => complete(&completions),
         Command::Explain { files, at, port, source, verbose, json } => {

@@ -7,6 +7,7 @@ use spa_proto::{Protocol, Service};
 use crate::config::Config;
 use crate::control::report::Enabled;
 use crate::firewall::plan::Access;
+use crate::listeners;
 
 /// What sshd tells the programs of a session: `SSH_CONNECTION`.
 struct Session {
@@ -17,11 +18,17 @@ struct Session {
 /// What is worth knowing now; `ssh` is `SSH_CONNECTION`, where it is set.
 #[must_use]
 pub fn advice(config: &Config, enabled: &Enabled, ssh: Option<&str>) -> Vec<String> {
+    let session = ssh.and_then(session);
+    let port = session.as_ref().map(|session| session.port);
+    let listeners = listeners::advice(config, &listeners::here(), port);
+    ways_in(config, enabled, session).into_iter().chain(listeners).collect()
+}
+
+fn ways_in(config: &Config, enabled: &Enabled, session: Option<Session>) -> Vec<String> {
     if enabled.already {
         return Vec::new();
     }
-    let session = ssh.and_then(session).filter(|session| needs_knock(config, session));
-    let own = match session {
+    let own = match session.filter(|session| needs_knock(config, session)) {
         Some(session) => Some(own_session(enabled, &session)),
         None => others(enabled),
     };
@@ -84,7 +91,7 @@ mod tests {
             living_on: living_on.iter().map(ToString::to_string).collect(),
             granted,
         };
-        advice(&config, &enabled, ssh).join("\n")
+        ways_in(&config, &enabled, ssh.and_then(session)).join("\n")
     }
 
     #[test]

@@ -57,9 +57,7 @@ impl Enforcement {
     /// What holds for this configuration.
     #[must_use]
     pub fn of(config: &Config, now: Monotonic) -> Self {
-        // Mode attach shuts nothing, so that there is nothing to put in force.
-        let always = config.enforce == Enforce::Always || config.firewall.mode == Mode::Attach;
-        if always || !matches!(kept::latest(&config.state_dir), Kept::Nothing) {
+        if always(config).is_some() || !matches!(kept::latest(&config.state_dir), Kept::Nothing) {
             return Self::InForce;
         }
         let trial = Trial::noted(&config.run_dir).filter(|trial| trial.ends > now);
@@ -81,6 +79,21 @@ impl Enforcement {
     pub fn shuts(&self) -> bool {
         *self != Self::NotInForce
     }
+}
+
+/// Why there is nothing to put in force and nothing to take out: `None` where an
+/// administrator decides.
+#[must_use]
+pub fn always(config: &Config) -> Option<&'static str> {
+    if config.firewall.mode == Mode::Attach {
+        return Some(
+            "in mode attach spad shuts nothing: what is shut, the host's own ruleset shuts",
+        );
+    }
+    (config.enforce == Enforce::Always).then_some(
+        "the configuration says that it is always in force: write enforce = \"when-enabled\" \
+         there, and run: spad reload",
+    )
 }
 
 impl Trial {

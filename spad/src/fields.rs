@@ -1,6 +1,7 @@
 //! Fields of messages between the processes, and of entries on disk.
 
-use std::time::Duration;
+/// A duration, as it is written down.
+pub(crate) use spa_proto::millis;
 
 /// Reads fields of fixed length, one after the other: what has not been read yet.
 pub(crate) struct Reader<'a> {
@@ -19,9 +20,4 @@ impl Reader<'_> {
     pub(crate) fn number(&mut self) -> Option<u64> {
         self.take().map(u64::from_be_bytes)
     }
-}
-
-/// A duration in whole milliseconds, as it is written down.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -105,6 +105,33 @@ pub fn keep(directories: &Directories, ruleset: &Ruleset, options: Options) -> R
     kept
 }
 
+/// Forgets every ruleset that was in force: nothing is shut after a reboot, nor by the
+/// next start where an administrator decides.
+///
+/// # Errors
+/// Where one cannot be removed: the last one is there then.
+pub fn forget(state_dir: &Path) -> Result<(), FileError> {
+    // The last one goes last, as it tells whether anything is in force.
+    for path in [state_dir.join(PREVIOUS), path(state_dir)] {
+        remove(&path)?;
+    }
+    match File::open(state_dir).and_then(|dir| dir.sync_all()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(FileError::io(state_dir, "write", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(FileError::io(path, "remove", error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes note that a table is in force in this boot.
 pub fn note_in_force(run_dir: &Path) {
     if let Err(error) = write_in_force(run_dir) {
@@ -139,13 +166,7 @@ pub(crate) fn boot_id() -> Option<String> {
 /// Where the note cannot be removed: connections of now will not live on then
 /// when spad starts.
 pub fn note_open(run_dir: &Path) -> Result<(), FileError> {
-    let path = run_dir.join(IN_FORCE);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(FileError::io(&path, "remove", error))
-        }
-        _ => Ok(()),
-    }
+    remove(&run_dir.join(IN_FORCE))
 }
 
 /// Why a ruleset is not kept.
@@ -267,6 +288,17 @@ mod tests {
         let first = keep_port(dir, 22);
         fs::rename(path(dir), dir.join(PREVIOUS)).unwrap();
         assert!(ruleset(latest(dir)) == Some(first));
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_none_to_fall_back_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        forget(&dir.join("never made")).unwrap();
+        keep_port(dir, 22);
+        keep_port(dir, 23);
+        forget(dir).unwrap();
+        assert!(matches!((latest(dir), previous(dir)), (Kept::Nothing, Kept::Nothing)));
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn approve(
     }
     let terms = terms(request.mode, record, service)?;
     let asked = request.seconds.map(|seconds| Duration::from_secs(u32::from(seconds).into()));
-    let lasts = lasts(asked, record, service).min(left);
+    let lasts = service.lasting.granted(asked, record).min(left);
     let Ends { source, destination } = ends;
     Ok(Approved { element: Element { service: name, source, destination, terms }, lasts })
 }
@@ -190,13 +190,6 @@ fn terms(asked: Mode, record: &ClientRecord, service: &ServiceConfig) -> Result<
         },
     };
     if may(&mode) { Ok(terms) } else { Err(Reason::ModeNotAllowed) }
-}
-
-/// Asked for, else the record's default, else the service's; never beyond
-/// either's maximum: asking for more gets the most there is.
-fn lasts(asked: Option<Duration>, record: &ClientRecord, service: &ServiceConfig) -> Duration {
-    let most = record.max_ttl().map_or(service.max_ttl, |most| most.min(service.max_ttl));
-    asked.or(record.ttl()).unwrap_or(service.ttl).min(most)
 }
 
 #[cfg(test)]

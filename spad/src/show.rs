@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use crate::control::Answer;
 use crate::control::report::{Ban, Banned, Chain, Enabled, Grant, Rate, Session, Stopped};
+use crate::disable;
 pub use plain::plain;
 use spa_proto::Timestamp;
 use style::Style;
@@ -32,6 +33,7 @@ pub fn json(answer: &Answer) -> String {
         }
         Answer::Reloaded => serde_json::to_string_pretty(&serde_json::json!({ "reloaded": true })),
         Answer::Enabled(enabled) => serde_json::to_string_pretty(enabled),
+        Answer::Disabled(disabled) => serde_json::to_string_pretty(disabled),
         Answer::Stopped(left) => serde_json::to_string_pretty(left),
         Answer::Failed(why) => serde_json::to_string_pretty(&serde_json::json!({ "error": why })),
     };
@@ -67,6 +69,7 @@ pub fn text_in(answer: &Answer, style: &Style) -> String {
         Answer::Cleared(count) => format!("{count} cleared\n"),
         Answer::Reloaded => "configuration read again\n".into(),
         Answer::Enabled(enabled) => self::enabled(enabled),
+        Answer::Disabled(disabled) => disable::text(disabled),
         Answer::Stopped(left) => stopped(left),
         Answer::Failed(why) => format!("{why}\n"),
     }
@@ -79,7 +82,7 @@ fn enabled(enabled: &Enabled) -> String {
         Some(left) => {
             format!("open again in {} s unless you run: spad confirm\n", left.div_ceil(1000))
         }
-        None => "from now on, after a reboot too; spad stop --open is the way back\n".into(),
+        None => "from now on, after a reboot too; spad disable is the way back\n".into(),
     };
     format!("{state}: {services} shut to everybody who has not knocked\n{until}")
 }

@@ -44,26 +44,34 @@ def checksum(prefix: str, payload: bytes) -> bytes:
 
 
 def encode_token(fields: dict[str, str]) -> str:
-    """`fields` as in a file of section 14: secret and expires, or key."""
+    """`fields` as in a file of section 14: secret and expires, or key; with seconds or without."""
     key, expires = fields.get("key"), int(fields.get("expires", "0"))
+    times = fields.get("seconds", "").split()
     names = ["S", "cloak", "kid", "psk"]
-    payload = bytes([key is not None]) + int(fields["port"]).to_bytes(2, "big")
+    payload = bytes([(key is not None) + 2 * bool(times)]) + int(fields["port"]).to_bytes(2, "big")
     payload += b"".join(bytes.fromhex(fields[name]) for name in names)
     payload += bytes.fromhex(key or fields["secret"]) + u64(expires) + text(fields["host"])
     services = fields["services"].split()
-    return armour(TOKEN, payload + bytes([len(services)]) + b"".join(map(text, services)))
+    payload += bytes([len(services)]) + b"".join(map(text, services))
+    return armour(TOKEN, payload + b"".join(int(time).to_bytes(4, "big") for time in times))
 
 
 def decode_token(line: str) -> dict[str, str]:
     payload = unarmour(TOKEN, line)
-    check(len(payload) >= 140 and payload[0] <= 1, "not a token's payload")
-    kind, port, expires = payload[0], number(payload[1:3]), number(payload[131:139])
+    check(len(payload) >= 140 and payload[0] <= 3, "not a token's payload")
+    kind, timed = payload[0] & 1, payload[0] & 2
+    port, expires = number(payload[1:3]), number(payload[131:139])
     places = {"S": (3, 35), "cloak": (35, 51), "kid": (51, 67), "psk": (67, 99)}
     fields = {name: payload[start:end].hex() for name, (start, end) in places.items()}
     host, rest = take_text(payload[139:])
-    services = take_services(rest)
+    services, rest = take_services(rest)
+    check(len(rest) == (4 * len(services) if timed else 0), "times")
+    times = [number(rest[at : at + 4]) for at in range(0, len(rest), 4)]
+    check(any(times) or not timed, "no time at all")
     check(HOST.fullmatch(host) and port != 0, "host or port")
     fields |= {"host": host, "port": str(port), "services": " ".join(services)}
+    if timed:
+        fields["seconds"] = " ".join(map(str, times))
     if kind == 0:
         return fields | {"secret": payload[99:131].hex(), "expires": str(expires)}
     check(expires == 0 and usable(payload[99:131]), "not a key")
@@ -100,15 +108,15 @@ def cipher(passphrase: str, salt: bytes, cost) -> ChaCha20Poly1305:
     )
 
 
-def take_services(rest: bytes) -> list[str]:
+def take_services(rest: bytes) -> tuple[list[str], bytes]:
     check(rest, "cut")
     count, rest, services = rest[0], rest[1:], []
     for _ in range(count):
         name, rest = take_text(rest)
         check(NAME.fullmatch(name) and name not in services, "services")
         services.append(name)
-    check(services and not rest, "services")
-    return services
+    check(services, "services")
+    return services, rest
 
 
 def number(octets: bytes) -> int:

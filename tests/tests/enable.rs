@@ -204,6 +204,111 @@ fn what_was_confirmed_is_not_opened_by_a_trial() -> Result {
     Ok(())
 }
 
+/// The reverse of enable: open, also after a restart and a reboot, and nothing is lost.
+#[test]
+fn disabled_it_is_as_before_it_was_enabled() -> Result {
+    for own in [true, false] {
+        let site = Site::new()?;
+        let mut server = not_enabled(&site, &format!("[firewall]\nown-table = {own}\n"))?;
+        let alice = site.client(&server, "alice")?;
+        server.spad(&["enable"])?.ok()?;
+        refused(&server.spad(&["disable"])?, "opens to everybody: ssh (tcp/22)");
+        assert!(is_shut(&site)?, "nobody was there to be asked");
+
+        let said = server.spad(&["disable", "--yes"])?.ok()?;
+        assert!(said.stdout.contains("ssh (tcp/22) open to everybody"), "{said}");
+        assert_open(&site, "disabled")?;
+        let status = server.spad(&["status"])?;
+        assert!(status.code() == Some(1) && status.stdout.contains("NOT IN FORCE"), "{status}");
+        let again = server.spad(&["disable", "--yes", "--json"])?.ok()?;
+        assert!(again.stdout.contains("\"already\": true"), "{again}");
+        server.kill9()?;
+        launch(&mut server)?;
+        assert_open(&site, "after a restart")?;
+
+        let mut session = site.stranger.hold((site.address(), 22))?;
+        site.grant(&server, &alice, &["--ttl", "5m"])?;
+        server.spad(&["enable"])?.ok()?;
+        assert!(is_shut(&site)? && session.is_alive("from meanwhile"), "who is in stays");
+        assert!(site.reaches(&site.client, 22)?, "what was granted meanwhile counts");
+
+        server.spad(&["disable", "--yes"])?.ok()?;
+        server.reboot()?;
+        let said = server.spad(&["close"])?.ok()?;
+        assert!(said.stdout.contains("nothing to shut"), "{said}");
+        launch(&mut server)?;
+        assert_open(&site, "after a reboot")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_trial_can_be_ended_before_its_time() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable", "--confirm-within", "1h"])?.ok()?;
+    assert!(is_shut(&site)?);
+    server.spad(&["disable", "--yes"])?.ok()?;
+    assert_open(&site, "the trial is over")?;
+    refused(&server.spad(&["confirm"])?, "nothing to confirm");
+    server.kill9()?;
+    launch(&mut server)?;
+    assert_open(&site, "and no spad goes on with it")?;
+    Ok(())
+}
+
+/// As when spad does not start, and somebody has to get in.
+#[test]
+fn it_is_disabled_also_where_no_spad_runs() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable"])?.ok()?;
+    server.kill9()?;
+    assert!(is_shut(&site)?);
+    let said = server.spad(&["disable", "--yes"])?.ok()?;
+    assert!(said.stdout.contains("no spad is running"), "{said}");
+    assert_open(&site, "disabled")?;
+    assert!(server.spad(&["close"])?.ok()?.stdout.contains("nothing to shut"));
+    launch(&mut server)?;
+    assert_open(&site, "and a new start shuts nothing")?;
+    Ok(())
+}
+
+#[test]
+fn what_is_always_in_force_cannot_be_disabled() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    refused(&server.spad(&["disable", "--yes"])?, "enforce = \"when-enabled\"");
+    assert!(is_shut(&site)?);
+    server.stop()?;
+    refused(&server.spad(&["disable", "--yes"])?, "enforce = \"when-enabled\"");
+    assert!(is_shut(&site)?);
+    Ok(())
+}
+
+#[test]
+fn what_nobody_listens_on_and_ssh_elsewhere_are_told() -> Result {
+    let site = Site::new()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    let config =
+        format!("enforce = \"when-enabled\"\n{}[service.nas]\nport = 4443\n", server.config());
+    server.write_config(&config)?;
+    launch(&mut server)?;
+    site.client(&server, "alice")?;
+    let spad = spa_tests::lab::program("spad")?;
+    let said = site.server.sh(&format!(
+        "SSH_CONNECTION='192.0.2.9 50000 192.0.2.1 2222' {} enable --config {}",
+        spad.display(),
+        server.config_path().display()
+    ))?;
+    assert!(said.stderr.contains("nobody listens on tcp/4443"), "{said}");
+    assert!(!said.stderr.contains("tcp/22 "), "somebody listens there: {said}");
+    assert!(said.stderr.contains("ssh is on port 2222, which no service has"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn the_callers_own_session_is_spoken_of() -> Result {
     let site = Site::new()?;

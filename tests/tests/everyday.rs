@@ -105,6 +105,31 @@ fn ssh_scp_rsync_and_git_knock_by_themselves() -> Result {
     Ok(())
 }
 
+/// Though ssh would knock by itself, and is asked before what it would do.
+#[test]
+fn spa_ssh_knocks_once() -> Result {
+    let (site, login) = site()?;
+    let _sshd = site.server.sshd(&login)?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let config = login.config().display().to_string();
+    let ssh = spa_ssh(&alice, &login)?;
+    for options in [&["--write"][..], &["--write", "--proxy"]] {
+        site.close(&server, "alice")?;
+        alice.spa(&[&["ssh-config", "--file", &config], options].concat())?.ok()?;
+        let before = server.counter("granted")?;
+        site.client.sh(&format!("{ssh} {SERVER_NAME} true"))?.ok()?;
+        assert_eq!(server.counter("granted")?, before + 1, "{options:?}");
+    }
+    // What ssh runs for itself still knocks.
+    site.close(&server, "alice")?;
+    alice.spa(&["ssh-config", "--file", &config, "--write"])?.ok()?;
+    let before = server.counter("granted")?;
+    site.client.ssh(&login, SERVER_NAME, &["true"])?.ok()?;
+    assert_eq!(server.counter("granted")?, before + 1);
+    Ok(())
+}
+
 #[test]
 fn the_doctor_finds_what_is_in_the_way() -> Result {
     let (site, login) = site()?;

@@ -80,3 +80,25 @@ fn a_renewed_token_enrols_and_the_one_before_does_not() -> Result {
     site.open(&server, &alice, &[])?;
     Ok(())
 }
+
+/// The person at the client is told what the server has no way to answer.
+#[test]
+fn what_a_token_says_of_time_is_what_is_granted() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    for (name, options, seconds) in [
+        ("alice", &["--service", "ssh"][..], 30),
+        ("bob", &["--service", "ssh", "--ttl", "2m"], 120),
+    ] {
+        let client = Client::new(&site.client, name, SERVER_NAME);
+        client.enroll(&server.add(name, options)?)?.ok()?;
+        let told = client.knock(&["--json", "--wait"])?.ok()?;
+        assert!(told.stdout.contains(&format!("\"ttl_s\":{seconds},")), "{told}");
+        let grants = server.grants()?;
+        let granted =
+            grants.iter().find(|grant| grant.client == name).map(|grant| grant.expires_in);
+        let (most, least) = (Duration::from_secs(seconds), Duration::from_secs(seconds / 4));
+        assert!(granted.is_some_and(|left| left <= most && left > least), "{granted:?}");
+    }
+    Ok(())
+}

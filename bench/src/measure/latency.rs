@@ -1,10 +1,13 @@
-//! From a knock on the wire to a connection that is let in: ours and fwknop's, in turn.
+//! From a knock on the wire to a connection that is let in: ours and fwknop's, in turn; and ours on
+//! a processor that does not fall asleep between two knocks, since something of no priority runs
+//! on it.
 
 use spa_tests::Result;
-use spa_tests::lab::Host;
+use spa_tests::lab::{Host, Running};
 
 use super::{fresh, probe, quiet_probe};
 use crate::Options;
+use crate::inside::SERVER;
 use crate::ours::{Choice, Ours};
 use crate::peer::{Fwknop, Mode};
 use crate::results::Row;
@@ -56,7 +59,20 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
             samples.extend(turn_of(&site, &mut servers, server, now)?);
         }
     }
-    Ok(rows.into_iter().map(|(row, samples)| finish(row, &samples)).collect())
+    let mut rows: Vec<_> = rows.into_iter().map(|(row, samples)| finish(row, &samples)).collect();
+    let _busy = keep_awake(&site.servers[0])?;
+    let samples = turn_of(&site, &mut servers, 0, of(0))?;
+    rows.push(finish(Row::new(AWAKE), &samples));
+    Ok(rows)
+}
+
+/// Ours, on a processor that is awake.
+pub(crate) const AWAKE: &str = "spa, its processor awake";
+
+/// Something that runs on the server's processor whenever nobody else wants to.
+fn keep_awake(host: &Host) -> Result<Running> {
+    let cpu = SERVER.to_string();
+    host.spawn(["chrt", "--idle", "0", "taskset", "-c", &cpu, "sh", "-c", "while :; do :; done"])
 }
 
 fn turn_of(

@@ -1,13 +1,15 @@
 //! What makes a client of a name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use spa_proto::{EnrolHash, EnrolSecret, Kid, Psk, Timestamp, Verifier, VerifyingKey};
+use spa_proto::{EnrolHash, EnrolSecret, Kid, Psk, ServiceName, Timestamp, Verifier, VerifyingKey};
 
 use super::Store;
 use crate::date::to_the_second;
 use crate::error::StoreError;
 use crate::identity::ServerIdentity;
+use crate::lasting::Lasting;
 use crate::policy::{self, Person, Policy};
 use crate::random;
 use crate::record::{ClientName, ClientRecord};
@@ -52,12 +54,13 @@ impl NewClient {
         server: ServerIdentity,
         person: Option<Arc<Person>>,
         now: Timestamp,
+        configured: &BTreeMap<ServiceName, Lasting>,
     ) -> Result<(ClientRecord, Token), StoreError> {
         let created = to_the_second(now);
         let (verifier, enrolment) = enrolment(self.key, created.plus(Store::TOKEN_LIFETIME))?;
         self.check_services(person.as_deref())?;
         let record = ClientRecord { person, ..self.into_record(verifier, created)? };
-        let token = token(server, &record, enrolment)?;
+        let token = token(server, &record, enrolment, configured)?;
         Ok((record, token))
     }
 
@@ -88,6 +91,7 @@ pub(super) fn token(
     server: ServerIdentity,
     record: &ClientRecord,
     enrolment: TokenEnrolment,
+    configured: &BTreeMap<ServiceName, Lasting>,
 ) -> Result<Token, StoreError> {
     let services = record.services();
     match services.len() {
@@ -104,6 +108,7 @@ pub(super) fn token(
         psk: record.psk.clone(),
         enrolment,
         services,
+        lasting: Lasting::known(configured, record),
     })
 }
 

@@ -64,7 +64,7 @@ impl Store {
             ..record
         };
         record.remember([former]);
-        let token = token(server, &record, enrolment)?;
+        let token = token(server, &record, enrolment, &self.services())?;
         files::write_atomic(&self.client_path(name), &record.to_text())?;
         Ok(token)
     }

@@ -47,7 +47,7 @@ impl Store {
         let former = Some(FormerKeys { kid, psk, key, knocked, until: now.plus(overlap) });
         let (kid, psk) = (Kid::from_bytes(*random::bytes()?), Psk::from_bytes(*random::bytes()?));
         let record = ClientRecord { kid, psk, verifier, knocked: false, former, ..record };
-        let token = token(server, &record, enrolment)?;
+        let token = token(server, &record, enrolment, &self.services())?;
         self.write_again(&record)?;
         Ok(token)
     }
@@ -106,7 +106,9 @@ impl Store {
         let server = ServerIdentity::load(self.dir())?;
         let record = self.client(name)?;
         match record.verifier {
-            Verifier::Bound(key) => token(server, &record, TokenEnrolment::Key(key)),
+            Verifier::Bound(key) => {
+                token(server, &record, TokenEnrolment::Key(key), &self.services())
+            }
             Verifier::Pending { .. } => Err(StoreError::NotEnrolled(name.clone())),
         }
     }

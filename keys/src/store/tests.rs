@@ -223,6 +223,40 @@ fn a_broken_record_hides_no_other() {
     assert!(listing.broken[0].to_string().contains("clients/bob.toml:1: "));
 }
 
+/// As far as it is known when the token is made: of the services, of the record, of neither.
+#[test]
+fn tokens_say_how_long_services_open() {
+    let lab = Lab::new();
+    let times =
+        |token: &Token| -> Vec<u32> { token.lasting.values().map(|time| time.get()).collect() };
+    assert!(times(&lab.add("alice", None)).is_empty(), "no spad.toml");
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    let own = |ttl: u64, most: u64| {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        Policy {
+            services: names(&["ssh", "web"]),
+            ttl: seconds(ttl),
+            max_ttl: seconds(most),
+            ..Policy::default()
+        }
+    };
+    let add = |name: &str, policy| {
+        let new = NewClient { policy, ..new_client(name, None) };
+        lab.store.add(new, NOW).ok().unwrap()
+    };
+    assert_eq!(times(&add("bob", own(60, 90))), [60, 60], "never longer, whatever spad.toml says");
+
+    let spad = lab.store.dir().parent().unwrap().join("spad.toml");
+    fs::write(spad, "[service.ssh]\nport = 22\n[service.web]\nttl = \"20s\"\nmax-ttl = \"40s\"\n")
+        .unwrap();
+    let both = Policy { services: names(&["ssh", "web"]), ..Policy::default() };
+    assert_eq!(times(&add("carol", both.clone())), [30, 20]);
+    assert_eq!(times(&add("dave", own(60, 90))), [60, 40], "at most what the service allows");
+    let other = Policy { services: names(&["ssh", "db"]), ..Policy::default() };
+    assert_eq!(times(&add("erin", other)), [30], "db is none of spad's");
+    assert_eq!(times(&lab.store.renew(&parse("alice"), NOW).ok().unwrap()), [30]);
+}
+
 #[test]
 fn a_copied_record_is_no_client() {
     let lab = Lab::new();

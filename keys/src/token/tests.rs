@@ -13,6 +13,7 @@ fn token(enrolment: TokenEnrolment) -> Token {
         psk: Psk::from_bytes([4; 32]),
         enrolment,
         services: ["ssh", "web"].map(|name| name.parse().unwrap()).to_vec(),
+        lasting: BTreeMap::new(),
     }
 }
 
@@ -66,6 +67,41 @@ fn fields_are_where_they_are_documented() {
     assert_eq!(key[0], 1);
     assert_eq!(key[99..131], SigningKey::from_seed(&[6; 32]).verifying_key().to_bytes());
     assert_eq!(key[131..139], [0; 8]);
+}
+
+/// Where all are known, or only the second.
+fn with_times() -> [Token; 2] {
+    let times = |names: &[&str]| {
+        names.iter().map(|name| (name.parse().unwrap(), NonZeroU32::new(300).unwrap())).collect()
+    };
+    [
+        Token { lasting: times(&["ssh", "web"]), ..with_secret() },
+        Token { lasting: times(&["web"]), ..with_key() },
+    ]
+}
+
+#[test]
+fn times_follow_the_services() {
+    let tokens = with_times();
+    let before = [with_secret(), with_key()];
+    let expected = [[0, 0, 1, 44, 0, 0, 1, 44], [0, 0, 0, 0, 0, 0, 1, 44]];
+    for ((token, before), times) in tokens.iter().zip(&before).zip(expected) {
+        let (with, without) = (payload(token), payload(before));
+        assert_eq!(with[0], without[0] + 2);
+        assert_eq!(with[1..], [&without[1..], &times].concat());
+        assert!(decode_payload(&with).is_ok_and(|read| read.lasting == token.lasting));
+        assert!(decode_payload(&without).is_ok_and(|read| read.lasting.is_empty()));
+        for wrong in [&with[..with.len() - 1], &[&with[..], &[0]].concat(), &with[..without.len()]]
+        {
+            assert_eq!(decode_payload(wrong).err(), Some(TokenError::Contents));
+        }
+        let unknown = [&with[..without.len()], &[0; 8]].concat();
+        assert_eq!(
+            decode_payload(&unknown).err(),
+            Some(TokenError::Contents),
+            "two ways to say it"
+        );
+    }
 }
 
 /// Computed by other means than this program.
@@ -145,7 +181,8 @@ fn what_the_server_never_writes_is_refused() {
         changed
     };
     let cases = [
-        ("kind", with(0, &[2])),
+        ("kind without times", with(0, &[3])),
+        ("kind", with(0, &[4])),
         ("port", with(1, &[0, 0])),
         ("weak key", with(99, &[0; 32])),
         ("date with a key", with(138, &[1])),

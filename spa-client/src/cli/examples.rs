@@ -145,6 +145,8 @@ With --json, one object a line for each host, in the order in which they are don
   name          as given, or the server's alias
   host          name or address that was resolved; null if no keys were found
   services      what was asked for
+  ttl_s         for how many seconds at most: as --ttl asks, else as it was when this machine was
+                enrolled; null if neither is known
   dry_run       true if nothing was sent
   sent          the first round: for each datagram address, port, services, source_requested
                 (an address, or seen), mode (null leaves it to the server); with source_port,

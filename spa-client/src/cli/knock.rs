@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use spa_proto::{GrantMode, Protocol, Service, Timestamp};
@@ -11,6 +12,9 @@ use spa_proto::{GrantMode, Protocol, Service, Timestamp};
 use super::{Cli, SshOptions};
 use crate::address::{Source, Width};
 use crate::resolve::Family;
+
+/// How long `--wait` waits unless told, in seconds.
+const PATIENCE: &str = "10";
 
 #[derive(Args, Debug, Default, PartialEq)]
 pub(crate) struct KnockOptions {
@@ -35,8 +39,8 @@ pub(crate) struct KnockOptions {
         value_name = "SECONDS",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "10",
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        default_missing_value = PATIENCE,
+        value_parser = wait_range(),
     )]
     wait: Option<u32>,
 
@@ -89,7 +93,7 @@ pub(crate) struct DoctorOptions {
         long,
         value_name = "SECONDS",
         default_value_t = 5,
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        value_parser = wait_range(),
     )]
     pub(crate) wait: u32,
 
@@ -137,18 +141,20 @@ pub(crate) struct ProxyOptions {
     #[command(flatten)]
     pub(crate) request: RequestOptions,
 
-    /// How long to try, knocking again
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 10,
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
-    )]
-    wait: u32,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 
     /// In mode bound, do not try mode once where no connection comes up
     #[arg(long)]
     pub(crate) no_fallback: bool,
+}
+
+/// How long to wait for a connection that is put to use.
+#[derive(Args)]
+pub(crate) struct Patience {
+    /// How long to wait until the port is open, knocking again
+    #[arg(long, value_name = "SECONDS", default_value = PATIENCE, value_parser = wait_range())]
+    wait: u32,
 }
 
 /// What each knock asks for, and where it goes.
@@ -206,6 +212,13 @@ impl KnockOptions {
         self
     }
 
+    /// Whether all that is asked for is to get in, and to wait for that.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Self { wait, request: RequestOptions { verbose, .. }, .. } = *self;
+        let request = RequestOptions { verbose, ..RequestOptions::default() };
+        *self == Self { host: self.host.clone(), wait, request, ..Self::default() }
+    }
+
     /// How long to wait for the service, if at all.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait.map(|seconds| Duration::from_secs(seconds.into()))
@@ -249,11 +262,16 @@ impl KnockOptions {
     }
 }
 
-impl ProxyOptions {
-    /// How long to try.
+impl Patience {
+    /// How long to wait.
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_secs(self.wait.into())
     }
+}
+
+/// What `--wait` can be, in seconds.
+fn wait_range() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=86_400)
 }
 
 impl RequestOptions {

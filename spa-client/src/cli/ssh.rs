@@ -3,12 +3,11 @@
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use spa_proto::{GrantMode, Service};
 
-use super::knock::seconds;
+use super::knock::{Patience, seconds};
 
 #[derive(Args)]
 pub(crate) struct SshOptions {
@@ -25,14 +24,8 @@ pub(crate) struct SshOptions {
     #[arg(long, value_name = "window|once")]
     pub(crate) mode: Option<GrantMode>,
 
-    /// How long to wait until the port is open, knocking again
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 10,
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
-    )]
-    wait: u32,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 
     /// Options of ssh, the host, and what to run there: all as ssh has it
     #[arg(
@@ -42,13 +35,6 @@ pub(crate) struct SshOptions {
         allow_hyphen_values = true
     )]
     pub(crate) arguments: Vec<OsString>,
-}
-
-impl SshOptions {
-    /// How long to wait.
-    pub(crate) fn limit(&self) -> Duration {
-        Duration::from_secs(self.wait.into())
-    }
 }
 
 #[derive(Args)]

@@ -9,6 +9,7 @@ pub(crate) mod person;
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -181,6 +182,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// What its tokens name.
     pub(crate) services: Vec<&'static str>,
+    /// And for how many seconds these open.
+    pub(crate) lasting: Vec<(&'static str, NonZeroU32)>,
     cloak: Cloak,
     gate: Gate,
     sockets: Vec<UdpSocket>,
@@ -203,7 +206,9 @@ impl Server {
         gate.insert(kid, ClientKeys::derive(&psk, &secret.public(), &kid));
         let enrol = EnrolSecret::from_bytes(*random::bytes().unwrap());
         let services = vec!["ssh", "web"];
-        Self { secret, kid, psk, enrol, host: host.into(), port, services, cloak, gate, sockets }
+        let lasting = Vec::new();
+        let host = host.into();
+        Self { secret, kid, psk, enrol, host, port, services, lasting, cloak, gate, sockets }
     }
 
     pub(crate) fn token(&self) -> Token {
@@ -224,6 +229,11 @@ impl Server {
             psk: self.psk.clone(),
             enrolment,
             services: self.services.iter().map(|name| name.parse().unwrap()).collect(),
+            lasting: self
+                .lasting
+                .iter()
+                .map(|(name, time)| (name.parse().unwrap(), *time))
+                .collect(),
         }
     }
 

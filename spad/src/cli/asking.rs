@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::control::client::{self, Unheard};
 use crate::control::{Answer, Request};
 use crate::show::style::Style;
-use crate::{boot, enable, show, watch};
+use crate::{boot, disable, enable, show, watch};
 
 /// There is no daemon to ask.
 const NOT_RUNNING: u8 = 3;
@@ -64,6 +64,18 @@ pub(super) fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitC
             .for_each(|line| eprintln!("spad: {line}"));
     }
     report(&answer, json)
+}
+
+/// Only once somebody has seen what will be open.
+pub(super) fn disable(path: &Path, yes: bool, json: bool) -> Result<ExitCode, Failure> {
+    let config = Config::load(path).map_err(|error| {
+        failed(format!("{error}; to open everything until the next start: spad stop --open"))
+    })?;
+    disable::ask(&config, yes).map_err(failed)?;
+    if client::is_running(&config.run_dir) {
+        return ask(path, &Request::Disable { by: None }, json);
+    }
+    report(&boot::disable(&config).map_err(failed)?, json)
 }
 
 pub(super) fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {

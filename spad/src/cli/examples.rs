@@ -85,6 +85,36 @@ Examples:
   spad stop
   spad stop --open";
 
+pub(super) const ENABLE: &str = "\
+Until then spad hears knocks and shuts nothing. There must be a client. Connections that exist live \
+on. Root alone may do it, and there is nothing to confirm where it was done before. Said is also \
+where nobody listens on what is shut, and on which ports ssh can be reached all the same.
+
+Exit codes: 0 in force; 1 not, and why; 3 no running spad
+
+Example:
+  spad enable --confirm-within 60s";
+
+pub(super) const CONFIRM: &str = "\
+Run it from a session that came in through a knock.
+
+Exit codes: 0 in force, from now on and after a reboot; 1 not, and why; 3 no running spad
+
+Example:
+  spad confirm";
+
+pub(super) const DISABLE: &str = "\
+The reverse of spad enable, where the configuration says enforce = \"when-enabled\": all is as \
+before, and stays so until spad enable is run again. Says what will be open, and asks; without a \
+terminal it takes --yes. Keys, records, bans and grants stay, though bans do not hold meanwhile; \
+spad goes on hearing knocks. Where no spad runs, what it has left in the kernel is taken out. Root \
+alone may do it.
+
+Exit codes: 0 not in force; 1 it still is, and why
+
+Example:
+  spad disable --yes";
+
 pub(super) const CLOSE: &str = "\
 Needs neither keys nor configuration: the ruleset that was last in force is kept in state-dir. \
 Connections from before end, but those made through a grant. Does nothing where spad runs, or has \
@@ -106,23 +136,6 @@ the daemon waits for it: what it is too slow for, it misses, and says how much.
 Examples:
   spad watch
   spad watch --json | jq .client";
-
-pub(super) const ENABLE: &str = "\
-Until then spad hears knocks and shuts nothing. There must be a client. Connections that exist \
-live on. Root alone may do it, and there is nothing to confirm where it was done before.
-
-Exit codes: 0 in force; 1 not, and why; 3 no running spad
-
-Example:
-  spad enable --confirm-within 60s";
-
-pub(super) const CONFIRM: &str = "\
-Run it from a session that came in through a knock.
-
-Exit codes: 0 in force, from now on and after a reboot; 1 not, and why; 3 no running spad
-
-Example:
-  spad confirm";
 
 pub(super) const EXPLAIN: &str = "\
 FILE is a capture (pcap or pcapng, of Ethernet, loopback, raw IP or Linux cooked), what spa knock \

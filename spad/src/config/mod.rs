@@ -12,7 +12,6 @@ mod value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::firewall::plan::{self, Access, Labels, Managed, Mode, Plan, Ports, Target};
 use crate::firewall::{Attachment, ChainName, Element, Options, Ruleset, rules};
@@ -20,6 +19,7 @@ use crate::kept;
 pub use hooks::{HookCommand, HooksConfig};
 use operations::Operations;
 use rustix::process::getuid;
+use spa_keys::Lasting;
 use spa_keys::files::FileError;
 use spa_proto::{GrantMode, Prefix, Service, ServiceName, Tolerance};
 
@@ -122,10 +122,8 @@ impl Default for FirewallConfig {
 pub struct ServiceConfig {
     /// Its ports; one at least, and no other service has any of them.
     pub ports: Vec<Ports>,
-    /// How long a grant lasts that asks for no duration.
-    pub ttl: Duration,
-    /// How long a grant lasts at most.
-    pub max_ttl: Duration,
+    /// How long grants last.
+    pub lasting: Lasting,
     /// How a grant can be used that does not ask for a mode.
     pub mode: GrantMode,
     /// Who may connect.
@@ -295,6 +293,12 @@ impl Config {
     pub fn protected(&self) -> impl Iterator<Item = &ServiceName> {
         let knock = |(_, service): &(_, &ServiceConfig)| service.access == Access::Knock;
         self.services.iter().filter(knock).map(|(name, _)| name)
+    }
+
+    /// The services that need a knock with their ports, as `ssh (tcp/22)`.
+    #[must_use]
+    pub fn protected_ports(&self) -> Vec<String> {
+        self.protected().map(|name| format!("{name} ({})", self.ports(name).join(", "))).collect()
     }
 
     /// The ports of a service, as people write them; none if it is not there.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+use spa_keys::Lasting;
 use spa_proto::{GrantMode, Protocol, ServiceName};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -73,12 +74,10 @@ fn overlap(one: &Ports, other: &Ports) -> bool {
 
 fn one(heading: Range<usize>, table: &DeTable<'_>) -> Result<ServiceConfig, Fault> {
     known::check(table, known::SERVICE)?;
-    let ttl = table.get("ttl").map_or(Ok(Duration::from_secs(30)), duration)?;
-    let most = Duration::from_secs(300).max(ttl);
+    let time = |key| table.get(key).map(duration).transpose();
     let service = ServiceConfig {
         ports: ports(heading, table)?,
-        ttl,
-        max_ttl: table.get("max-ttl").map_or(Ok(most), duration)?,
+        lasting: Lasting::new(time("ttl")?, time("max-ttl")?),
         mode: table.get("mode").map_or(Ok(GrantMode::Window), mode)?,
         access: access(table)?,
         target: target(table)?,
@@ -91,7 +90,7 @@ fn one(heading: Range<usize>, table: &DeTable<'_>) -> Result<ServiceConfig, Faul
 
 /// A duration that lasts longer than the longest is a mistake in one of them.
 fn ordered(service: &ServiceConfig, table: &DeTable<'_>) -> Result<(), Fault> {
-    if service.ttl <= service.max_ttl {
+    if service.lasting.ttl <= service.lasting.max_ttl {
         return Ok(());
     }
     match (table.get("ttl"), table.get("max-ttl")) {

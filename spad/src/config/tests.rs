@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn fault(text: &str) -> (Option<usize>, String) {
@@ -27,7 +29,10 @@ fn one_service_is_enough() {
     assert_eq!(config.ports(&"ssh".parse().unwrap()), ["tcp/22"]);
     assert_eq!((ssh.mode, ssh.access), (GrantMode::Window, Access::Knock));
     assert_eq!(config.firewall, FirewallConfig::default());
-    assert_eq!((ssh.ttl, ssh.max_ttl), (Duration::from_secs(30), Duration::from_secs(300)));
+    assert_eq!(
+        (ssh.lasting.ttl, ssh.lasting.max_ttl),
+        (Duration::from_secs(30), Duration::from_secs(300))
+    );
 }
 
 #[test]
@@ -47,7 +52,7 @@ fn every_key_is_read() {
     assert_eq!(config.user, "nobody");
     let dns = &config.services[&"dns".parse().unwrap()];
     assert_eq!(config.ports(&"dns".parse().unwrap()), ["udp/53"]);
-    assert_eq!(dns.max_ttl, Duration::from_secs(7200));
+    assert_eq!(dns.lasting.max_ttl, Duration::from_secs(7200));
     assert_eq!(config.service("udp/53".parse().unwrap()).unwrap().1, dns);
     assert_eq!(config.service("tcp/53".parse().unwrap()), None);
 }

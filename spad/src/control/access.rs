@@ -82,6 +82,7 @@ impl Request {
             | Self::Reload
             | Self::Enable { .. }
             | Self::Confirm { .. }
+            | Self::Disable { .. }
             | Self::Stop { .. } => Rights::Change,
         }
     }
@@ -123,6 +124,7 @@ impl fmt::Display for Request {
                 write!(f, "enable --confirm-within {seconds}s")
             }
             Self::Confirm { .. } => f.write_str("confirm"),
+            Self::Disable { .. } => f.write_str("disable"),
             Self::Stop { open } => f.write_str(if *open { "stop --open" } else { "stop" }),
         }
     }

@@ -86,6 +86,12 @@ pub enum Request {
         #[serde(skip)]
         by: Option<u32>,
     },
+    /// Let everything pass, now and after a reboot, and go on hearing knocks.
+    Disable {
+        /// As for a ban.
+        #[serde(skip)]
+        by: Option<u32>,
+    },
     /// End.
     Stop {
         /// And open to everyone what is shut.
@@ -103,6 +109,7 @@ impl Request {
             Self::Unban { network, .. } => Self::Unban { network, by },
             Self::Enable { seconds, .. } => Self::Enable { seconds, by },
             Self::Confirm { .. } => Self::Confirm { by },
+            Self::Disable { .. } => Self::Disable { by },
             other => other,
         }
     }
@@ -143,6 +150,8 @@ pub enum Answer {
     Reloaded,
     /// To [`Request::Enable`] and [`Request::Confirm`].
     Enabled(report::Enabled),
+    /// To [`Request::Disable`].
+    Disabled(report::Disabled),
     /// To [`Request::Stop`]: what is left.
     Stopped(report::Stopped),
     /// It was not done, and why.

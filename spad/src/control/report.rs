@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::audit::Event;
 use crate::clock::Discipline;
+use crate::config::Config;
 use crate::fields::millis;
-use crate::firewall::FirewallError;
+use crate::firewall::{FirewallError, Mode};
 use crate::sys::ntp;
 
 /// One grant in force.
@@ -388,6 +389,28 @@ pub struct Enabled {
     pub living_on: Vec<String>,
     /// How many knocks were granted since spad started.
     pub granted: u64,
+}
+
+/// What `spad disable` has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disabled {
+    /// Whether nothing was in force before.
+    pub already: bool,
+    /// Whether there is a daemon, which goes on hearing knocks.
+    pub is_running: bool,
+    /// What is open to everybody, as `ssh (tcp/22)`.
+    pub services: Vec<String>,
+    /// Whether so is all else: mode managed has dropped that too.
+    pub all_else: bool,
+}
+
+impl Disabled {
+    /// What is open where nothing of this configuration is in force.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let all_else = config.firewall.mode == Mode::Managed;
+        Self { services: config.protected_ports(), all_else, ..Self::default() }
+    }
 }
 
 /// One process of the daemon.

@@ -62,8 +62,8 @@ fn socket(line: &str) -> Option<Connection> {
     Some(Connection { source: end(remote)?, destination: end(local)? })
 }
 
-/// Address and port in hexadecimal; the address in words of host byte order.
-fn end(text: &str) -> Option<SocketAddr> {
+/// An end of a socket as /proc/net has it: address and port in hexadecimal; the address in words of host byte order.
+pub(crate) fn end(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let words: Option<Vec<u8>> = address

@@ -45,6 +45,7 @@ pub use apply::{Firewall, Installed, Options, Origin};
 pub use counters::Counted;
 pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
+pub(crate) use existing::end;
 pub use flows::{Count, Flow, FlowEvent, FlowWatch, Flows, Traffic, keep_records};
 pub use foreign::{AttachError, Attachment, BadChainName, ChainName, Obstacle, Survey};
 pub use grant_set::GrantSet;

@@ -127,11 +127,26 @@ pub(crate) fn as_group<T>(gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn says_what_is_missing_and_what_it_is_for() {
         let said = Missing(CapabilitySet::NET_RAW | CapabilitySet::SETPCAP).to_string();
         assert!(said.starts_with("CAP_NET_RAW is missing, needed to open packet sockets; "));
         assert!(said.contains("CAP_SETPCAP") && !said.contains("CAP_SETUID"), "{said}");
+    }
+
+    #[test]
+    fn the_unit_and_the_profile_give_the_five_and_no_other() {
+        let kept: BTreeSet<_> = KEPT.iter().map(|(_, name, _)| (*name).to_owned()).collect();
+        let unit = include_str!("../../../packaging/systemd/spad.service");
+        let given = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+        let given = given.unwrap_or_default().split(' ').map(str::to_owned);
+        assert_eq!(given.collect::<BTreeSet<_>>(), kept);
+        let profile = include_str!("../../../packaging/apparmor/spad");
+        let allowed = profile.lines().filter_map(|line| line.trim().strip_prefix("capability "));
+        let allowed =
+            allowed.map(|name| format!("CAP_{}", name.trim_end_matches(',').to_uppercase()));
+        assert_eq!(allowed.collect::<BTreeSet<_>>(), kept);
     }
 }

@@ -63,6 +63,7 @@ impl Warden {
             }
             Request::Enable { seconds, by } => self.enable(seconds, by),
             Request::Confirm { by } => self.confirm(by),
+            Request::Disable { by } => self.disable(by),
             Request::Stop { open } => self.stop(open),
             Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
             other => Answer::Failed(format!("{other} changes nothing")),

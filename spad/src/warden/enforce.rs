@@ -1,5 +1,5 @@
-//! `spad enable` and `spad confirm`: the ruleset is put in force, for good or on
-//! trial; and the end of a trial.
+//! `spad enable`, `spad confirm` and `spad disable`: the ruleset is put in force, for
+//! good or on trial, and taken out; and the end of a trial.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use spa_proto::Reason;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::stop::note_open;
 use super::{Warden, upkeep};
 use crate::clock::Reading;
 use crate::control::{Answer, report};
-use crate::enforcement::{Enforcement, TRIALS, Trial};
+use crate::enforcement::{Enforcement, TRIALS, Trial, always};
 use crate::fields::millis;
 use crate::kept;
 use crate::service;
@@ -73,6 +74,40 @@ impl Warden {
         if !self.listening {
             return Err("no knock is heard: see spad status".into());
         }
+        Ok(())
+    }
+
+    /// Lets everything pass, and forgets that it was ever otherwise.
+    pub(super) fn disable(&mut self, by: Option<u32>) -> Answer {
+        self.try_to_disable(by).map_or_else(Answer::Failed, Answer::Disabled)
+    }
+
+    fn try_to_disable(&mut self, by: Option<u32>) -> Result<report::Disabled, String> {
+        only_root(by)?;
+        if let Some(why) = always(&self.config) {
+            return Err(why.into());
+        }
+        let already = self.enforcement == Enforcement::NotInForce;
+        if !already {
+            self.take_out_of_force()?;
+            warn!(by, "NOT IN FORCE any more: an administrator wants it so");
+        }
+        Ok(report::Disabled { already, is_running: true, ..report::Disabled::of(&self.config) })
+    }
+
+    fn take_out_of_force(&mut self) -> Result<(), String> {
+        // First what outlives spad: open now and shut again by a reboot, it would surprise.
+        kept::forget(&self.config.state_dir)
+            .map_err(|error| format!("nothing has changed: {error}"))?;
+        let was = self.enforcement.clone();
+        if let Err(error) = self.switch_to(Enforcement::NotInForce) {
+            if was == Enforcement::InForce {
+                kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
+            }
+            return Err(format!("nothing has changed: {error}"));
+        }
+        self.forget_trial();
+        note_open(&self.config.run_dir);
         Ok(())
     }
 
@@ -151,13 +186,12 @@ impl Warden {
     }
 
     fn enabled(&self, already: bool) -> report::Enabled {
-        let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
         let sources: BTreeSet<_> =
             self.firewall.living_on().map(|source| source.ip().to_canonical()).collect();
         let granted = self.counters().find(|(reason, _)| *reason == Reason::Granted);
         report::Enabled {
             already,
-            services: self.config.protected().map(named).collect(),
+            services: self.config.protected_ports(),
             opens_in_ms: self.opens_in_ms(),
             living_on: sources.iter().map(ToString::to_string).collect(),
             granted: granted.map_or(0, |(_, count)| count),
@@ -177,6 +211,6 @@ fn only_root(by: Option<u32>) -> Result<(), String> {
     let own = rustix::process::geteuid().as_raw();
     match by {
         Some(uid) if uid == 0 || uid == own => Ok(()),
-        _ => Err("only root can put the firewall in force".into()),
+        _ => Err("only root can put the firewall in force, or take it out".into()),
     }
 }

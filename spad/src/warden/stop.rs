@@ -1,5 +1,6 @@
 //! The end: what is left, said before it comes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -30,6 +31,13 @@ pub(super) enum Course {
     Opened,
 }
 
+/// Takes note that nothing is shut.
+pub(super) fn note_open(run_dir: &Path) {
+    if let Err(error) = kept::note_open(run_dir) {
+        warn!(%error, "connections of now end when spad starts again");
+    }
+}
+
 impl Warden {
     /// Ends after this turn. With `open`, the table is gone then; where that
     /// fails, everything stays as it is.
@@ -45,9 +53,7 @@ impl Warden {
     fn remove_table(&mut self) -> Result<(), String> {
         warn!("opening to everyone what was shut: an administrator wants it so");
         self.firewall.remove().map_err(|error| error.to_string())?;
-        if let Err(error) = kept::note_open(&self.config.run_dir) {
-            warn!(%error, "connections of now end when spad starts again");
-        }
+        note_open(&self.config.run_dir);
         Ok(())
     }
 
@@ -61,11 +67,10 @@ impl Warden {
         let last = self.ledger.iter().map(|grant| grant.ends.since(now)).max();
         let shuts = self.shuts();
         let in_force = shuts && !open;
-        let named = |name| format!("{name} ({})", self.config.ports(name).join(", "));
         report::Stopped {
             was_running: true,
             open,
-            services: self.config.protected().map(named).collect(),
+            services: self.config.protected_ports(),
             shuts,
             grants: if in_force { self.ledger.iter().count() } else { 0 },
             grants_end_in_ms: if in_force { millis(last.unwrap_or_default()) } else { 0 },

@@ -1,0 +1,96 @@
+//! How long grants last: what a service, a record and a request say, as one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use spa_proto::ServiceName;
+
+use crate::duration;
+use crate::record::ClientRecord;
+
+/// What a service says of its grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    /// How long one lasts that asks for no duration.
+    pub ttl: Duration,
+    /// How long one lasts at most.
+    pub max_ttl: Duration,
+}
+
+impl Lasting {
+    /// With the defaults for what is left open: 30 s, and 5 min or what one lasts anyway.
+    #[must_use]
+    pub fn new(ttl: Option<Duration>, max_ttl: Option<Duration>) -> Self {
+        let ttl = ttl.unwrap_or(Duration::from_secs(30));
+        Self { ttl, max_ttl: max_ttl.unwrap_or(Duration::from_secs(300).max(ttl)) }
+    }
+
+    /// Asked for, else the record's default, else the service's; never beyond
+    /// either's maximum: asking for more gets the most there is.
+    #[must_use]
+    pub fn granted(&self, asked: Option<Duration>, record: &ClientRecord) -> Duration {
+        let most = record.max_ttl().map_or(self.max_ttl, |most| most.min(self.max_ttl));
+        asked.or(record.ttl()).unwrap_or(self.ttl).min(most)
+    }
+
+    /// For how many seconds each of the record's services opens for who asks for no duration, as
+    /// far as it is known. Where a service is not, the record's own limits hold.
+    pub(crate) fn known(
+        services: &BTreeMap<ServiceName, Self>,
+        record: &ClientRecord,
+    ) -> BTreeMap<ServiceName, NonZeroU32> {
+        let limit = || [record.ttl(), record.max_ttl()].into_iter().flatten().min();
+        let time = |name| {
+            let service = services.get(&name);
+            let time = service.map(|service| service.granted(None, record)).or_else(limit)?;
+            NonZeroU32::new(u32::try_from(time.as_secs()).ok()?).map(|seconds| (name, seconds))
+        };
+        record.services().into_iter().filter_map(time).collect()
+    }
+
+    /// The services of the `spad.toml` beside the directory of the keys, where there is one. What
+    /// is wrong in it is left to `spad check`.
+    pub(crate) fn beside(keys: &Path) -> BTreeMap<ServiceName, Self> {
+        let text = keys.parent().map(|dir| fs::read_to_string(dir.join("spad.toml")));
+        text.and_then(Result::ok).map(|text| Self::of_config(&text)).unwrap_or_default()
+    }
+
+    fn of_config(text: &str) -> BTreeMap<ServiceName, Self> {
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let services = table.get("service").and_then(toml::Value::as_table);
+        let service = |(name, service): (&String, &toml::Value)| {
+            let time = |key| match service.get(key) {
+                None => Some(None),
+                Some(time) => duration::parse(time.as_str()?).ok().map(Some),
+            };
+            Some((name.parse().ok()?, Self::new(time("ttl")?, time("max-ttl")?)))
+        };
+        services.into_iter().flatten().filter_map(service).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_services_say() {
+        let text = "[service.ssh]\nport = 22\n[service.web]\nttl = \"1h\"\n\
+                    [service.db]\nttl = \"1m\"\nmax-ttl = \"2m\"\n[service.bad]\nttl = \"soon\"\n";
+        let services = Lasting::of_config(text);
+        let of = |name: &str| {
+            let lasting = services.get(&name.parse().unwrap())?;
+            Some((lasting.ttl.as_secs(), lasting.max_ttl.as_secs()))
+        };
+        assert_eq!(of("ssh"), Some((30, 300)));
+        assert_eq!(of("web"), Some((3600, 3600)));
+        assert_eq!(of("db"), Some((60, 120)));
+        assert_eq!(of("bad"), None);
+        for text in ["", "service = 1", "[service]\nssh = 1", "not toml"] {
+            assert!(Lasting::of_config(text).values().all(|one| one.ttl.as_secs() == 30), "{text}");
+        }
+    }
+}
