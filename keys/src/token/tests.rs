@@ -182,7 +182,6 @@ fn what_the_server_never_writes_is_refused() {
     };
     let cases = [
         ("kind without times", with(0, &[3])),
-        ("kind", with(0, &[4])),
         ("port", with(1, &[0, 0])),
         ("weak key", with(99, &[0; 32])),
         ("date with a key", with(138, &[1])),
@@ -202,6 +201,20 @@ fn what_the_server_never_writes_is_refused() {
     for len in 0..good.len() {
         assert_eq!(decode_payload(&good[..len]).err(), Some(TokenError::Contents), "cut at {len}");
     }
+}
+
+/// Kinds come within a version (protocol §13): whoever has one that came since needs a newer spa, and
+/// not another token.
+#[test]
+fn a_kind_that_came_since_is_of_a_later_spa() {
+    for kind in [4, 5, 255] {
+        let mut later = payload(&with_key());
+        later[0] = kind;
+        for payload in [&later[..], &later[..1], &[&later[..], &[0; 9]].concat()] {
+            assert_eq!(decode_payload(payload).err(), Some(TokenError::Version), "kind {kind}");
+        }
+    }
+    assert!(TokenError::Version.to_string().contains("update spa"));
 }
 
 proptest! {
