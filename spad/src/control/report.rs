@@ -162,6 +162,10 @@ pub struct Status {
     /// Where the audit goes.
     #[serde(default)]
     pub audit: Audit,
+    /// While the server's keys are being replaced, until when the old ones work too, in
+    /// milliseconds since 1970.
+    #[serde(default)]
+    pub old_keys_until_unix_ms: Option<u64>,
 }
 
 /// Where the audit goes.
@@ -169,7 +173,7 @@ pub struct Status {
 pub struct Audit {
     /// `stderr` or `journal`, and the path of the file, if there is one.
     pub to: Vec<String>,
-    /// How many events got to neither journal nor file.
+    /// How many events are missing in the journal, or in the file.
     pub lost: u64,
     /// Why the file cannot be written.
     pub fault: Option<String>,

@@ -81,6 +81,11 @@ impl OwnKeys {
         std::iter::once((self.current.public, false)).chain(former)
     }
 
+    /// Until when the old keys work too, while they are being replaced.
+    pub(super) fn overlap(&self) -> Option<Timestamp> {
+        self.former.as_ref().map(|former| former.identity.until)
+    }
+
     /// The public key of the set that a request was made for, if that is in force.
     pub(super) fn public(&self, of: Generation, now: Timestamp) -> Option<ServerPublic> {
         if self.current.keys.generation == of {

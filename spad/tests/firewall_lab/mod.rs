@@ -26,6 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub mod raw;
+pub mod scene;
 
 /// How long to wait for what ought not to come.
 pub const SOON: Duration = Duration::from_millis(400);
