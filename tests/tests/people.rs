@@ -145,7 +145,7 @@ fn what_a_client_may_changes_with_the_next_knock() -> Result {
     site.close(&server, "alice")?;
 
     // What is said of the person holds for both, whatever their own records say.
-    server.keys(&["set", "alice", "--service", "web"])?.ok()?;
+    server.keys(&["set", "alice", "--service", "web", "--yes"])?.ok()?;
     refused_soon(&server, &laptop, "service-not-allowed")?;
     site.refused(&server, &phone, &[], "service-not-allowed")?;
     server.keys(&["set", "alice", "--clear", "service", "--max-ttl", "7s"])?.ok()?;
