@@ -83,6 +83,8 @@ struct Warden {
     /// When that is tried again.
     watch_at: Option<Instant>,
     host: host::Host,
+    /// When a person's file has been unreadable for long enough.
+    doubt_at: Option<Instant>,
     /// `None` where the kernel does not tell.
     machine: Option<machine::Machine>,
     present: host::Present,
@@ -193,6 +195,7 @@ impl Warden {
             () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
+            () = at(self.doubt_at) => self.end_doubts(),
             // Of what others may do all the time, one thing between two batches.
             Some((request, caller, reply)) = calls.recv() => {
                 self.owes_a_look = false;

@@ -175,6 +175,7 @@ impl Warden {
             watch_at: None,
             present: host.present(&config.interfaces),
             host,
+            doubt_at: None,
             machine: machine.ok(),
             memory,
             ledger: Ledger::default(),

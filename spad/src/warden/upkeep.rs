@@ -137,7 +137,14 @@ impl Warden {
         }
     }
 
+    /// People's files are not being written, but broken.
+    pub(super) fn end_doubts(&mut self) {
+        let differences = self.clients.end_doubts(Instant::now());
+        self.follow(differences);
+    }
+
     pub(super) fn follow(&mut self, differences: Vec<Difference>) {
+        self.doubt_at = self.clients.doubts_end(Instant::now());
         self.memory.knows(self.clients.newest());
         // Together: each look at what is open is one for all of them.
         let mut over: BTreeMap<&'static str, HashSet<Kid>> = BTreeMap::new();
@@ -157,8 +164,7 @@ impl Warden {
                 },
                 Difference::Shut(name, kid) => {
                     info!(client = %name, %kid, "client disabled");
-                    // Under former keys as well, while those still hold.
-                    over.entry("disabled").or_default().extend(self.clients.own_kids(&name));
+                    over.entry("disabled").or_default().extend(self.clients.kids_beside(&kid));
                 }
             }
         }

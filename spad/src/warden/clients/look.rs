@@ -171,10 +171,11 @@ impl<'a> Look<'a> {
     /// devices in. One that is gone may be back in a moment: an editor, or a copy, has
     /// it away. So what it said last holds for as long as there are devices.
     pub(super) fn take_up_people(&mut self, people: People) {
-        let mut said = Vec::new();
+        let (mut said, mut unread) = (Vec::new(), HashSet::new());
         for (name, found) in people {
             let file = Store::file_of_person(&name);
             self.clients.broken.remove(&file);
+                    unread.insert(name.clone());
             self.clients.away.remove(&name);
             match found {
                 Some(Ok(person)) => said.push(person),
@@ -191,19 +192,31 @@ impl<'a> Look<'a> {
                 None => {}
             }
         }
-        self.put_people(said);
+        self.put_people(said, &unread);
     }
 
-    /// All at once: for those who are disabled now, all records are looked through.
-    fn put_people(&mut self, people: Vec<Person>) {
-        let held = &mut self.clients.held;
+    /// All at once: for those who are disabled now, all records are looked through. Of whom
+    /// the file is `unread`, that may not last.
+    fn put_people(&mut self, people: Vec<Person>, unread: &HashSet<ClientName>) {
+        let Clients { held, doubts, .. } = &mut *self.clients;
         let newly =
             |person: &&Person| person.disabled.is_some() && !held.is_person_shut(&person.name);
         let shut: HashSet<_> =
             people.iter().filter(newly).map(|person| person.name.clone()).collect();
-        let open = held.open_devices(&shut);
-        people.into_iter().for_each(|person| held.put_person(person));
-        open.into_iter().for_each(|kid| self.tell_if_shut(kid));
+        let mut open = held.open_devices(&shut);
+        for person in people {
+            if !unread.contains(&person.name) {
+                open.extend(doubts.remove(&person.name).into_iter().flat_map(|doubt| doubt.kids));
+            }
+            held.put_person(person);
+        }
+        for kid in open {
+            let person = self.clients.name_of(&kid).map(ClientName::person);
+            match person.filter(|person| unread.contains(person)) {
+                Some(person) => self.clients.doubts.entry(person).or_default().kids.push(kid),
+                None => self.tell_if_shut(kid),
+            }
+        }
     }
 
     /// Of people without file and without devices nothing is known any more.
@@ -219,7 +232,7 @@ impl<'a> Look<'a> {
     }
 
     /// Of a client that was open before.
-    fn tell_if_shut(&mut self, kid: Kid) {
+    pub(super) fn tell_if_shut(&mut self, kid: Kid) {
         let held = &self.clients.held;
         if !held.is_open(&kid) {
             let name = held.name_of(&kid).cloned();
