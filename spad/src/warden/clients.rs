@@ -86,6 +86,11 @@ impl Clients {
         self.held.kids()
     }
 
+    /// Whose former keys have ended, and under which key-id those were.
+    pub(super) fn overdue(&self, now: Timestamp) -> impl Iterator<Item = (ClientName, Kid)> {
+        self.held.overdue(now)
+    }
+
     /// What the gatekeeper is to know of a client.
     pub(super) fn keys(&self, kid: &Kid, server: &ServerPublic) -> Option<ClientKeys> {
         Some(ClientKeys::derive(self.held.psk(kid)?, server, kid))

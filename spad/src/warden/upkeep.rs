@@ -311,11 +311,10 @@ impl Warden {
         if self.records.as_ref().is_none_or(|watch| watch.is_stale(self.clients.store())) {
             self.watch_again();
         }
-        let mut differences = self.clients.look_at_broken();
-        differences.extend(self.clients.end_overlaps(now.wall));
+        let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_at_own_keys();
-        self.end_own_overlap(now.wall);
+        self.end_overlaps(now.wall);
         self.look_after_keeper();
         self.look_at_discipline();
         self.last_knocks.write(&mut self.writer, |kid| self.clients.name_of(kid).is_some());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 
 use spa_keys::{ClientName, ClientRecord, FileOf, Person, Store, StoreError};
-use spa_proto::{Kid, Timestamp};
+use spa_proto::Kid;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -68,17 +68,12 @@ impl Clients {
         look.end()
     }
 
-    /// Drops former keys that have ended, here and on the disk. Until that is
-    /// written they stay, expired.
-    pub(in crate::warden) fn end_overlaps(&mut self, now: Timestamp) -> Vec<Difference> {
-        let told = self.broken.clone();
+    /// Looks at this one record's file again, and at no other.
+    pub(in crate::warden) fn look_at(&mut self, name: &ClientName) -> Vec<Difference> {
+        let (file, told) = (Store::file_of(name), self.broken.clone());
         let mut look = Look::beside(self, told);
-        for record in look.clients.held.overdue(now) {
-            // Who holds the lock does so for the others too: at the next tick again.
-            if !wipe::stack_after(|| look.end_overlap(&record)) {
-                break;
-            }
-        }
+        look.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
+        wipe::stack_after(|| look.at_client(&file));
         look.end()
     }
 
@@ -175,12 +170,12 @@ impl<'a> Look<'a> {
         for (name, found) in people {
             let file = Store::file_of_person(&name);
             self.clients.broken.remove(&file);
-                    unread.insert(name.clone());
             self.clients.away.remove(&name);
             match found {
                 Some(Ok(person)) => said.push(person),
                 Some(Err(error)) => {
                     self.clients.broken.insert(file, error.to_string());
+                    unread.insert(name.clone());
                     said.push(Person::shut(name));
                 }
                 None if self.clients.held.knows_person(&name) => {
@@ -309,27 +304,6 @@ impl<'a> Look<'a> {
         let may_shut = now.iter().zip(were_shut).filter(|(_, was_shut)| !was_shut);
         may_shut.for_each(|(kid, _)| self.tell_if_shut(*kid));
         place
-    }
-
-    /// Whether others may be worth a try.
-    fn end_overlap(&mut self, record: &ClientRecord) -> bool {
-        let name = &record.name;
-        let Some(former) = &record.former else { return true };
-        match self.clients.store.end_overlap(name, &former.kid) {
-            Ok(record) => {
-                if !record.knocked {
-                    warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
-                }
-                let file = Store::file_of(name);
-                self.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
-                self.put(record);
-                true
-            }
-            Err(error) => {
-                warn!(client = %name, %error, "its old keys have ended, but stay in its record");
-                !matches!(error, StoreError::Locked(_))
-            }
-        }
     }
 
     pub(super) fn forget(&mut self, name: &ClientName) {
