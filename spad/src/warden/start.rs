@@ -19,6 +19,7 @@ use super::host::Host;
 use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::overlaps::Overlaps;
 use super::own::OwnKeys;
 use super::post::Post;
 use super::sessions::{Connections, Names};
@@ -173,11 +174,13 @@ impl Warden {
             config_path,
             own,
             first_knocks: FirstKnocks::none(),
+            overlaps: Overlaps::none(),
             writer: Worker::new("records"),
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
             watch_at: None,
+            doubt_at: None,
             present: host.present(&config.interfaces),
             host,
             machine: machine.ok(),
