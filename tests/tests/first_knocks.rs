@@ -3,6 +3,7 @@
 use spa_tests::Result;
 use spa_tests::lab::{Disk, Host};
 use spa_tests::product::{Client, SERVER_NAME, Server, Service, Settings, Site};
+use spa_tests::wait::{SOON, until};
 
 /// A server whose keys are on a disk of their own; `None` where this user cannot mount one.
 fn on_a_disk<'site>(
@@ -28,6 +29,14 @@ fn holders(server: &Server) -> Result<Vec<String>> {
     Ok(server.grants()?.into_iter().map(|grant| grant.client).collect())
 }
 
+/// Until that many knocks wait for their records.
+fn waits(server: &Server, knocks: u64) -> Result {
+    let what = format!("{knocks} first knocks wait");
+    let count = || -> Result<_> { Ok(server.status()?["first_knocks"]["waiting"].as_u64()) };
+    until(&what, SOON, || Ok(count()? == Some(knocks)))?;
+    Ok(())
+}
+
 #[test]
 fn a_disk_that_hangs_holds_up_first_knocks_alone() -> Result {
     let site = Site::new()?;
@@ -46,9 +55,16 @@ fn a_disk_that_hangs_holds_up_first_knocks_alone() -> Result {
     }
     site.open(&server, &alice, &[])?;
     assert_eq!(holders(&server)?, ["alice"], "bob's waits for the disk");
+    waits(&server, 3)?;
+    let slow = "first knocks wait for the disk of the keys";
+    until("it says so", SOON * 5, || Ok(server.log().contains(slow)))?;
+    let status = server.spad(&["status"])?.text().to_owned();
+    assert!(status.contains("3 first knocks wait for the disk of the keys, for "), "{status}");
     drop(frozen);
     server.wait_for_counter("granted", granted + 3)?;
     server.wait_for_counter("enrol-taken", 1)?;
+    waits(&server, 0)?;
+    assert_eq!(server.log().matches(slow).count(), 1, "once");
     let mut holders = holders(&server)?;
     holders.dedup();
     assert_eq!(holders, ["alice", "bob"]);
@@ -66,8 +82,7 @@ fn what_has_changed_while_it_waited_counts() -> Result {
     let bob = site.client(&server, "bob")?;
     let frozen = disk.freeze()?;
     bob.knock(&[])?.ok()?;
-    // What comes next is asked after the knock was heard.
-    server.wait_for_counter("granted", 0)?;
+    waits(&server, 1)?;
     server.configure(&Settings::with_services(&[Service {
         name: "web",
         port: 80,

@@ -191,6 +191,7 @@ impl Warden {
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
             () = at(self.watch_at) => self.try_to_watch(),
+            () = at(self.first_knocks.slow_at()) => self.first_knocks.say_slow(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             // Of what others may do all the time, one thing between two batches.
