@@ -159,7 +159,8 @@ impl Warden {
 
     /// Of one client. By now it may have been revoked, or have other rights, so each of
     /// its knocks is decided on as if it came now, with the record as it is on the disk;
-    /// but that it was used stays as it was.
+    /// but that it was used stays as it was. What may have been granted before the machine
+    /// was rolled back is not granted again.
     fn first_knock_noted(
         &mut self,
         first: &First,
@@ -199,6 +200,7 @@ impl Warden {
             return Err(Reason::NoRecord);
         }
         let judgement = self.judged(&knock, &record, at)?;
+        self.memory.judge_again(&knock, at)?;
         Ok(Accepted::of(request, record.name, judgement, enrolled, at))
     }
 }
