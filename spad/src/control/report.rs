@@ -141,6 +141,9 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Whether replays are safely remembered.
     pub journal: Journal,
+    /// Knocks that wait for their clients' records.
+    #[serde(default)]
+    pub first_knocks: FirstKnocks,
     /// What time it is here.
     pub clock: Clock,
     /// All processes.
@@ -271,6 +274,15 @@ pub struct Journal {
     pub lease_ms: i64,
     /// Why it is not durable.
     pub fault: Option<String>,
+}
+
+/// First knocks of clients, which wait until their records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstKnocks {
+    /// How many.
+    pub waiting: usize,
+    /// For how long the oldest has, in milliseconds.
+    pub oldest_ms: u64,
 }
 
 /// The server's clock.

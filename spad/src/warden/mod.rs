@@ -196,6 +196,7 @@ impl Warden {
             () = at(self.repair_at) => self.repair(),
             () = at(self.watch_at) => self.try_to_watch(),
             () = at(self.doubt_at) => self.end_doubts(),
+            () = at(self.first_knocks.slow_at()) => self.first_knocks.say_slow(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
             // Of what others may do all the time, one thing between two batches.
