@@ -171,6 +171,9 @@ impl Warden {
         let waited = self.first_knocks.take(kid);
         let refused = match written {
             Ok(()) => {
+                if binds.is_some() {
+                    self.audit.enrolled(name, *kid, waited.first().map(SignedRequest::arrival));
+                }
                 let differences = self.clients.look_at_one(name);
                 self.follow(differences);
                 None
