@@ -93,6 +93,9 @@ fn what_has_changed_while_it_waited_counts() -> Result {
     server.spad(&["reload"])?.ok()?;
     drop(frozen);
     server.wait_for_counter("unknown-service", 1)?;
+    // His key is bound all the same.
+    let enrolled = |line: &str| line.contains("enrolled") && line.contains("client=bob");
+    until("it is in the audit", SOON, || Ok(server.log().lines().any(enrolled)))?;
     assert_eq!(holders(&server)?, [] as [String; 0]);
     assert_eq!(server.counter("granted")?, 0);
     Ok(())

@@ -169,6 +169,21 @@ fn the_first_knock_of_a_client_that_is_gone() {
     assert!(matches!(error(note()), StoreError::Changed(_)), "of the same name, but another");
 }
 
+/// It was used up already, and would be lost.
+#[test]
+fn a_first_knock_waits_for_another_writer() {
+    let lab = Lab::new();
+    let token = lab.add("alice", None);
+    let lock = WriteLock::acquire(lab.store.dir()).ok().unwrap();
+    std::thread::scope(|scope| {
+        let note = || lab.store.note_first_knock(&parse("alice"), &token.kid, Some(key(1)));
+        let noted = scope.spawn(note);
+        std::thread::sleep(Duration::from_millis(1500));
+        drop(lock);
+        assert!(noted.join().unwrap().is_ok());
+    });
+}
+
 #[test]
 fn revoking_keeps_what_is_no_secret() {
     let lab = Lab::new();

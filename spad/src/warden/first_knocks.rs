@@ -1,7 +1,7 @@
 //! The first knock of each client, which is written to its record before anything is
 //! granted (protocol §4 and §7, rule R4): it waits for the disk, and nobody else does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use spa_keys::{ClientName, Store, StoreError};
@@ -144,13 +144,14 @@ impl Warden {
         Ok(())
     }
 
-    /// Opens what waited for these records, and others that are written by now.
+    /// Opens what waited for these records, and some others that are written by now.
     pub(super) fn first_knocks_noted(&mut self, first: Noted) {
         let mut next = Some(first);
         let mut accepted = Vec::new();
-        while let Some((first, written)) = next.take() {
+        for left in (0..BATCH).rev() {
+            let Some((first, written)) = next.take() else { break };
             accepted.extend(self.first_knock_noted(&first, written));
-            if accepted.len() < BATCH {
+            if left > 0 {
                 next = self.first_knocks.noted.try_recv().ok();
             }
         }
@@ -167,9 +168,13 @@ impl Warden {
         written: Result<(), StoreError>,
     ) -> Vec<Accepted> {
         let First { name, kid, binds } = first;
+        let waited = self.first_knocks.take(kid);
         let refused = match written {
             Ok(()) => {
-                let differences = self.clients.look(&BTreeSet::from([Store::file_of(name)]));
+                if binds.is_some() {
+                    self.audit.enrolled(name, *kid, waited.first().map(SignedRequest::arrival));
+                }
+                let differences = self.clients.look_at_one(name);
                 self.follow(differences);
                 None
             }
@@ -179,7 +184,7 @@ impl Warden {
             }
         };
         let (mut accepted, at) = (Vec::new(), Reading::now());
-        for (number, request) in self.first_knocks.take(kid).iter().enumerate() {
+        for (number, request) in waited.iter().enumerate() {
             let enrolled = number == 0 && binds.is_some();
             match refused.map_or_else(|| self.decide_again(request, enrolled, at), Err) {
                 Ok(one) => accepted.push(one),

@@ -199,7 +199,16 @@ impl Warden {
             () = at(self.first_knocks.slow_at()) => self.first_knocks.say_slow(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
-            // Of what others may do all the time, one thing between two batches.
+            // Of what others may do all the time, one thing between two batches. Whoever waits for
+            // a disk first, since no more of these come than that has written.
+            noted = self.first_knocks.noted() => {
+                self.owes_a_look = false;
+                self.first_knocks_noted(noted);
+            }
+            done = self.overlaps.done() => {
+                self.owes_a_look = false;
+                self.overlap_ended(done);
+            }
             Some((request, caller, reply)) = calls.recv() => {
                 self.owes_a_look = false;
                 self.hear(request, &caller, reply);
@@ -208,14 +217,6 @@ impl Warden {
                 self.owes_a_look = false;
                 let differences = self.clients.take_slice(read);
                 self.follow(differences);
-            }
-            noted = self.first_knocks.noted() => {
-                self.owes_a_look = false;
-                self.first_knocks_noted(noted);
-            }
-            done = self.overlaps.done() => {
-                self.owes_a_look = false;
-                self.overlap_ended(done);
             }
             room = keeper_has_room(self.keeper.as_ref()) => {
                 self.owes_a_look = false;

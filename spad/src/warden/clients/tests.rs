@@ -524,3 +524,31 @@ fn who_is_not_found_by_a_look_at_all_has_gone_and_without_a_directory_all_have()
     assert_eq!(went(keys.sweep(|_| {})), (1, 1));
     assert_eq!((keys.clients.len(), keys.clients.broken().len()), (0, 1));
 }
+
+#[test]
+fn a_look_at_one_client_reads_no_other_unless_somebody_goes() {
+    let mut keys = Keys::with(&["alice", "bob"]);
+    let (store, alice): (_, ClientName) = (keys.clients.store.clone(), "alice".parse().unwrap());
+    let bob = std::fs::read(keys.file("bob")).unwrap();
+    std::fs::write(keys.file("bob"), "garbage").unwrap();
+    assert_eq!(keys.look(&["bob"]), (0, 1));
+    std::fs::write(keys.file("bob"), &bob).unwrap();
+    let kid = keys.clients.kids_of(&alice)[0];
+    store
+        .note_first_knock(
+            &alice,
+            &kid,
+            Some(spa_proto::SigningKey::from_seed(&[1; 32]).verifying_key()),
+        )
+        .unwrap();
+    assert_eq!(keys.clients.look_at_one(&alice), []);
+    assert!(keys.clients.get(&kid).unwrap().knocked);
+    assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 1), "bob's stays unread");
+    store.change(&alice, |record| record.disabled = Some(Timestamp::ZERO)).unwrap();
+    assert_eq!(keys.clients.look_at_one(&alice), [Difference::Shut(alice.clone(), kid)]);
+    store.revoke(&alice, Timestamp::ZERO).unwrap();
+    let gone = keys.clients.look_at_one(&alice);
+    assert!(
+        gone.contains(&Difference::Went(alice, kid)) && keys.clients.has(&"bob".parse().unwrap())
+    );
+}
