@@ -22,8 +22,10 @@ fn keys_end_on_a_disk_that_hangs(rotate: &[&str], file: &str) -> Result {
         site.open(&server, client, &[])?;
         site.close(&server, name)?;
     }
-    let file = server.dir().join("keys").join(file);
-    let has_former = || -> Result<bool> { Ok(std::fs::read_to_string(&file)?.contains("former]")) };
+    // The disk is in the place of the server alone.
+    let cat = format!("cat {}/keys/{file}", server.dir().display());
+    let has_former =
+        || -> Result<bool> { Ok(server.host().sh(&cat)?.ok()?.text().contains("[former]")) };
     server.keys(&[&["rotate"], rotate, &["--overlap", "3s"]].concat())?.ok()?;
     let frozen = disk.freeze()?;
     assert!(has_former()?, "not over before the disk hangs");
