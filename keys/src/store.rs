@@ -27,9 +27,6 @@ use crate::record_file::{FileOf, client_file_name, person_file_name, revoked_fil
 use crate::token::Token;
 pub use new_client::NewClient;
 
-/// For how long a first knock waits for another writer, and other first knocks with it.
-const KNOCK_PATIENCE: Duration = Duration::from_millis(200);
-
 /// A directory of keys.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -270,7 +267,7 @@ impl Store {
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], and
     /// [`StoreError::Changed`] where the record has another key-id by now, was
     /// knocked with, is disabled, or (with `binds`) has a key; all others say that it
-    /// could not be written, [`StoreError::Locked`] after 200 ms, since somebody waits.
+    /// could not be written, [`StoreError::Locked`] after 5 s of another writer.
     /// The knock must be refused in any case.
     pub fn note_first_knock(
         &self,
@@ -278,7 +275,7 @@ impl Store {
         kid: &Kid,
         binds: Option<VerifyingKey>,
     ) -> Result<ClientRecord, StoreError> {
-        let _lock = WriteLock::acquire_within(&self.dir, KNOCK_PATIENCE)?;
+        let _lock = WriteLock::acquire(&self.dir)?;
         let record = self.client(name)?;
         let record = if record.is_disabled() { None } else { record.noted(kid, binds) };
         let record = record.ok_or_else(|| StoreError::Changed(name.clone()))?;

@@ -190,6 +190,25 @@ impl Replay {
         if history.is_some_and(|history| history.has(time, nonce)) {
             return Err(Reason::Replayed);
         }
+        self.above_floor(history, time, first, clock)
+    }
+
+    /// Whether a knock that was marked as used, and then had to wait, may still be granted:
+    /// the floor may have been raised meanwhile (rule R5).
+    ///
+    /// # Errors
+    /// [`Reason::BeforeStart`].
+    pub fn judge_again(&self, kid: &Kid, time: Timestamp, clock: Monotonic) -> Result<(), Reason> {
+        self.above_floor(self.histories.get(kid), time, false, clock)
+    }
+
+    fn above_floor(
+        &self,
+        history: Option<&History>,
+        time: Timestamp,
+        first: bool,
+        clock: Monotonic,
+    ) -> Result<(), Reason> {
         let complete = first || history.is_some_and(|history| history.complete);
         if !complete && self.floor.blocks(time, clock) {
             return Err(Reason::BeforeStart);

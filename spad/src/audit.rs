@@ -1,6 +1,6 @@
-//! The audit: one line for each accepted knock, for each grant that ends early,
-//! each connection through a grant, each ban; and for each knock refused that was
-//! authentic, but no more than one a minute for each client and reason.
+//! The audit: one line for each accepted knock, each client that enrols, each grant that
+//! ends early, each connection through a grant, each ban; and for each knock refused that
+//! was authentic, but no more than one a minute for each client and reason.
 
 mod event;
 mod file;
@@ -55,6 +55,16 @@ impl Audit {
             kid: Some(grant.kid.to_string()),
             enrolled: Some(enrolled),
             ..about(Kind::KnockAccepted, grant)
+        });
+    }
+
+    /// A client's key was bound to its record, whatever becomes of the knock that did it.
+    pub fn enrolled(&mut self, client: &ClientName, kid: Kid, arrival: Option<Arrival>) {
+        self.recorder.put(Event {
+            client: Some(client.to_string()),
+            seen: arrival.map(|arrival| arrival.source.to_string()),
+            kid: Some(kid.to_string()),
+            ..Event::now(Kind::Enrolled)
         });
     }
 

@@ -159,9 +159,10 @@ fn under_systemd_the_audit_is_in_the_journal_with_its_fields() -> Result {
     let alice = site.client(&server, "alice")?;
     site.open(&server, &alice, &[])?;
     site.refused(&server, &alice, &["--service", "web"], "unknown-service")?;
-    let events = wait_for(&server, &["--client", "alice"], 3)?;
-    assert_eq!(events[0]["event"], "knock-accepted");
-    assert_eq!((&events[0]["seconds"], &events[0]["service"]), (&30.into(), &"ssh".into()));
+    let events = wait_for(&server, &["--client", "alice"], 4)?;
+    assert_eq!(events[0]["event"], "enrolled");
+    assert_eq!(events[1]["event"], "knock-accepted");
+    assert_eq!((&events[1]["seconds"], &events[1]["service"]), (&30.into(), &"ssh".into()));
     assert!(events.iter().any(|event| event["event"] == "session-began"), "{events:?}");
     assert_eq!(wait_for(&server, &["--reason", "unknown-service"], 1)?.len(), 1);
     assert_eq!(log(&server, &["--client", "bob"])?, [Value::Null; 0]);

@@ -14,6 +14,8 @@ use crate::clock;
 pub enum Kind {
     /// A knock was accepted, and opened something.
     KnockAccepted,
+    /// A client's key was bound to its record.
+    Enrolled,
     /// An authentic knock was refused.
     KnockRefused,
     /// A grant was ended before its time.
@@ -42,6 +44,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::KnockAccepted => "knock accepted",
+            Self::Enrolled => "enrolled",
             Self::KnockRefused => "knock refused",
             Self::GrantEnded => "grant ended",
             Self::SessionBegan => "session began",

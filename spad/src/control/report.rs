@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::fields::millis;
 use crate::firewall::{FirewallError, Mode};
 use crate::sys::ntp;
+use spa_proto::ServiceName;
 
 /// One grant in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +141,9 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Whether replays are safely remembered.
     pub journal: Journal,
+    /// Knocks that wait for their clients' records.
+    #[serde(default)]
+    pub first_knocks: FirstKnocks,
     /// What time it is here.
     pub clock: Clock,
     /// All processes.
@@ -272,6 +276,15 @@ pub struct Journal {
     pub fault: Option<String>,
 }
 
+/// First knocks of clients, which wait until their records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstKnocks {
+    /// How many.
+    pub waiting: usize,
+    /// For how long the oldest has, in milliseconds.
+    pub oldest_ms: u64,
+}
+
 /// The server's clock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Clock {
@@ -400,6 +413,10 @@ pub struct Disabled {
     pub is_running: bool,
     /// What is open to everybody, as `ssh (tcp/22)`.
     pub services: Vec<String>,
+    /// Services of inner hosts: a knock is the only way as long as there is a daemon, and
+    /// without one there is none.
+    #[serde(default)]
+    pub inner: Vec<String>,
     /// Whether so is all else: mode managed has dropped that too.
     pub all_else: bool,
 }
@@ -409,7 +426,13 @@ impl Disabled {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let all_else = config.firewall.mode == Mode::Managed;
-        Self { services: config.protected_ports(), all_else, ..Self::default() }
+        let is_inner = |name: &&ServiceName| {
+            config.services.get(*name).is_some_and(|service| service.target.is_some())
+        };
+        let (inner, own): (Vec<_>, Vec<_>) = config.protected().partition(is_inner);
+        let [inner, services] = [inner, own]
+            .map(|names| names.into_iter().map(|name| config.with_ports(name)).collect());
+        Self { services, inner, all_else, ..Self::default() }
     }
 }
 

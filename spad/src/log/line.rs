@@ -14,17 +14,10 @@ pub fn text(event: &Event) -> String {
     let line = format!(
         "{}  {:<14} {who:<12} {}",
         date::local(event.time()),
-        name(event),
+        event.event.name(),
         parts.join("  ")
     );
     plain(line.trim_end())
-}
-
-fn name(event: &Event) -> &'static str {
-    match event.event {
-        Kind::KnockAccepted if event.enrolled == Some(true) => "enrolled",
-        kind => kind.name(),
-    }
 }
 
 fn parts(event: &Event) -> Vec<Option<String>> {
@@ -41,6 +34,7 @@ fn parts(event: &Event) -> Vec<Option<String>> {
             let mode = of(&event.mode).filter(|mode| mode != "window");
             vec![of(&event.service), of(&event.source), lasts, mode, from_elsewhere(event), grant]
         }
+        Kind::Enrolled => vec![of(&event.seen)],
         Kind::KnockRefused => {
             vec![of(&event.reason), of(&event.seen), times(event)]
         }
@@ -113,11 +107,13 @@ mod tests {
             line(accepted.clone()),
             "knock accepted alice        ssh  192.0.2.7  90s  grant 3"
         );
-        let enrolled = Event { enrolled: Some(true), seen: some("198.51.100.9"), ..accepted };
+        let elsewhere = Event { enrolled: Some(true), seen: some("198.51.100.9"), ..accepted };
         assert_eq!(
-            line(enrolled),
-            "enrolled       alice        ssh  192.0.2.7  90s  knocked from 198.51.100.9  grant 3"
+            line(elsewhere.clone()),
+            "knock accepted alice        ssh  192.0.2.7  90s  knocked from 198.51.100.9  grant 3"
         );
+        let enrolled = Event { event: Kind::Enrolled, ..elsewhere };
+        assert_eq!(line(enrolled), "enrolled       alice        198.51.100.9");
         let refused = Event {
             event: Kind::KnockRefused,
             client: some("bob"),

@@ -8,7 +8,7 @@ use spa_proto::{Reason, Timestamp};
 use super::style::{Style, Tone};
 use super::{columns, time};
 use crate::control::report::{
-    Audit, Capture, Clock, Foreign, Grant, Journal, Process, Ruleset, Status,
+    Audit, Capture, Clock, FirstKnocks, Foreign, Grant, Journal, Process, Ruleset, Status,
 };
 use crate::log::line;
 
@@ -73,6 +73,13 @@ pub(super) fn text(status: &Status, style: &Style) -> String {
         );
     }
     page.line("clients", None, &status.clients.to_string());
+    let FirstKnocks { waiting, oldest_ms } = status.first_knocks;
+    if waiting > 0 {
+        let wait = if waiting == 1 { "first knock waits" } else { "first knocks wait" };
+        let long = time(oldest_ms);
+        let said = format!("{waiting} {wait} for the disk of the keys, for {long}");
+        page.line("", Some(Tone::Notice), &said);
+    }
     for broken in &status.broken_records {
         page.line("", Some(Tone::Bad), &format!("NOT USED: {broken}"));
     }

@@ -252,6 +252,7 @@ impl Warden {
             broken_records: self.clients.broken(),
             counters: self.counted(),
             journal: self.memory.report(now),
+            first_knocks: self.first_knocks.report(),
             clock: self.clock_report(now),
             processes: self.processes(),
             uptime_ms: millis(now.clock.since(self.started)),

@@ -1,22 +1,28 @@
 //! The first knock of each client, which is written to its record before anything is
 //! granted (protocol §4 and §7, rule R4): it waits for the disk, and nobody else does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use spa_keys::{ClientName, Store, StoreError};
 use spa_proto::{Kid, Reason, SignedRequest, VerifyingKey};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::Warden;
 use super::gatehouse::BATCH;
 use super::knock::Accepted;
 use super::worker::Worker;
 use crate::clock::Reading;
+use crate::control::report;
+use crate::fields::millis;
 use crate::wipe;
 
 /// How many wait at most: beyond, the disk does not answer.
 const MOST: usize = 1024;
+/// How long one waits before that is said.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Whose record now says that it has knocked, or why it does not.
 pub(super) type Noted = (First, Result<(), StoreError>);
@@ -31,16 +37,44 @@ pub(super) struct First {
 /// Knocks that wait for their record.
 pub(super) struct FirstKnocks {
     /// Of each client in the order in which they came; its record waits for the first.
-    waiting: HashMap<Kid, Vec<SignedRequest>>,
+    waiting: HashMap<Kid, Waiting>,
     count: usize,
+    /// Since when the oldest waits.
+    oldest: Option<Instant>,
+    /// Whether it was said that they wait for long.
+    told: bool,
     tell: UnboundedSender<Noted>,
     noted: UnboundedReceiver<Noted>,
+}
+
+/// Those of one client.
+struct Waiting {
+    since: Instant,
+    requests: Vec<SignedRequest>,
 }
 
 impl FirstKnocks {
     pub(super) fn none() -> Self {
         let (tell, noted) = unbounded_channel();
-        Self { waiting: HashMap::new(), count: 0, tell, noted }
+        Self { waiting: HashMap::new(), count: 0, oldest: None, told: false, tell, noted }
+    }
+
+    /// When it is to be said that they wait for long: then [`Self::say_slow`] must be called.
+    pub(super) fn slow_at(&self) -> Option<Instant> {
+        self.oldest.filter(|_| !self.told).map(|since| since + SLOW)
+    }
+
+    pub(super) fn say_slow(&mut self) {
+        self.told = true;
+        warn!(
+            waiting = self.count,
+            "first knocks wait for the disk of the keys, or for somebody who holds the lock there"
+        );
+    }
+
+    pub(super) fn report(&self) -> report::FirstKnocks {
+        let oldest_ms = self.oldest.map_or(0, |since| millis(since.elapsed()));
+        report::FirstKnocks { waiting: self.count, oldest_ms }
     }
 
     /// Sleeps until a record is written, or cannot be: then
@@ -67,8 +101,11 @@ impl FirstKnocks {
         {
             return Err(Reason::NotDurable);
         }
-        self.waiting.entry(kid).or_default().push(request);
+        let now = Instant::now();
+        let new = || Waiting { since: now, requests: Vec::new() };
+        self.waiting.entry(kid).or_insert_with(new).requests.push(request);
         self.count += 1;
+        self.oldest.get_or_insert(now);
         Ok(())
     }
 
@@ -83,8 +120,12 @@ impl FirstKnocks {
     }
 
     fn take(&mut self, kid: &Kid) -> Vec<SignedRequest> {
-        let taken = self.waiting.remove(kid).unwrap_or_default();
+        let taken = self.waiting.remove(kid).map(|waiting| waiting.requests).unwrap_or_default();
         self.count = self.count.saturating_sub(taken.len());
+        self.oldest = self.waiting.values().map(|waiting| waiting.since).min();
+        if self.oldest.is_none() && std::mem::take(&mut self.told) {
+            info!("no first knock waits any more");
+        }
         taken
     }
 }
@@ -103,13 +144,14 @@ impl Warden {
         Ok(())
     }
 
-    /// Opens what waited for these records, and others that are written by now.
+    /// Opens what waited for these records, and some others that are written by now.
     pub(super) fn first_knocks_noted(&mut self, first: Noted) {
         let mut next = Some(first);
         let mut accepted = Vec::new();
-        while let Some((first, written)) = next.take() {
+        for left in (0..BATCH).rev() {
+            let Some((first, written)) = next.take() else { break };
             accepted.extend(self.first_knock_noted(&first, written));
-            if accepted.len() < BATCH {
+            if left > 0 {
                 next = self.first_knocks.noted.try_recv().ok();
             }
         }
@@ -118,16 +160,21 @@ impl Warden {
 
     /// Of one client. By now it may have been revoked, or have other rights, so each of
     /// its knocks is decided on as if it came now, with the record as it is on the disk;
-    /// but that it was used stays as it was.
+    /// but that it was used stays as it was. What may have been granted before the machine
+    /// was rolled back is not granted again.
     fn first_knock_noted(
         &mut self,
         first: &First,
         written: Result<(), StoreError>,
     ) -> Vec<Accepted> {
         let First { name, kid, binds } = first;
+        let waited = self.first_knocks.take(kid);
         let refused = match written {
             Ok(()) => {
-                let differences = self.clients.look(&BTreeSet::from([Store::file_of(name)]));
+                if binds.is_some() {
+                    self.audit.enrolled(name, *kid, waited.first().map(SignedRequest::arrival));
+                }
+                let differences = self.clients.look_at_one(name);
                 self.follow(differences);
                 None
             }
@@ -137,7 +184,7 @@ impl Warden {
             }
         };
         let (mut accepted, at) = (Vec::new(), Reading::now());
-        for (number, request) in self.first_knocks.take(kid).iter().enumerate() {
+        for (number, request) in waited.iter().enumerate() {
             let enrolled = number == 0 && binds.is_some();
             match refused.map_or_else(|| self.decide_again(request, enrolled, at), Err) {
                 Ok(one) => accepted.push(one),
@@ -158,6 +205,7 @@ impl Warden {
             return Err(Reason::NoRecord);
         }
         let judgement = self.judged(&knock, &record, at)?;
+        self.memory.judge_again(&knock, at)?;
         Ok(Accepted::of(request, record.name, judgement, enrolled, at))
     }
 }

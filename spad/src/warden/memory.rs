@@ -142,6 +142,17 @@ impl Memory {
         Ok(())
     }
 
+    /// Whether a knock that was used up, and has waited since, may still be granted: the
+    /// machine may have been rolled back meanwhile, to where it was waiting already.
+    pub(super) fn judge_again(
+        &mut self,
+        knock: &VerifiedKnock,
+        now: Reading,
+    ) -> Result<(), Reason> {
+        self.look_at_clocks(now);
+        self.replay.judge_again(&knock.kid(), knock.time(), now.clock)
+    }
+
     /// Writes down what was used in vain. Where that fails, nothing is granted
     /// before it is made good.
     pub(super) fn write_down(&mut self, ledger: &Ledger) {

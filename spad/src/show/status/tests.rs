@@ -78,6 +78,7 @@ fn status() -> Status {
         broken_records: vec![],
         counters: counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
         journal: Journal { durable: true, on_tmpfs: true, lease_ms: 84_000, fault: None },
+        first_knocks: FirstKnocks::default(),
         clock: Clock {
             unix_ms: 1_800_000_000_000,
             tolerance_ms: 30_000,
@@ -166,6 +167,7 @@ fn what_is_wrong_stands_out() {
     status.old_keys_until_unix_ms = Some(1_800_000_000_000);
     status.audit = Audit { fault: Some("cannot write /a: full".into()), lost: 3, ..status.audit };
     status.broken_records = vec!["bob.toml:3: no key".into()];
+    status.first_knocks = FirstKnocks { waiting: 2, oldest_ms: 12_000 };
     status.processes[1].restarts = 2;
     status.foreign.chains = vec![ForeignChain {
         chain: "ip filter INPUT".into(),
@@ -186,6 +188,7 @@ fn what_is_wrong_stands_out() {
         "\x1b[33mthe server's old ones too until 2027-01-15 08:00:00: spa-keys rotate --status\x1b[0m",
         "\x1b[1;31mjournal; 3 events lost: cannot write /a: full\x1b[0m",
         "\x1b[1;31mNOT USED: bob.toml:3: no key\x1b[0m",
+        "\x1b[33m2 first knocks wait for the disk of the keys, for 12 s\x1b[0m",
         "started again 2 times",
         "none yet",
     ] {
