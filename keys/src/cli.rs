@@ -84,6 +84,9 @@ pub(crate) enum Command {
         from: ClientName,
         /// Its new name
         to: ClientName,
+        /// Also a person with devices and without a file of limits, which may be away
+        #[arg(long)]
+        yes: bool,
         /// As a JSON array of what it is called now
         #[arg(long)]
         json: bool,
@@ -230,6 +233,11 @@ pub(crate) struct Set {
     /// What is to be as if it had never been said; can be repeated
     #[arg(long, value_name = "OPTION", value_delimiter = ',', value_enum)]
     pub(crate) clear: Vec<Part>,
+
+    /// Also a person with devices and without a file of limits, which may be away: what is said
+    /// here is all that limits them then
+    #[arg(long)]
+    pub(crate) yes: bool,
 
     /// As a JSON object
     #[arg(long)]

@@ -31,6 +31,13 @@ pub enum StoreError {
     Taken(ClientName),
     /// A person of this name has devices, or else is a client itself.
     Person(ClientName),
+    /// This person has devices, and no file that would say what they may do together.
+    Unsaid {
+        /// Who.
+        name: ClientName,
+        /// The file.
+        path: PathBuf,
+    },
     /// What is asked for is done for one client, and this person has these.
     Devices(Vec<ClientName>),
     /// No client of this name.
@@ -87,6 +94,12 @@ impl fmt::Display for StoreError {
                 "{name} is either a client or a person with devices: where it is a client now, give \
                  it a device's name first: spa-keys rename {name} {name}/DEVICE; where it has \
                  devices, name another: {name}/DEVICE"
+            ),
+            Self::Unsaid { name, path } => write!(
+                f,
+                "there is no {}: if there was one, put it back first, for nobody here knows what it \
+                 said of {name}, who may have been disabled; if there was none, say --yes",
+                path.display()
             ),
             Self::Devices(names) => {
                 let names: Vec<_> = names.iter().map(ToString::to_string).collect();

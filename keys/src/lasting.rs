@@ -1,15 +1,15 @@
 //! How long grants last: what a service, a record and a request say, as one.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use spa_proto::ServiceName;
 
-use crate::duration;
 use crate::record::ClientRecord;
+use crate::{duration, os};
 
 /// What a service says of its grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +37,13 @@ impl Lasting {
     }
 
     /// For how many seconds each of the record's services opens for who asks for no duration, as
-    /// far as it is known. Where a service is not, the record's own limits hold.
+    /// far as the service is known: the record's own limits alone do not say.
     pub(crate) fn known(
         services: &BTreeMap<ServiceName, Self>,
         record: &ClientRecord,
     ) -> BTreeMap<ServiceName, NonZeroU32> {
-        let limit = || [record.ttl(), record.max_ttl()].into_iter().flatten().min();
         let time = |name| {
-            let service = services.get(&name);
-            let time = service.map(|service| service.granted(None, record)).or_else(limit)?;
+            let time = services.get(&name)?.granted(None, record);
             NonZeroU32::new(u32::try_from(time.as_secs()).ok()?).map(|seconds| (name, seconds))
         };
         record.services().into_iter().filter_map(time).collect()
@@ -54,8 +52,8 @@ impl Lasting {
     /// The services of the `spad.toml` beside the directory of the keys, where there is one. What
     /// is wrong in it is left to `spad check`.
     pub(crate) fn beside(keys: &Path) -> BTreeMap<ServiceName, Self> {
-        let text = keys.parent().map(|dir| fs::read_to_string(dir.join("spad.toml")));
-        text.and_then(Result::ok).map(|text| Self::of_config(&text)).unwrap_or_default()
+        let text = dir_of(keys).and_then(|dir| read_regular(&dir.join("spad.toml")));
+        text.map(|text| Self::of_config(&text)).unwrap_or_default()
     }
 
     fn of_config(text: &str) -> BTreeMap<ServiceName, Self> {
@@ -72,8 +70,27 @@ impl Lasting {
     }
 }
 
+/// The directory that another is in. Where that is a link, the one that has the link.
+fn dir_of(dir: &Path) -> io::Result<PathBuf> {
+    // What is named `.` or `..` is in no directory by its name.
+    let named = if dir.file_name().is_some() { dir.to_owned() } else { dir.canonicalize()? };
+    Ok(named.parent().unwrap_or(&named).to_owned())
+}
+
+/// A pipe, say, would have to be waited for.
+fn read_regular(path: &Path) -> io::Result<String> {
+    let file = os::open(path)?;
+    if file.metadata()?.is_file() {
+        io::read_to_string(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -92,5 +109,35 @@ mod tests {
         for text in ["", "service = 1", "[service]\nssh = 1", "not toml"] {
             assert!(Lasting::of_config(text).values().all(|one| one.ttl.as_secs() == 30), "{text}");
         }
+    }
+
+    /// However the directory of the keys is named, also as one that is a link to another place.
+    #[test]
+    #[cfg(unix)]
+    fn spad_toml_is_beside_the_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("spad/keys/clients")).unwrap();
+        fs::create_dir_all(path("elsewhere/keys")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere/keys", path("spad/link")).unwrap();
+        fs::write(path("spad/spad.toml"), "[service.ssh]\nport = 22\n").unwrap();
+        for keys in ["spad/keys", "spad/keys/", "spad/keys/.", "spad/keys/clients/..", "spad/link"]
+        {
+            assert_eq!(Lasting::beside(&path(keys)).len(), 1, "{keys}");
+        }
+        for keys in ["elsewhere/keys", "spad/keys/clients", "spad/none/.."] {
+            assert!(Lasting::beside(&path(keys)).is_empty(), "{keys}");
+        }
+    }
+
+    /// A pipe would keep `spa-keys add` waiting until somebody writes into it, as is done here.
+    #[test]
+    #[cfg(unix)]
+    fn only_a_regular_spad_toml_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("spad.toml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::thread::spawn(move || fs::write(pipe, "[service.ssh]\nport = 22\n"));
+        assert!(Lasting::beside(&dir.path().join("keys")).is_empty());
     }
 }

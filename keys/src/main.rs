@@ -42,7 +42,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Enable(named) => commands::disable::run(&store, &named, false),
         Command::Export(options) => commands::backup::export(&store, &options),
         Command::Import(options) => commands::backup::import(&store, &options),
-        Command::Rename { from, to, json } => commands::rename::run(&store, &from, &to, json),
+        Command::Rename { from, to, yes, json } => {
+            commands::rename::run(&store, &from, &to, yes, json)
+        }
         Command::Pending { json } => commands::pending::run(&store, json),
         Command::Renew { name, token } => commands::renew::run(&store, &name, token),
         Command::Withdraw { name, json } => commands::withdraw::run(&store, &name, json),

@@ -35,6 +35,8 @@ const PREFIX: &str = "spa1.";
 const FIXED_LEN: usize = 139;
 /// Added to the kind where times follow the services.
 const WITH_TIMES: u8 = 2;
+/// Of the kinds that are known.
+const HIGHEST_KIND: u8 = 3;
 
 /// All that a client needs to know of a server.
 #[derive(Clone)]
@@ -87,7 +89,7 @@ pub enum TokenError {
     Passphrase,
     /// To be opened, it asks for more work than any that `spa-keys` writes.
     Cost,
-    /// A token of a later version.
+    /// A token of a later version, or of a kind that has come since.
     Version,
     /// Mistyped, cut or broken.
     Damaged,
@@ -116,7 +118,7 @@ impl fmt::Display for TokenError {
                  trust where it comes from"
             }
             Self::Version => {
-                "the token is of a version that this program does not know: update spa"
+                "the token is of a version or a kind that this program does not know: update spa"
             }
             Self::Damaged => {
                 "the token is damaged: a character was mistyped, left out or added, or the line is \
@@ -176,6 +178,9 @@ impl Token {
     }
 
     fn of_payload(payload: &[u8]) -> Result<Self, TokenError> {
+        if payload.first().is_some_and(|kind| *kind > HIGHEST_KIND) {
+            return Err(TokenError::Version);
+        }
         Self::read(&mut Reader(payload)).ok_or(TokenError::Contents)
     }
 
@@ -301,3 +306,5 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

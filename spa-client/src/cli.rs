@@ -14,6 +14,7 @@ use spa_cli::Completions;
 
 use crate::alias::Alias;
 use crate::exit::EXIT_CODES;
+use crate::field::KeepUnlocked;
 use crate::kept::Keyring;
 use examples::{
     COMPLETIONS_EXAMPLES, DOCTOR_EXAMPLES, ENROLL_EXAMPLES, FILES, FORGET_EXAMPLES, HOSTS_EXAMPLES,
@@ -196,7 +197,7 @@ pub(crate) struct LockOptions {
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {
-    let time = spa_keys::duration::parse(text).map_err(|error| error.to_string())?;
+    let KeepUnlocked(time) = text.parse()?;
     if time.is_zero() { Err("no time at all: at least 1s".into()) } else { Ok(time) }
 }
 

@@ -54,8 +54,7 @@ macro_rules! fields {
 fields! {
     Host: |host| Zeroizing::new(host.0.clone()), Host::new;
     AddressUrl: |url| Zeroizing::new(url.0.clone()), str::parse::<Self>;
-    KeepUnlocked: |time| Zeroizing::new(duration::format(time.0)),
-        |text| duration::parse(text).map(Self);
+    KeepUnlocked: |time| Zeroizing::new(duration::format(time.0)), str::parse::<Self>;
     Keyring: |keyring| Zeroizing::new(keyring.name().to_owned()), str::parse::<Self>;
     Salt: |salt| to_base64(&salt.0), |text| from_base64(text).map(|bytes| Self(*bytes));
     SealedKeys: |sealed| to_base64(&sealed.0), |text| from_base64(text).map(|bytes| Self(*bytes));
@@ -117,6 +116,19 @@ impl FromStr for AddressUrl {
 
 /// For how long keys stay unlocked after the passphrase was given; zero for not at all.
 pub(crate) struct KeepUnlocked(pub(crate) Duration);
+
+impl FromStr for KeepUnlocked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let time = duration::parse(text).map_err(|error| error.to_string())?;
+        // The kernel counts them in 32 bits, and takes what is beyond for less, or for ever.
+        if u32::try_from(time.as_secs()).is_err() {
+            return Err("longer than the kernel keeps anything: at most 49710d".into());
+        }
+        Ok(Self(time))
+    }
+}
 
 /// What makes the keys of two files with one passphrase different.
 pub(crate) struct Salt([u8; 16]);

@@ -8,7 +8,7 @@ use crate::config::ConfigDir;
 use crate::exit::{Exit, Failure};
 use crate::field::Field;
 use crate::host_file::{HostEntry, KeysInFile};
-use crate::report;
+use crate::{report, unlock};
 
 /// One server, as `--json` shows it: no secrets.
 #[derive(Serialize)]
@@ -90,6 +90,10 @@ fn table(rows: &[Row]) -> String {
 /// Deletes the keys for a server, also where its file is damaged.
 pub(crate) fn forget(config: &ConfigDir, host: &str) -> Result<Exit, Failure> {
     let alias = config.find(host)?;
+    // Without the file nobody finds them any more.
+    if let Ok(entry) = config.load(&alias) {
+        unlock::forget(&alias, &entry);
+    }
     config.remove(&alias)?;
     report::note(&format!(
         "forgot {alias}; the server still has this machine's key until it is revoked there"

@@ -6,10 +6,13 @@
 //! ```
 //!
 //! The desktops' keyrings know no end of time, and write what they have on a disk, under the
-//! login's password. The kernel does neither. What the desktop has is therefore worth nothing
-//! without a half that ends in its time and with the machine, and what the kernel has nothing
-//! while the desktop's keyring is locked.
+//! login's password. The kernel does neither, unless all of its memory is written to one
+//! (hibernation, a crash dump). What the desktop has is therefore worth nothing without a half
+//! that ends in its time and with the machine, and what the kernel has nothing while the
+//! desktop's keyring is locked.
 
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 use spa_keys::random;
@@ -56,6 +59,15 @@ impl std::str::FromStr for Keyring {
     }
 }
 
+/// How long the desktop is waited for, before it has a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// As long as a program takes: something else is about to be done.
+    Briefly,
+    /// Until a person has given the keyring's password, who is told so.
+    ForPerson,
+}
+
 /// What a key is kept under.
 pub(crate) struct Place<'a> {
     /// For people, and for the desktop.
@@ -68,8 +80,9 @@ pub(crate) struct Place<'a> {
 pub(crate) enum Kept {
     /// This.
     Key(Zeroizing<Vec<u8>>),
-    /// Nothing until somebody unlocks the desktop's keyring.
-    Locked,
+    /// Nothing as long as the desktop's half is out of reach: its keyring is locked, or does not
+    /// answer, or there is no way to it from here.
+    OutOfReach,
     /// Nothing.
     Nothing,
 }
@@ -80,26 +93,28 @@ impl Place<'_> {
     }
 
     /// What is kept here. Where the desktop's keyring is locked and a person is at a terminal,
-    /// the desktop asks for its password; else nobody is asked.
-    pub(crate) fn kept(&self) -> Kept {
+    /// the desktop asks for its password; else nobody is asked. Who has chosen the kernel does
+    /// not depend on the desktop: a half that it does not give at once is forgotten.
+    pub(crate) fn kept(&self, keyring: Keyring) -> Kept {
         if let Some(key) = keyring::kept(&self.name) {
             return Kept::Key(key);
         }
         let Some(ours) = keyring::kept(&self.half()) else { return Kept::Nothing };
-        match self.find_other_half() {
+        let is_desktops = keyring != Keyring::Kernel;
+        match self.find_other_half(is_desktops && at_terminal()) {
             Found::Secret(theirs) => Kept::Key(together(&ours, &*theirs)),
-            Found::Locked => Kept::Locked,
-            Found::Nothing => {
+            Found::Locked | Found::Silence | Found::Nobody if is_desktops => Kept::OutOfReach,
+            _ => {
                 keyring::forget(&self.half());
                 Kept::Nothing
             }
         }
     }
 
-    fn find_other_half(&self) -> Found {
+    fn find_other_half(&self, by_asking: bool) -> Found {
         let alias = self.alias.to_string();
         match desktop::kept(&alias) {
-            Found::Locked if at_terminal() => {
+            Found::Locked if by_asking => {
                 report::note(&format!(
                     "spa: the desktop's keyring is locked: waiting {} s for it to be unlocked",
                     desktop::PERSON.as_secs()
@@ -113,7 +128,8 @@ impl Place<'_> {
         }
     }
 
-    /// Keeps a key for this long, and says who has it.
+    /// Keeps a key for this long, and says who has it. A keyring that is there and does not take
+    /// it is not gone round: whoever has locked it does not want the key kept beside.
     ///
     /// # Errors
     /// Why nobody has.
@@ -122,39 +138,87 @@ impl Place<'_> {
         key: &[u8],
         time: Duration,
         keyring: Keyring,
+        wait: Wait,
     ) -> Result<&'static str, String> {
-        let by_kernel = || {
-            keyring::forget(&self.half());
-            keyring::keep(&self.name, key, time).map(|()| "kernel's keyring")
+        let is_kernels = match keyring {
+            Keyring::Kernel => true,
+            Keyring::Desktop => false,
+            Keyring::Auto => !desktop::is_there(),
         };
-        match keyring {
-            Keyring::Kernel => by_kernel(),
-            Keyring::Desktop => self.keep_halves(key, time),
-            Keyring::Auto if desktop::is_there() => {
-                self.keep_halves(key, time).or_else(|_| by_kernel())
+        if is_kernels {
+            return self.keep_whole(key, time);
+        }
+        match desktop::kept(&self.alias.to_string()) {
+            Found::Nobody if keyring == Keyring::Auto => self.keep_whole(key, time),
+            Found::Locked if wait == Wait::Briefly => Err("the desktop's keyring is locked".into()),
+            Found::Silence if wait == Wait::Briefly => {
+                Err("the desktop's keyring does not answer".into())
             }
-            Keyring::Auto => by_kernel(),
+            _ => self.keep_halves(key, time, wait),
         }
     }
 
-    fn keep_halves(&self, key: &[u8], time: Duration) -> Result<&'static str, String> {
+    fn keep_whole(&self, key: &[u8], time: Duration) -> Result<&'static str, String> {
+        keyring::forget(&self.half());
+        keyring::keep(&self.name, key, time).map(|()| "kernel's keyring")
+    }
+
+    fn keep_halves(&self, key: &[u8], time: Duration, wait: Wait) -> Result<&'static str, String> {
         let ours = random::bytes::<KEY_LEN>().map_err(|error| error.to_string())?;
         let theirs = together(key, &*ours);
         let theirs = theirs.as_slice().try_into().map_err(|_| "not a key of ours")?;
         keyring::keep(&self.half(), &*ours, time)?;
         keyring::forget(&self.name);
-        desktop::keep(&self.alias.to_string(), theirs).inspect_err(|_| {
+        let alias = self.alias.to_string();
+        let stored = match wait {
+            Wait::Briefly => desktop::keep(&alias, theirs, desktop::ANSWER),
+            Wait::ForPerson => telling(|| desktop::keep(&alias, theirs, desktop::PERSON)),
+        };
+        stored.inspect_err(|_| {
             keyring::forget(&self.half());
         })?;
         Ok("desktop's keyring")
     }
+}
 
-    /// Forgets it, wherever it is.
-    pub(crate) fn forget(&self) {
-        keyring::forget(&self.name);
-        keyring::forget(&self.half());
-        desktop::forget(&self.alias.to_string());
+/// Forgets these, wherever they are.
+pub(crate) fn forget(places: &[Place<'_>]) {
+    forget_ours(places);
+    let names: Vec<_> = places.iter().map(|place| place.alias.to_string()).collect();
+    desktop::forget(&names);
+}
+
+/// Forgets all: these, and whatever else the desktop has of us.
+pub(crate) fn forget_all(places: &[Place<'_>]) {
+    forget_ours(places);
+    desktop::forget_all();
+}
+
+/// First of all, as it takes no time and leaves the desktop's halves worth nothing.
+fn forget_ours(places: &[Place<'_>]) {
+    for place in places {
+        keyring::forget(&place.name);
+        keyring::forget(&place.half());
     }
+}
+
+/// Says what is waited for, if it takes longer than a program does.
+fn telling<T>(wait: impl FnOnce() -> T) -> T {
+    let (waits, ended) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(desktop::ANSWER) == Err(RecvTimeoutError::Timeout) {
+                report::note(&format!(
+                    "spa: the desktop's keyring may be locked: waiting {} s in all for it to be \
+                     unlocked",
+                    desktop::PERSON.as_secs()
+                ));
+            }
+        });
+        let result = wait();
+        drop(waits);
+        result
+    })
 }
 
 /// One half hides the other, and brings it back.

@@ -14,7 +14,7 @@ use crate::config::ConfigDir;
 use crate::exit::{Exit, Failure};
 use crate::field::{Field, Salt};
 use crate::host_file::{HostEntry, KeysInFile};
-use crate::kept::{Kept, Keyring, Place};
+use crate::kept::{self, Kept, Keyring, Place, Wait};
 use crate::lock::{Keys, Locked, Owner};
 use crate::report;
 use crate::settings::Settings;
@@ -31,7 +31,8 @@ pub(crate) fn keys(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> Resu
         KeysInFile::Locked(locked) => locked,
     };
     let place = place(alias, entry, locked);
-    let kept = place.kept();
+    let settings = config.settings()?;
+    let kept = place.kept(settings.keyring());
     if let Kept::Key(key) = &kept
         && let Some(keys) =
             PassphraseKey::of_kept(key).and_then(|key| locked.open(owner(entry), &key))
@@ -39,11 +40,10 @@ pub(crate) fn keys(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> Resu
         return Ok(keys);
     }
     let (Opened { keys, .. }, key) = ask_for_keys(alias, entry, locked)?;
-    // Who has locked the desktop's keyring does not want it kept beside.
-    if !matches!(kept, Kept::Locked) {
-        let settings = config.settings()?;
+    // What is kept out of reach is not kept beside: the desktop's keyring is locked on purpose.
+    if !matches!(kept, Kept::OutOfReach) {
         // Not being kept costs a question the next time, and no more.
-        let _ = keep(&place, &key, time(&settings), settings.keyring());
+        let _ = keep(&place, &key, time(&settings), settings.keyring(), Wait::Briefly);
     }
     Ok(keys)
 }
@@ -51,6 +51,21 @@ pub(crate) fn keys(config: &ConfigDir, alias: &Alias, entry: &HostEntry) -> Resu
 /// Where it is kept: the salt tells this passphrase from those before.
 fn place<'a>(alias: &'a Alias, entry: &HostEntry, locked: &Locked) -> Place<'a> {
     Place { alias, name: format!("spa:{}:{}", entry.key_id(), *locked.salt().write()) }
+}
+
+/// Where the keys of a server are kept, if they are under a passphrase.
+fn place_of<'a>(alias: &'a Alias, entry: &HostEntry) -> Option<Place<'a>> {
+    match entry.keys() {
+        KeysInFile::Plain(_) => None,
+        KeysInFile::Locked(locked) => Some(place(alias, entry, locked)),
+    }
+}
+
+/// Keeps the keys of a server unlocked no longer.
+pub(crate) fn forget(alias: &Alias, entry: &HostEntry) {
+    if let Some(place) = place_of(alias, entry) {
+        kept::forget(&[place]);
+    }
 }
 
 fn owner(entry: &HostEntry) -> Owner {
@@ -68,11 +83,12 @@ fn keep(
     key: &PassphraseKey,
     time: Duration,
     keyring: Keyring,
+    wait: Wait,
 ) -> Result<Option<&'static str>, String> {
     if time.is_zero() {
         return Ok(None);
     }
-    place.keep(key.expose(), time, keyring).map(Some)
+    place.keep(key.expose(), time, keyring, wait).map(Some)
 }
 
 /// A server's keys, and the passphrase that they were under.
@@ -88,7 +104,7 @@ pub(crate) fn open(alias: &Alias, entry: &HostEntry) -> Result<Opened, Failure> 
         KeysInFile::Plain(keys) => Ok(Opened { keys: keys.clone(), passphrase: None }),
         KeysInFile::Locked(locked) => {
             let (opened, _) = ask_for_keys(alias, entry, locked)?;
-            place(alias, entry, locked).forget();
+            forget(alias, entry);
             Ok(opened)
         }
     }
@@ -182,7 +198,8 @@ pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit
             continue;
         };
         let (_, key) = ask_for_keys(&alias, &entry, locked)?;
-        let kept = keep(&place(&alias, &entry, locked), &key, time, keyring).map_err(|why| {
+        let place = place(&alias, &entry, locked);
+        let kept = keep(&place, &key, time, keyring, Wait::ForPerson).map_err(|why| {
             Failure::keys(format!("the keys for {alias} cannot be kept unlocked: {why}"))
         })?;
         report::note(&match kept {
@@ -205,10 +222,12 @@ pub(crate) fn lock(config: &ConfigDir, options: &LockOptions) -> Result<Exit, Fa
         };
         options.host.iter().map(load).collect::<Result<Vec<_>, Failure>>()?
     };
-    for (alias, entry) in &entries {
-        if let KeysInFile::Locked(locked) = entry.keys() {
-            place(alias, entry, locked).forget();
-        }
+    let places: Vec<_> =
+        entries.iter().filter_map(|(alias, entry)| place_of(alias, entry)).collect();
+    if options.host.is_empty() {
+        kept::forget_all(&places)
+    } else {
+        kept::forget(&places)
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@
 
 mod event;
 mod file;
+mod journal;
 mod quiet;
 mod recorder;
 

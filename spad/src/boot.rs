@@ -12,6 +12,7 @@ use crate::control::{Answer, client};
 use crate::enforcement::{self, Trial};
 use crate::firewall::{Firewall, FirewallError, Saved};
 use crate::kept::{self, Kept};
+use crate::turn::Turn;
 
 /// What was done.
 #[derive(Debug)]
@@ -72,6 +73,7 @@ type Choice = (Saved, Source, Vec<String>);
 /// Says why nothing is shut.
 pub fn close(config: &Path) -> Result<Closed, String> {
     let directories = Config::directories(config);
+    let _turn = Turn::or_without(&directories.run);
     if client::is_running(&directories.run) {
         return Ok(Closed::Running);
     }
@@ -128,19 +130,24 @@ fn configured(path: &Path) -> Result<Saved, String> {
     Saved::of(&config.ruleset(), config.options()).map_err(|error| error.to_string())
 }
 
-/// `spad disable` where no daemon runs: what one has left is taken out, and nothing is
-/// shut by the next start either.
+/// `spad disable` where no daemon runs, nor starts meanwhile: what one has left is taken
+/// out, and nothing is shut by the next start either.
 ///
 /// # Errors
 /// Where the configuration says that it is always in force, or as [`open`].
-pub fn disable(config: &Config) -> Result<Answer, String> {
+pub fn disable(config: &Config, _: &Turn) -> Result<Answer, String> {
     if let Some(why) = enforcement::always(config) {
         return Err(why.into());
     }
     let already = matches!(kept::latest(&config.state_dir), Kept::Nothing);
-    kept::forget(&config.state_dir).map_err(|error| format!("nothing has changed: {error}"))?;
-    Trial::forget(&config.run_dir).map_err(|error| error.to_string())?;
-    take_out(&config.run_dir)?;
+    // First the table: where it cannot be taken out, nothing is forgotten.
+    remove_table().map_err(|error| format!("nothing has changed: {error}"))?;
+    let forgotten = kept::forget(&config.state_dir)
+        .and_then(|()| Trial::forget(&config.run_dir))
+        .and_then(|()| kept::note_open(&config.run_dir));
+    forgotten.map_err(|error| {
+        format!("open now, but the next start may shut it again: {error}; run it once more")
+    })?;
     Ok(Answer::Disabled(Disabled { already, ..Disabled::of(config) }))
 }
 
@@ -150,16 +157,16 @@ pub fn disable(config: &Config) -> Result<Answer, String> {
 /// # Errors
 /// Where it is not ours, or the kernel refuses.
 pub fn open(config: &Path) -> Result<Answer, String> {
-    take_out(&Config::directories(config).run)?;
+    remove_table()?;
+    kept::note_open(&Config::directories(config).run).map_err(|error| error.to_string())?;
     Ok(Answer::Stopped(Stopped { was_running: false, open: true, ..Stopped::default() }))
 }
 
-fn take_out(run_dir: &Path) -> Result<(), String> {
+fn remove_table() -> Result<(), String> {
     let removed = Firewall::open().and_then(|mut firewall| {
         // Of mode attach there may be a rule in other people's chains.
         firewall.detach(&[])?;
         firewall.remove()
     });
-    removed.map_err(|error| error.to_string())?;
-    kept::note_open(run_dir).map_err(|error| error.to_string())
+    removed.map(|_| ()).map_err(|error| error.to_string())
 }

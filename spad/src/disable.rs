@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::config::Config;
+use crate::control::client;
 use crate::control::report::Disabled;
 
 /// Says what will be open, and asks whether that is meant.
@@ -13,7 +14,9 @@ pub fn ask(config: &Config, yes: bool) -> Result<(), String> {
     if yes {
         return Ok(());
     }
-    let open = open(&Disabled::of(config));
+    let disabled =
+        Disabled { is_running: client::is_running(&config.run_dir), ..Disabled::of(config) };
+    let open = open(&disabled);
     let mut out = io::stderr();
     let there = io::stdin().is_terminal() && out.is_terminal();
     if !there {
@@ -21,7 +24,7 @@ pub fn ask(config: &Config, yes: bool) -> Result<(), String> {
             "this opens to everybody: {open}; there is no terminal to ask on: if that is meant, say --yes"
         ));
     }
-    let _ = write!(out, "{}go on? [y/N] ", warning(&open)).and_then(|()| out.flush());
+    let _ = write!(out, "{}go on? [y/N] ", warning(&disabled)).and_then(|()| out.flush());
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(|error| error.to_string())?;
     match answer.trim().to_lowercase().as_str() {
@@ -30,10 +33,13 @@ pub fn ask(config: &Config, yes: bool) -> Result<(), String> {
     }
 }
 
-fn warning(open: &str) -> String {
+fn warning(disabled: &Disabled) -> String {
+    let grants = if disabled.is_running { "bans and grants" } else { "and bans" };
     format!(
-        "this opens to everybody, now and after a reboot: {open}\n\
-         bans and rates do not hold meanwhile; keys, records, bans and grants stay, connections live on\n"
+        "this opens to everybody, now and after a reboot: {}\n{}\
+         bans and rates do not hold meanwhile; keys, records, {grants} stay, connections live on\n",
+        open(disabled),
+        inner(disabled)
     )
 }
 
@@ -44,19 +50,29 @@ pub fn text(disabled: &Disabled) -> String {
     let spad = if disabled.is_running {
         "spad goes on hearing knocks; to end that too: systemctl disable --now spad spad-close"
     } else {
-        "no spad is running, and nothing of it is left in the kernel"
+        "no spad is running, and nothing of it is left in the kernel: no grants, and no translation of addresses"
     };
     format!(
         "{state}: {} open to everybody\n\
-         after a reboot too, until you run: spad enable\n{spad}\n",
-        open(disabled)
+         after a reboot too, until you run: spad enable\n{}{spad}\n",
+        open(disabled),
+        inner(disabled)
     )
 }
 
 fn open(disabled: &Disabled) -> String {
     let all_else = disabled.all_else.then(|| "all else that mode managed drops".to_owned());
     let open: Vec<_> = disabled.services.iter().cloned().chain(all_else).collect();
-    open.join(", ")
+    if open.is_empty() { "nothing of this host itself".into() } else { open.join(", ") }
+}
+
+/// What no longer being shut does not open.
+fn inner(disabled: &Disabled) -> String {
+    let how = if disabled.is_running { "by a knock alone, as before" } else { "by nobody" };
+    match disabled.inner.as_slice() {
+        [] => String::new(),
+        inner => format!("inner hosts are reached {how}: {}\n", inner.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -72,12 +88,27 @@ mod tests {
     fn what_will_be_open_is_said_and_what_stays() {
         assert_eq!(open(&disabled("guard")), "ssh (tcp/22)");
         assert_eq!(open(&disabled("managed")), "ssh (tcp/22), all else that mode managed drops");
-        assert!(warning("ssh").contains("everybody, now and after a reboot: ssh\n"));
-        let said = text(&Disabled { is_running: true, ..disabled("guard") });
+        let running = Disabled { is_running: true, ..disabled("guard") };
+        let said = warning(&running);
+        assert!(said.contains("everybody, now and after a reboot: ssh (tcp/22)\n"), "{said}");
+        assert!(said.contains("records, bans and grants stay"), "{said}");
+        assert!(!warning(&disabled("guard")).contains("grants"), "they go with the table");
+        let said = text(&running);
         assert!(said.starts_with("not in force any more: ssh (tcp/22) open"), "{said}");
         assert!(said.contains("spad enable\nspad goes on hearing"), "{said}");
         let said = text(&Disabled { already: true, ..disabled("guard") });
         assert!(said.contains("as before") && said.contains("no spad is running"), "{said}");
+    }
+
+    #[test]
+    fn an_inner_host_is_not_said_to_be_open() {
+        let config = "[service.nas]\nport = 443\ntarget = \"10.0.0.5\"\n";
+        let disabled = Disabled::of(&Config::parse(config).unwrap());
+        let said = text(&disabled);
+        assert!(said.contains("nothing of this host itself open"), "{said}");
+        assert!(said.contains("reached by nobody: nas (tcp/443)\n"), "{said}");
+        let said = text(&Disabled { is_running: true, ..disabled });
+        assert!(said.contains("by a knock alone, as before: nas (tcp/443)\n"), "{said}");
     }
 
     #[test]

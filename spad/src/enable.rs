@@ -44,7 +44,7 @@ fn own_session(enabled: &Enabled, Session { from, port }: &Session) -> String {
     }
     format!(
         "YOUR SESSION from {from} to port {port} is not among the connections that live on: the way back \
-         is spad stop --open"
+         is spad disable"
     )
 }
 
@@ -97,7 +97,12 @@ mod tests {
     #[test]
     fn says_what_becomes_of_the_callers_own_session() {
         assert!(said(Some(FROM_BOB), &["192.0.2.7"], 1).contains("192.0.2.7 to port 22 lives on"));
-        assert!(said(Some(FROM_BOB), &["192.0.2.8"], 1).starts_with("YOUR SESSION from 192.0.2.7"));
+        let lost = said(Some(FROM_BOB), &["192.0.2.8"], 1);
+        assert!(lost.starts_with("YOUR SESSION from 192.0.2.7"), "{lost}");
+        assert!(
+            lost.ends_with("the way back is spad disable"),
+            "as spad enable itself says: {lost}"
+        );
         let link_local = "fe80::7%eth0 50000 fe80::1%eth0 22";
         assert!(said(Some(link_local), &["fe80::7"], 1).contains("fe80::7 to port 22 lives on"));
     }

@@ -69,8 +69,8 @@ impl Enforcement {
     pub fn ruleset(&self, config: &Config) -> Ruleset {
         match self {
             Self::InForce => config.ruleset(),
-            Self::OnTrial(trial) => rules::passing_from(config.ruleset(), trial.ends_wall),
-            Self::NotInForce => rules::passing(config.ruleset()),
+            Self::OnTrial(trial) => rules::passing_from(&config.plan(), trial.ends_wall),
+            Self::NotInForce => rules::passing(&config.plan()),
         }
     }
 

@@ -37,6 +37,7 @@ mod service;
 pub mod sessions;
 pub mod show;
 pub mod sys;
+pub mod turn;
 pub mod warden;
 pub mod watch;
 

@@ -81,7 +81,8 @@ pub(crate) fn advice(config: &Config, listeners: &[Listener], own: Option<u16>) 
     // Who listens on the loopback interface alone, nobody else reaches.
     let heard: Vec<_> = listeners.iter().filter(|one| !one.address.is_loopback()).collect();
     let idle = idle(config, &heard).map(|(name, ports)| {
-        format!("nobody listens on {ports} now, which service '{name}' shuts: a grant opens nothing there")
+        format!("nobody listens on {ports} now, which service '{name}' shuts: unless it is passed on elsewhere, as \
+             to a container, a grant opens nothing there")
     });
     let ssh = unprotected_ssh(config, &heard, own);
     idle.chain(ssh.iter().filter_map(|port| astray(config, *port))).collect()
@@ -156,7 +157,9 @@ mod tests {
         assert_eq!(said("guard", &both, None), "", "neither ranges, inner hosts' nor public ones");
         let text = said("guard", &both[..1], None);
         assert!(
-            text.contains("udp/500 now, which service 'vpn'") && !text.contains("22"),
+            text.contains("udp/500 now, which service 'vpn'")
+                && !text.contains("22")
+                && text.contains("unless"),
             "{text}"
         );
         let local = [on(Tcp, "127.0.0.1", 22, "sshd"), on(Tcp, "0.0.0.0", 500, "")];

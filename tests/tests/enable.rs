@@ -1,10 +1,12 @@
 //! Installed from a package, spad shuts nothing until an administrator says so; and
 //! what was put in force on trial is open again by itself, whatever becomes of spad.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use spa_tests::Result;
-use spa_tests::lab::Output;
+use spa_tests::lab::{Doing, Output, Running};
 use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::until;
 
@@ -274,6 +276,104 @@ fn it_is_disabled_also_where_no_spad_runs() -> Result {
     launch(&mut server)?;
     assert_open(&site, "and a new start shuts nothing")?;
     Ok(())
+}
+
+/// Holds what a spad holds while it starts, until it is dropped.
+fn turn_taken(site: &Site) -> Result<Running> {
+    let held = site.server.spawn(["flock", "--no-fork", "/run/spad/turn", "sleep", "600"])?;
+    until("somebody else holds it", PATIENCE, || {
+        Ok(!site.server.sh("flock --nonblock /run/spad/turn true")?.success())
+    })?;
+    Ok(held)
+}
+
+#[test]
+fn one_that_starts_and_one_that_disables_wait_for_each_other() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable"])?.ok()?;
+    server.kill9()?;
+    let held = turn_taken(&site)?;
+    refused(&server.spad(&["disable", "--yes"])?, "nothing has changed: another spad");
+    assert!(is_shut(&site)? && server.dir().join("state/ruleset").exists());
+    // To be shut is worth more than to be alone.
+    launch(&mut server)?;
+    assert!(is_shut(&site)? && server.log().contains("another spad"), "{}", server.log());
+    drop(held);
+    server.spad(&["disable", "--yes"])?.ok()?;
+    assert_open(&site, "disabled by the one that runs")
+}
+
+/// Whenever it comes: either all is open, and stays so, or all is as it was.
+#[test]
+fn what_disable_says_holds_also_while_a_spad_starts() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    for delay in [0, 10, 20, 30, 40, 50, 70, 100] {
+        server.spad(&["enable"])?.ok()?;
+        server.kill9()?;
+        server.launch()?;
+        std::thread::sleep(Duration::from_millis(delay));
+        let said = server.spad(&["disable", "--yes"])?;
+        until("one spad runs", PATIENCE, || Ok(server.spad(&["status"])?.code() != Some(3)))?;
+        let kept = server.dir().join("state/ruleset").exists();
+        let shut = is_shut(&site)?;
+        assert_eq!((shut, kept), (!said.success(), !said.success()), "after {delay} ms: {said}");
+    }
+    Ok(())
+}
+
+/// As on a disk that fails: what is renamed and removed there is, but nobody knows for how long.
+fn cannot_be_flushed(server: &Server, so: bool) -> Result {
+    let mode = if so { 0o300 } else { 0o700 };
+    fs::set_permissions(server.dir().join("state"), fs::Permissions::from_mode(mode))
+        .doing("changing what may be done in state-dir")
+}
+
+#[test]
+fn what_cannot_be_forgotten_for_certain_is_kept_again() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable"])?.ok()?;
+    cannot_be_flushed(&server, true)?;
+    refused(&server.spad(&["disable", "--yes"])?, "whether a reboot opens is not certain");
+    cannot_be_flushed(&server, false)?;
+    assert!(is_shut(&site)?);
+    server.spad(&["status"])?.ok()?;
+    server.reboot()?;
+    server.spad(&["close"])?.ok()?;
+    assert!(is_shut(&site)?, "after a reboot too");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_kept_for_certain_is_forgotten_again() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    let kept = server.dir().join("state/ruleset");
+    for trial in [false, true] {
+        if trial {
+            server.spad(&["enable", "--confirm-within", "1h"])?.ok()?;
+        }
+        cannot_be_flushed(&server, true)?;
+        let command = if trial { "confirm" } else { "enable" };
+        refused(&server.spad(&[command])?, "whether a reboot shuts is not certain");
+        cannot_be_flushed(&server, false)?;
+        assert!(is_shut(&site)? == trial && !kept.exists(), "as before");
+    }
+    server.spad(&["disable", "--yes"])?.ok()?;
+
+    // One that is there all the same goes, whatever this spad thinks.
+    fs::write(&kept, "not a ruleset").doing("writing state/ruleset")?;
+    let said = server.spad(&["disable", "--yes", "--json"])?.ok()?;
+    assert!(said.stdout.contains("\"already\": true") && !kept.exists(), "{said}");
+    server.kill9()?;
+    launch(&mut server)?;
+    assert_open(&site, "after a restart")
 }
 
 #[test]

@@ -123,6 +123,45 @@ fn source_nat_serves_an_inner_host_that_routes_elsewhere() -> Result {
     Ok(())
 }
 
+/// Nothing is shut then, but addresses are translated as ever.
+#[test]
+fn not_in_force_a_knock_is_the_way_to_the_inner_host_all_the_same() -> Result {
+    let net = Net::new(Addressing::V4_ONLY)?;
+    let _echoes = (net.inner.echo_tcp(8443)?, net.stranger.echo_tcp(80)?);
+    let managed = "[firewall]\nmode = \"managed\"\n\
+        [managed]\ninside = [\"eth1\"]\noutside = [\"eth0\"]\nmasquerade = true\n";
+    let mut server =
+        Server::new(&net.gateway, SERVER_NAME, &net.settings(&format!("{managed}{NAS}")))?;
+    server.write_config(&format!("enforce = \"when-enabled\"\n{}", server.config()))?;
+    server.launch()?;
+    until("knocks are heard", SOON * 10, || {
+        let status = server.spad(&["status"])?.stdout;
+        Ok(status.contains("listening on") && !status.contains("NOT LISTENING"))
+    })?;
+    let alice = net.client(&server)?;
+    let outside = (net.stranger.addresses()[0], 80);
+    let is_as_ever = |when: &str| -> Result {
+        assert!(!net.reaches(&net.client, 443)?, "{when}: no knock yet");
+        knock(&server, &alice, &["--ttl", "5m"])?;
+        assert!(net.reaches(&net.client, 443)?, "{when}: a knock");
+        assert!(!net.reaches(&net.stranger, 443)?, "{when}: not for others");
+        assert!(net.inner.connects(outside)?, "{when}: the network behind");
+        let mut session = net.client.hold((net.gateway.addresses()[0], 443))?;
+        server.spad(&["revoke", "alice"])?.ok()?;
+        let mut words = 0..;
+        until("what is taken back is cut", SOON * 3, || {
+            Ok(!session.is_alive(&format!("word {:?}", words.next())))
+        })?;
+        Ok(())
+    };
+    is_as_ever("before")?;
+    server.spad(&["enable"])?.ok()?;
+    is_as_ever("in force")?;
+    let said = server.spad(&["disable", "--yes"])?.ok()?;
+    assert!(said.stdout.contains("by a knock alone, as before: nas (tcp/443)"), "{said}");
+    is_as_ever("disabled")
+}
+
 /// Runs `spad check` and `spad run`, which must both refuse with these words;
 /// gives what the second one said.
 fn refused(net: &Net, more: &str, words: &[&str]) -> Result<String> {

@@ -112,6 +112,32 @@ fn who_is_disabled_is_out_at_once_and_in_again_when_enabled() -> Result {
     granted_soon(&server, &laptop)
 }
 
+/// A copy makes a file, and writes it a moment later.
+#[test]
+fn a_persons_file_that_is_copied_into_place_cuts_nothing_and_one_that_is_broken_does() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let (laptop, _phone) = devices(&site, &server)?;
+    server.keys(&["set", "alice", "--max-ttl", "5m", "--yes"])?.ok()?;
+    site.open(&server, &laptop, &["--ttl", "5m"])?;
+    let mut connection = site.client.hold((site.address(), 22))?;
+    let clients = server.dir().join("keys/clients").display().to_string();
+    server
+        .host()
+        .sh(&format!(
+            "cd {clients} && cp -p alice+.toml .copy && for round in $(seq 20); do \
+         rm alice+.toml && cp -p .copy alice+.toml && sleep 0.05 || exit 1; done"
+        ))?
+        .ok()?;
+    assert_eq!(server.grants()?.len(), 1, "{}", server.log());
+    assert!(connection.is_alive("copied"));
+    server.host().sh(&format!("echo nonsense > {clients}/alice+.toml"))?.ok()?;
+    refused_soon(&server, &laptop, "client-disabled")?;
+    no_grants(&server, "it stays broken")?;
+    assert!(!connection.is_alive("broken"));
+    Ok(())
+}
+
 #[test]
 fn who_was_disabled_while_the_daemon_was_down_has_no_grant_after_it() -> Result {
     let site = Site::new()?;
@@ -145,7 +171,7 @@ fn what_a_client_may_changes_with_the_next_knock() -> Result {
     site.close(&server, "alice")?;
 
     // What is said of the person holds for both, whatever their own records say.
-    server.keys(&["set", "alice", "--service", "web"])?.ok()?;
+    server.keys(&["set", "alice", "--service", "web", "--yes"])?.ok()?;
     refused_soon(&server, &laptop, "service-not-allowed")?;
     site.refused(&server, &phone, &[], "service-not-allowed")?;
     server.keys(&["set", "alice", "--clear", "service", "--max-ttl", "7s"])?.ok()?;

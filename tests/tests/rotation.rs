@@ -225,6 +225,10 @@ fn a_cloak_is_replaced() -> Result {
     everybody_is_served("cloak")
 }
 
+fn says_overlap(server: &Server) -> Result<bool> {
+    Ok(server.status()?["old_keys_until_unix_ms"].is_u64())
+}
+
 #[test]
 fn the_servers_new_keys_can_be_given_up() -> Result {
     let site = Site::new()?;
@@ -236,10 +240,12 @@ fn the_servers_new_keys_can_be_given_up() -> Result {
     update(&server, &alice, "alice")?;
     opens(&site, &server, &alice, "alice")?;
     until("she has moved", SOON, || Ok(status(&server)?["server"]["moved"] == 1))?;
+    assert!(says_overlap(&server)?, "spad status says that an overlap is on");
     let said = server.keys(&["rotate", "server", "--abort"])?;
     assert!(!said.success() && said.stderr.contains("  alice\n"), "{said}");
     server.keys(&["rotate", "server", "--abort", "--yes"])?.ok()?;
     refused_as_unknown(&site, &server, &alice)?;
+    assert!(!says_overlap(&server)?, "and that it is not any more");
     opens(&site, &server, &before, "alice")
 }
 

@@ -10,7 +10,7 @@ use crate::cli::{Part, Rights, Set};
 use crate::view::{Device, View, to_json};
 
 pub(crate) fn run(store: &Store, set: Set) -> Result<(), Failure> {
-    let Set { name, rights, clear, json } = set;
+    let Set { name, rights, clear, yes, json } = set;
     if rights.is_empty() && clear.is_empty() {
         return Err(StoreError::Policy("nothing to change: name what is to be, or --clear").into());
     }
@@ -20,6 +20,9 @@ pub(crate) fn run(store: &Store, set: Set) -> Result<(), Failure> {
     };
     let view = match store.client(&name) {
         Err(StoreError::Unknown(_) | StoreError::Revoked(_)) if name.device().is_none() => {
+            if !yes {
+                store.check_said(&name)?;
+            }
             let none = Person::new(name.clone(), now).policy;
             let edit = |person: &mut Person| edit(&mut person.policy, &mut person.expires, &none);
             let person = store.change_person(&name, now, edit)?;

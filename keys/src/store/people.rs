@@ -101,10 +101,7 @@ impl Store {
         let person = name.person();
         let other = match name.device() {
             Some(_) => self.client_path(&person).exists(),
-            None => {
-                let devices = self.found_of(name)?.iter().any(|one| one.device().is_some());
-                devices || self.person_path(name).exists()
-            }
+            None => self.has_devices(name)? || self.person_path(name).exists(),
         };
         if other { Err(StoreError::Person(person)) } else { Ok(()) }
     }
@@ -134,7 +131,24 @@ impl Store {
         Ok(done)
     }
 
-    /// Changes what is said of a person, who has devices or was written down before.
+    /// Refuses a person with devices of whom nothing is said: a file that is away for a
+    /// moment may say more than the one that would be made in its place.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsaid`], or what is wrong with the file.
+    pub fn check_said(&self, name: &ClientName) -> Result<(), StoreError> {
+        if self.person(name)?.is_some() || !self.has_devices(name)? {
+            return Ok(());
+        }
+        Err(StoreError::Unsaid { name: name.clone(), path: self.person_path(name) })
+    }
+
+    fn has_devices(&self, name: &ClientName) -> Result<bool, StoreError> {
+        Ok(name.device().is_none() && self.found_of(name)?.iter().any(|one| one.device().is_some()))
+    }
+
+    /// Changes what is said of a person, who has devices or was written down before. Where
+    /// nothing is said, it begins without limits: see [`Self::check_said`].
     ///
     /// # Errors
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], [`StoreError::Policy`], or
@@ -147,7 +161,7 @@ impl Store {
     ) -> Result<Person, StoreError> {
         let _lock = self.begin_writing()?;
         let known = self.person(name)?;
-        if known.is_none() && !self.found_of(name)?.iter().any(|one| one.device().is_some()) {
+        if known.is_none() && !self.has_devices(name)? {
             return Err(self.absent(name)?);
         }
         let mut person = known.unwrap_or_else(|| Person::new(name.clone(), to_the_second(now)));

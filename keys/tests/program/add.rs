@@ -1,10 +1,10 @@
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use spa_keys::{AddressRule, Modes, PublicKeyLine, ServerIdentity, TokenEnrolment, Widest, date};
 use spa_proto::{GrantMode, SigningKey, Verifier};
 
-use crate::keys::Keys;
+use crate::keys::{Keys, PROGRAM, Run};
 
 #[test]
 fn prints_the_token_alone_and_says_the_rest_on_standard_error() {
@@ -31,6 +31,23 @@ fn the_token_lasts_a_day() {
     let day = std::time::Duration::from_secs(86_400);
     let early = before.minus(std::time::Duration::from_secs(1)).plus(day);
     assert!(early <= expires && expires <= date::now().plus(day));
+}
+
+/// From there too, where the shell is in the directory of the keys.
+#[test]
+fn spad_toml_is_found_however_the_keys_are_named() {
+    let keys = Keys::new();
+    let (dir, above) = (keys.dir(), keys.dir().join(".."));
+    fs::write(above.join("spad.toml"), "[service.ssh]\nport = 22\n").unwrap();
+    for (number, (cwd, named)) in
+        [(&above, "keys"), (&above, "./keys/"), (&dir, "."), (&dir, "../keys")].iter().enumerate()
+    {
+        let mut command = Command::new(PROGRAM);
+        let name = format!("alice-{number}");
+        command.current_dir(cwd).args(["--dir", named, "add", &name, "--service", "ssh"]);
+        let token = Run::from(command.output().unwrap()).done().token();
+        assert_eq!(token.lasting.len(), 1, "--dir {named}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn what_is_exported_comes_back_elsewhere() {
     let (keys, other) = (Keys::new(), Keys::none());
     keys.add("alice/laptop");
     keys.add("bob");
-    keys.run(&["set", "alice", "--max-ttl", "5m"]).done();
+    keys.run(&["set", "alice", "--max-ttl", "5m", "--yes"]).done();
     keys.run(&["revoke", "bob"]).done();
     let file = keys.path("backup").display().to_string();
     let run = keys.run(&["export", &file]).done();

@@ -91,7 +91,8 @@ fn a_person_has_devices() {
         keys.add(device);
     }
     assert_eq!(keys.names("clients"), ["alice+laptop.toml", "alice+phone.toml"]);
-    let person = keys.run(&["set", "alice", "--service", "ssh,web", "--json"]).done().json();
+    let person =
+        keys.run(&["set", "alice", "--service", "ssh,web", "--yes", "--json"]).done().json();
     assert_eq!(person["state"], "person");
     let names: Vec<_> =
         person["devices"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
@@ -124,6 +125,27 @@ fn a_person_has_devices() {
     keys.run(&["revoke", "alice"]).failed(1, "alice is revoked already");
 }
 
+/// An editor, or a copy, may have it away, with what shut her out.
+#[test]
+fn a_persons_file_that_is_away_is_not_made_anew_by_the_way() {
+    let keys = Keys::new();
+    keys.add("alice/laptop");
+    keys.run(&["disable", "alice"]).done();
+    keys.run(&["set", "alice", "--max-ttl", "5m"]).done();
+    let path = keys.dir().join("clients/alice+.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (set, rename) = (["set", "alice", "--max-ttl", "4m"], ["rename", "alice", "alicia"]);
+    for change in [&set[..], &rename[..]] {
+        keys.run(change).failed(1, "alice+.toml: if there was one, put it back first");
+        assert_eq!(keys.names("clients"), ["alice+laptop.toml"], "nothing has changed");
+    }
+    spa_keys::files::create_new(&path, &text).unwrap();
+    assert_eq!(keys.run(&[&set[..], &["--json"]].concat()).done().json()["state"], "disabled");
+    keys.run(&rename).done();
+    assert_eq!(keys.names("clients"), ["alicia+.toml", "alicia+laptop.toml"]);
+}
+
 #[test]
 fn a_name_is_either_a_clients_or_a_persons() {
     let keys = Keys::new();
@@ -133,7 +155,7 @@ fn a_name_is_either_a_clients_or_a_persons() {
     assert_eq!(run.json(), json!(["alice/laptop"]));
     keys.add("alice/phone");
     keys.run(&["add", "alice", "--service", "ssh"]).failed(1, "alice/DEVICE");
-    keys.run(&["rename", "alice", "alicia"]).done();
+    keys.run(&["rename", "alice", "alicia", "--yes"]).done();
     assert_eq!(keys.names("clients"), ["alicia+laptop.toml", "alicia+phone.toml"]);
     keys.add("bob");
     keys.run(&["rename", "bob", "alicia/phone"])

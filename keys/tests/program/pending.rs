@@ -143,7 +143,7 @@ fn a_renewed_token_for_a_key_keeps_the_key() {
 fn a_token_that_would_open_nothing_is_not_made_anew() {
     let keys = Keys::new();
     let before = keys.run(&["add", "alice/laptop", "--service", "ssh"]).done().token();
-    keys.run(&["set", "alice", "--service", "web"]).done();
+    keys.run(&["set", "alice", "--service", "web", "--yes"]).done();
     keys.run(&["renew", "alice/laptop"]).failed(2, "may knock for nothing");
     assert_eq!(keys.record("alice/laptop").kid, before.kid, "the one before still counts");
 }

@@ -37,10 +37,11 @@ Examples:
   spa unlock fw.example.com
   spa unlock office home --for 8h
 
-They are kept in the kernel's keyring of this user, never on a disk, and only on Linux; spa
-knock, proxy, ssh and doctor keep them for a while themselves once they had to ask. At a desktop
-with a keyring (Secret Service, asked by secret-tool of libsecret-tools) the kernel has one half,
-which ends in its time, and the desktop the other, which is there while its keyring is unlocked.";
+They are kept in the kernel's keyring of this user, in memory, and only on Linux; a disk has them
+only where the machine hibernates or writes crash dumps meanwhile. spa knock, proxy, ssh and
+doctor keep them for a while themselves once they had to ask. At a desktop with a keyring (Secret
+Service, asked by secret-tool of libsecret-tools) the kernel has one half, which ends in its time,
+and the desktop the other, which is there while its keyring is unlocked.";
 
 pub(super) const LOCK_EXAMPLES: &str = "\
 Example:

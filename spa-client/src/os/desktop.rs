@@ -3,9 +3,10 @@
 //! Secrets are on its standard input and output only.
 
 use std::env;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spa_keys::encoding::{from_base64, to_base64};
 use zeroize::Zeroizing;
@@ -13,8 +14,10 @@ use zeroize::Zeroizing;
 use super::{bounded, in_path};
 
 const PROGRAM: &str = "secret-tool";
+/// What tells our entries from those of others.
+const OURS: [&str; 2] = ["application", "spa"];
 /// For an answer that takes nobody's hands.
-const ANSWER: Duration = Duration::from_secs(3);
+pub(crate) const ANSWER: Duration = Duration::from_secs(3);
 /// For a person whom the desktop asks to unlock its keyring.
 pub(crate) const PERSON: Duration = Duration::from_secs(30);
 
@@ -24,8 +27,12 @@ pub(crate) enum Found {
     Secret(Zeroizing<[u8; 32]>),
     /// It is there, behind the keyring's own lock.
     Locked,
-    /// There is none, or nobody who could tell.
+    /// There is none.
     Nothing,
+    /// Who could tell does not.
+    Silence,
+    /// There is nobody who could tell: no bus, no keyring, or no program to ask it with.
+    Nobody,
 }
 
 /// Whether a person sits at a desktop that may have a keyring.
@@ -40,43 +47,70 @@ fn can_be_asked() -> bool {
 }
 
 /// Puts a secret there, in place of one of the same name. If the keyring is locked, the desktop
-/// asks for its password, and is waited for.
-pub(crate) fn keep(name: &str, secret: &[u8; 32]) -> Result<(), String> {
+/// asks for its password, and is waited for within `limit`.
+pub(crate) fn keep(name: &str, secret: &[u8; 32], limit: Duration) -> Result<(), String> {
     let label = format!("--label=spa: {name}");
     let text = to_base64(secret);
-    ask(&["store", &label], name, text.as_bytes(), PERSON).map(drop).map_err(|error| {
+    ask(&["store", &label], &entry(name), text.as_bytes(), limit).map(drop).map_err(|error| {
         format!(
             "the desktop's keyring does not take it ({PROGRAM}: {error}): it may be locked, \
-             there may be none, or the package libsecret-tools is missing"
+             there may be none, or the package libsecret-tools is missing; --keyring kernel does \
+             without it"
         )
     })
 }
 
 /// What is kept under a name. Nobody is asked for anything.
 pub(crate) fn kept(name: &str) -> Found {
-    ask(&["search"], name, b"", ANSWER).map_or(Found::Nothing, |said| read(&said))
+    search(&["search"], name, ANSWER)
 }
 
 /// The same, while the desktop asks for the keyring's password.
 pub(crate) fn kept_by_asking(name: &str) -> Found {
-    ask(&["search", "--unlock"], name, b"", PERSON).map_or(Found::Nothing, |said| read(&said))
+    search(&["search", "--unlock"], name, PERSON)
 }
 
-/// Takes it away; from a keyring that is locked nothing can be taken.
-pub(crate) fn forget(name: &str) {
-    if can_be_asked() {
-        let _ = ask(&["clear"], name, b"", ANSWER);
+/// Takes these away, as far as one answer's time goes; from a keyring that is locked nothing can
+/// be taken.
+pub(crate) fn forget(names: &[String]) {
+    let deadline = Instant::now() + ANSWER;
+    for name in names {
+        clear(&entry(name), deadline);
+    }
+}
+
+/// The same for all that there is.
+pub(crate) fn forget_all() {
+    clear(&OURS, Instant::now() + ANSWER);
+}
+
+fn clear(attributes: &[&str], deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if !left.is_zero() && can_be_asked() {
+        let _ = ask(&["clear"], attributes, b"", left);
+    }
+}
+
+fn entry(name: &str) -> [&str; 4] {
+    let [application, spa] = OURS;
+    [application, spa, "server", name]
+}
+
+fn search(words: &[&str], name: &str, limit: Duration) -> Found {
+    match ask(words, &entry(name), b"", limit) {
+        Ok(said) => read(&said),
+        Err(error) if error.kind() == ErrorKind::TimedOut => Found::Silence,
+        Err(_) => Found::Nobody,
     }
 }
 
 fn ask(
     words: &[&str],
-    name: &str,
+    attributes: &[&str],
     input: &[u8],
     limit: Duration,
-) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut command = Command::new(PROGRAM);
-    bounded::output(command.args(words).args(["application", "spa", "server", name]), input, limit)
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    bounded::output(Command::new(PROGRAM).args(words).args(attributes), input, limit)
 }
 
 /// An entry is told in several lines; of a locked one all but the secret.

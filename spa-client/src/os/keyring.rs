@@ -1,6 +1,6 @@
-//! A place for secrets that is not on any disk: the kernel's keyring of this
-//! user, where there is one. What is there ends on its time, or with the user's
-//! last session.
+//! A place for secrets that is in memory only (but hibernation and crash dumps
+//! write all of it): the kernel's keyring of this user, where there is one. What
+//! is there ends on its time, or with the user's last session.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{forget, keep, kept};
@@ -28,7 +28,7 @@ mod linux {
     /// Keeps a secret for this long.
     pub(crate) fn keep(name: &str, secret: &[u8], time: Duration) -> Result<(), String> {
         let seconds =
-            usize::try_from(time.as_secs()).map_err(|_| "longer than any keyring keeps")?;
+            u32::try_from(time.as_secs()).map_err(|_| "longer than the kernel keeps anything")?;
         let key = ring().and_then(|ring| ring.add_key(name, secret)).map_err(told)?;
         limit(key, seconds).map_err(|error| {
             // It must not stay for longer than was wanted.
@@ -38,8 +38,8 @@ mod linux {
     }
 
     /// The other programs of this user may read it, as they may read the files; in its time.
-    fn limit(key: Key, seconds: usize) -> Result<(), KeyError> {
-        key.set_timeout(seconds)?;
+    fn limit(key: Key, seconds: u32) -> Result<(), KeyError> {
+        key.set_timeout(usize::try_from(seconds).map_err(|_| KeyError::InvalidArguments)?)?;
         let user = Permission::VIEW | Permission::READ | Permission::SEARCH | Permission::SETATTR;
         key.set_perms(KeyPermissionsBuilder::builder().posessor(Permission::ALL).user(user).build())
     }
@@ -93,5 +93,15 @@ mod tests {
         assert_eq!(kept(&name).unwrap().as_slice(), b"another");
         assert!(forget(&name));
         assert!(kept(&name).is_none() && !forget(&name));
+    }
+
+    /// A number of seconds that 32 bits do not hold is none that ends.
+    #[test]
+    fn keeps_nothing_for_ever() {
+        let name = format!("spa:test:ever:{}", std::process::id());
+        for beyond in [1 << 32, (1 << 32) + 60, u64::MAX] {
+            assert!(keep(&name, b"secret", Duration::from_secs(beyond)).is_err(), "{beyond}");
+            assert!(kept(&name).is_none(), "{beyond}");
+        }
     }
 }

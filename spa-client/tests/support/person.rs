@@ -1,6 +1,7 @@
 //! Somebody who knows passphrases.
 
 use std::fs;
+use std::process::Command;
 
 use super::{Client, Ran, alone, set_mode};
 
@@ -18,6 +19,11 @@ impl<'a> Person<'a> {
     /// Runs the program; these words of a prompt are answered with these, and all others with
     /// the last.
     pub(crate) fn run(&self, words: &[&str], answers: &[(&str, &str)]) -> Ran {
+        self.command(words, answers).output().unwrap().into()
+    }
+
+    /// The same, not yet run.
+    pub(crate) fn command(&self, words: &[&str], answers: &[(&str, &str)]) -> Command {
         let asked = self.client.dir().join("asked");
         let program = self.client.dir().join("askpass");
         let cases: String = answers
@@ -33,7 +39,7 @@ impl<'a> Person<'a> {
         drop(fs::remove_file(asked));
         let mut command = alone(&self.client.command(words));
         command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
-        command.output().unwrap().into()
+        command
     }
 
     /// What was asked since the last run began.

@@ -203,10 +203,14 @@ impl Event {
 
     /// Hands it to whoever takes log lines on this thread.
     pub fn tell(&self) {
-        match self.event {
-            Kind::KnockRefused | Kind::Banned | Kind::Lost => line!(tracing::Level::WARN, self),
-            _ => line!(tracing::Level::INFO, self),
+        match self.is_warning() {
+            true => line!(tracing::Level::WARN, self),
+            false => line!(tracing::Level::INFO, self),
         }
+    }
+
+    pub(super) fn is_warning(&self) -> bool {
+        matches!(self.event, Kind::KnockRefused | Kind::Banned | Kind::Lost)
     }
 
     /// From a line of a file; `None` if it is none of ours.

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tracing::{info, warn};
-use tracing_subscriber::layer::SubscriberExt;
 
-use super::event::{Event, FIELDS, Kind};
+use super::event::{Event, Kind};
 use super::file::AuditFile;
+use super::journal::Journal;
 use crate::control::report;
 
 /// How many events may wait for the journal or a disk.
@@ -166,7 +166,7 @@ impl Recorder {
         std::iter::once(first.to_owned()).chain(file).collect()
     }
 
-    /// How many events did not get to the journal or the file.
+    /// How many events are missing in the journal, or in the file.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.state.lost.load(Ordering::Relaxed)
@@ -192,16 +192,10 @@ impl Writer {
         let (queue, events) = sync_channel(WAITING);
         let (finish, done) = sync_channel(1);
         let file = target.file.clone().map(|path| AuditFile::new(path, target.group));
-        let mut sinks = Sinks { to_journal, file, told: state.lost.load(Ordering::Relaxed), state };
+        let journal = to_journal.then(Journal::new).transpose()?;
+        let mut sinks = Sinks { journal, file, told: state.lost.load(Ordering::Relaxed), state };
         let work = move || {
-            let journal = tracing_journald::layer().ok().filter(|_| to_journal).map(|layer| {
-                let prefix = FIELDS.trim_end_matches('_').to_owned();
-                let layer =
-                    layer.with_field_prefix(Some(prefix)).with_syslog_identifier("spad".into());
-                tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
-            });
             sinks.work(&events);
-            drop(journal);
             let _ = finish.send(());
         };
         Builder::new().name("audit".into()).spawn(work)?;
@@ -211,7 +205,7 @@ impl Writer {
 
 /// What the thread writes to.
 struct Sinks {
-    to_journal: bool,
+    journal: Option<Journal>,
     file: Option<AuditFile>,
     /// Of the events that were lost, so many have been told.
     told: u64,
@@ -229,18 +223,21 @@ impl Sinks {
                 let count = Some(lost - self.told);
                 Box::new(Event { count, ..Event::now(Kind::Lost) })
             });
-            if self.to_journal {
-                batch.iter().for_each(|event| event.tell());
+            let unheard = batch.iter().filter(|event| !self.send(event)).count();
+            let written = self.write(gap.iter().chain(&batch));
+            // The gap is told another time, and is no event that could be lost.
+            let missing = if written { unheard } else { batch.len() };
+            self.state.lost.fetch_add(missing.try_into().unwrap_or(0), Ordering::Relaxed);
+            let sent = gap.iter().all(|gap| self.send(gap));
+            if written && (sent || self.file.is_some()) {
+                self.told = lost;
             }
-            if !self.write(gap.iter().chain(&batch)) {
-                // The gap is told another time, and is no event that could be lost.
-                let count = batch.len().try_into().unwrap_or(0);
-                self.state.lost.fetch_add(count, Ordering::Relaxed);
-                continue;
-            }
-            self.told = lost;
-            gap.iter().filter(|_| self.to_journal).for_each(|gap| gap.tell());
         }
+    }
+
+    /// Whether the journal, if it goes there, has it.
+    fn send(&self, event: &Event) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.write(event).is_ok())
     }
 
     /// Whether the file, if there is one, has them.
@@ -271,7 +268,8 @@ impl Sinks {
 pub fn leads_to_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(held) = std::fs::metadata("/proc/self/fd/2") else { return false };
-    stream == format!("{}:{}", held.dev(), held.ino()) && tracing_journald::layer().is_ok()
+    stream == format!("{}:{}", held.dev(), held.ino())
+        && Journal::new().is_ok_and(|it| it.listens())
 }
 
 #[cfg(test)]
@@ -323,7 +321,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit");
         let mut sinks = Sinks {
-            to_journal: false,
+            journal: None,
             file: Some(AuditFile::new(path.clone(), None)),
             told: 0,
             state: Arc::clone(&recorder.state),
@@ -341,7 +339,7 @@ mod tests {
         let path = dir.path().join("logs/audit");
         let file = Some(AuditFile::new(path.clone(), None));
         let state = Arc::new(State::default());
-        let mut sinks = Sinks { to_journal: false, file, told: 0, state: Arc::clone(&state) };
+        let mut sinks = Sinks { journal: None, file, told: 0, state: Arc::clone(&state) };
         let mut put = |number| {
             let (queue, events) = sync_channel(1);
             queue.send(Box::new(refused(number))).unwrap();
@@ -359,6 +357,35 @@ mod tests {
         let written = lines(&path);
         assert_eq!((written[0].event, written[0].count), (Kind::Lost, Some(3)));
         assert_eq!(written[1..], [refused(3), refused(4)]);
+    }
+
+    #[test]
+    fn what_journald_does_not_take_is_counted_and_told_once_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let state = Arc::new(State::default());
+        let journal = Some(Journal::at(&path).unwrap());
+        let mut sinks = Sinks { journal, file: None, told: 0, state: Arc::clone(&state) };
+        let mut put = |count| {
+            let (queue, events) = sync_channel(count);
+            (0..count).for_each(|_| queue.send(Box::new(refused(1))).unwrap());
+            drop(queue);
+            sinks.work(&events);
+        };
+        put(3);
+        assert_eq!(state.lost.load(Ordering::Relaxed), 3);
+        let journald = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        put(1);
+        put(1);
+        drop(path);
+        assert_eq!(state.lost.load(Ordering::Relaxed), 3);
+        journald.set_nonblocking(true).unwrap();
+        let mut space = [0; 4096];
+        let mut heard = Vec::new();
+        while let Ok(len) = journald.recv(&mut space) {
+            heard.push(String::from_utf8_lossy(&space[..len]).contains("SPAD_COUNT"));
+        }
+        assert_eq!(heard, [false, true, false], "an event, how many were lost, another event");
     }
 
     #[test]

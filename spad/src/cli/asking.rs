@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::control::client::{self, Unheard};
 use crate::control::{Answer, Request};
 use crate::show::style::Style;
+use crate::turn::Turn;
 use crate::{boot, disable, enable, show, watch};
 
 /// There is no daemon to ask.
@@ -72,10 +73,16 @@ pub(super) fn disable(path: &Path, yes: bool, json: bool) -> Result<ExitCode, Fa
         failed(format!("{error}; to open everything until the next start: spad stop --open"))
     })?;
     disable::ask(&config, yes).map_err(failed)?;
-    if client::is_running(&config.run_dir) {
-        return ask(path, &Request::Disable { by: None }, json);
+    let answered = || client::is_running(&config.run_dir);
+    if !answered() {
+        let turn = Turn::wait(&config.run_dir)
+            .map_err(|why| failed(format!("nothing has changed: {why}")))?;
+        // One that was starting is heard by now.
+        if !answered() {
+            return report(&boot::disable(&config, &turn).map_err(failed)?, json);
+        }
     }
-    report(&boot::disable(&config).map_err(failed)?, json)
+    ask(path, &Request::Disable { by: None }, json)
 }
 
 pub(super) fn watch(path: &Path, json: bool) -> Result<ExitCode, Failure> {
@@ -99,6 +106,7 @@ pub(super) fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Fail
     if open {
         eprintln!("spad: removing table inet spad: it shuts nothing any more");
     }
+    let _turn = (open && !client::is_running(&run_dir)).then(|| Turn::or_without(&run_dir));
     let answer = if open && !client::is_running(&run_dir) {
         boot::open(path).map_err(failed)?
     } else {

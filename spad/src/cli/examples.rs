@@ -106,9 +106,9 @@ Example:
 pub(super) const DISABLE: &str = "\
 The reverse of spad enable, where the configuration says enforce = \"when-enabled\": all is as \
 before, and stays so until spad enable is run again. Says what will be open, and asks; without a \
-terminal it takes --yes. Keys, records, bans and grants stay, though bans do not hold meanwhile; \
-spad goes on hearing knocks. Where no spad runs, what it has left in the kernel is taken out. Root \
-alone may do it.
+terminal it takes --yes. Keys, records and bans stay, and grants while spad runs, though bans do not \
+hold meanwhile; spad goes on hearing knocks, and services with a target are reached by a knock alone. \
+Where no spad runs, what it has left in the kernel is taken out, grants too. Root alone may do it.
 
 Exit codes: 0 not in force; 1 it still is, and why
 

@@ -298,7 +298,13 @@ impl Config {
     /// The services that need a knock with their ports, as `ssh (tcp/22)`.
     #[must_use]
     pub fn protected_ports(&self) -> Vec<String> {
-        self.protected().map(|name| format!("{name} ({})", self.ports(name).join(", "))).collect()
+        self.protected().map(|name| self.with_ports(name)).collect()
+    }
+
+    /// A service as `ssh (tcp/22)`.
+    #[must_use]
+    pub fn with_ports(&self, name: &ServiceName) -> String {
+        format!("{name} ({})", self.ports(name).join(", "))
     }
 
     /// The ports of a service, as people write them; none if it is not there.

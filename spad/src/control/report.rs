@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::fields::millis;
 use crate::firewall::{FirewallError, Mode};
 use crate::sys::ntp;
+use spa_proto::ServiceName;
 
 /// One grant in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +166,10 @@ pub struct Status {
     /// Where the audit goes.
     #[serde(default)]
     pub audit: Audit,
+    /// While the server's keys are being replaced, until when the old ones work too, in
+    /// milliseconds since 1970.
+    #[serde(default)]
+    pub old_keys_until_unix_ms: Option<u64>,
 }
 
 /// Where the audit goes.
@@ -172,7 +177,7 @@ pub struct Status {
 pub struct Audit {
     /// `stderr` or `journal`, and the path of the file, if there is one.
     pub to: Vec<String>,
-    /// How many events got to neither journal nor file.
+    /// How many events are missing in the journal, or in the file.
     pub lost: u64,
     /// Why the file cannot be written.
     pub fault: Option<String>,
@@ -408,6 +413,10 @@ pub struct Disabled {
     pub is_running: bool,
     /// What is open to everybody, as `ssh (tcp/22)`.
     pub services: Vec<String>,
+    /// Services of inner hosts: a knock is the only way as long as there is a daemon, and
+    /// without one there is none.
+    #[serde(default)]
+    pub inner: Vec<String>,
     /// Whether so is all else: mode managed has dropped that too.
     pub all_else: bool,
 }
@@ -417,7 +426,13 @@ impl Disabled {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let all_else = config.firewall.mode == Mode::Managed;
-        Self { services: config.protected_ports(), all_else, ..Self::default() }
+        let is_inner = |name: &&ServiceName| {
+            config.services.get(*name).is_some_and(|service| service.target.is_some())
+        };
+        let (inner, own): (Vec<_>, Vec<_>) = config.protected().partition(is_inner);
+        let [inner, services] = [inner, own]
+            .map(|names| names.into_iter().map(|name| config.with_ports(name)).collect());
+        Self { services, inner, all_else, ..Self::default() }
     }
 }
 

@@ -7,6 +7,7 @@ use super::existing;
 use super::grant_set::GrantSet;
 use super::intervals::{self, Interval};
 use super::netlink::Channel;
+use super::numbers::NFT_TABLE_F_PERSIST;
 use super::replacement::{Replacement, SetElements};
 use super::requests::{self, ELEMENTS_PER_MESSAGE};
 use super::rules::MARK;
@@ -18,7 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 const NFT_TABLE_F_OWNER: u32 = 2;
-const NFT_TABLE_F_PERSIST: u32 = 4;
 pub(super) const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
 
 /// How to hold the table.

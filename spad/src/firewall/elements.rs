@@ -5,6 +5,7 @@ use super::element::{Element, Terms};
 use super::error::FirewallError;
 use super::grant_set::GrantSet;
 use super::netlink::Channel;
+use super::numbers::{NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS};
 use super::requests::{self, ELEMENTS_PER_MESSAGE, KeyWithTimeout};
 use super::transaction::{Subject, Transaction};
 use super::wire::{self, Message};
@@ -13,10 +14,6 @@ use nix::libc::{EEXIST, ENOENT};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-// linux/netfilter/nf_tables.h
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const NFTA_SET_ELEM_KEY: u16 = 1;
-const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 /// The message that does something with elements of a set.
 type Request = fn(&str, &[KeyWithTimeout]) -> Vec<u8>;
 

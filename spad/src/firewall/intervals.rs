@@ -5,6 +5,7 @@ use super::apply::Firewall;
 use super::elements;
 use super::error::FirewallError;
 use super::netlink::Channel;
+use super::numbers::{NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY};
 use super::requests::{self, ELEMENTS_PER_MESSAGE, End};
 use super::rules::bans::SETS;
 use super::transaction::{Subject, Transaction};
@@ -13,9 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 // linux/netfilter/nf_tables.h
-const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_FLAGS: u16 = 3;
-const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 /// Addresses of one family, from `first` to `last`, both included.

@@ -8,14 +8,13 @@ use super::elements;
 use super::error::FirewallError;
 use super::intervals::{self, Interval};
 use super::netlink::Channel;
+use super::numbers::NFT_TABLE_F_PERSIST;
 use super::requests::{self, KeyWithTimeout};
 use super::rules::{bans, rates};
 use super::ruleset::Ruleset;
 use super::snapshot::Snapshot;
 use super::state::{ObjectState, SetState};
 use super::transaction::{Subject, Transaction};
-
-const NFT_TABLE_F_PERSIST: u32 = 4;
 
 /// The part of the old table that cannot stay.
 pub(crate) enum Replacement {

@@ -1,6 +1,10 @@
 //! Messages to nftables that libnftnl's safe interface has no words for:
 //! tables with flags, sets with timeouts, their elements, and lists.
 
+use super::numbers::{
+    NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME,
+    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_EXPR, UDATA_COMMENT,
+};
 use super::ruleset::{Datatype, Helper, Limit, Set, TABLE};
 use super::wire::{self, Writer};
 use crate::fields::millis;
@@ -24,16 +28,10 @@ const TYPE_PORT: u32 = 13;
 /// Bits of each field's type in the type of a concatenation.
 const TYPE_BITS: u32 = 6;
 // linux/netfilter/nf_tables.h
-const NFT_MSG_NEWSETELEM: u16 = 12;
-const NFT_MSG_DELSETELEM: u16 = 14;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFTA_SET_EXPR: u16 = 17;
 const NFTA_OBJ_TABLE: u16 = 1;
 pub(crate) const NFTA_OBJ_NAME: u16 = 2;
 pub(crate) const NFTA_OBJ_TYPE: u16 = 3;
@@ -41,13 +39,9 @@ pub(crate) const NFTA_OBJ_DATA: u16 = 4;
 pub(crate) const NFTA_CT_HELPER_NAME: u16 = 1;
 pub(crate) const NFTA_CT_HELPER_L4PROTO: u16 = 3;
 pub(crate) const NFT_OBJECT_CT_HELPER: u32 = 3;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_LIMIT_RATE: u16 = 1;
 const NFTA_LIMIT_UNIT: u16 = 2;
 const NFTA_LIMIT_BURST: u16 = 3;
-/// Kind of the table's comment in its user data.
-const UDATA_COMMENT: u8 = 0;
 /// Elements in one message, so that it stays under the 64 KiB of an attribute.
 pub(crate) const ELEMENTS_PER_MESSAGE: usize = 500;
 

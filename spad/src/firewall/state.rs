@@ -1,6 +1,7 @@
 //! Objects of nftables as netlink messages have them, without what differs from
 //! one installation to the next: handles, transaction numbers, counts.
 
+use super::numbers::{NFTA_EXPR_DATA, UDATA_COMMENT};
 use super::requests::{
     NFT_OBJECT_CT_HELPER, NFTA_CT_HELPER_L4PROTO, NFTA_CT_HELPER_NAME, NFTA_OBJ_DATA,
     NFTA_OBJ_NAME, NFTA_OBJ_TYPE,
@@ -15,10 +16,7 @@ use std::collections::BTreeMap;
 
 // linux/netfilter/nf_tables.h
 const NFTA_DYNSET_EXPR: u16 = 7;
-const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_OBJREF_IMM_NAME: u16 = 2;
-/// Kind of the comment in the user data of a table or a rule.
-const UDATA_COMMENT: u8 = 0;
 
 /// A table itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

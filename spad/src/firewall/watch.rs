@@ -4,6 +4,7 @@
 use super::apply::Firewall;
 use super::error::FirewallError;
 use super::foreign::{Attachment, TableName, table_of};
+use super::numbers::{NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM};
 use super::wire::{self, Message};
 use crate::capture::filter::Instruction;
 use crate::sys::packet::attach_filter;
@@ -17,8 +18,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// `NFNLGRP_NFTABLES`.
 const NFTABLES_GROUP: u32 = 7;
-const NFT_MSG_NEWSETELEM: u16 = 12;
-const NFT_MSG_DELSETELEM: u16 = 14;
 /// Where a netlink message header says who has caused it.
 const PORT: u32 = 12;
 const DATAGRAM: usize = 64 * 1024;

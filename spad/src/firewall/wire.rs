@@ -1,6 +1,10 @@
 //! Netlink messages as bytes: cut out of datagrams, looked at, made.
 
 use super::error::FirewallError;
+use super::numbers::{
+    NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_EXPRESSIONS, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_EXPR,
+};
 use super::ruleset::TABLE;
 use netlink_packet_core::{
     NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
@@ -21,18 +25,12 @@ const NETFILTER_HEADER: usize = 4;
 const TABLE_NAME: u16 = 1;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 
-// linux/netfilter/nf_tables.h
 /// Messages about rules, sets and elements: new, get, delete.
 const OF_RULES: RangeInclusive<u16> = 6..=8;
 const OF_SETS: RangeInclusive<u16> = 9..=11;
 const OF_ELEMENTS: RangeInclusive<u16> = 12..=14;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_SET_EXPR: u16 = 17;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 /// Attributes of an element that hold one attribute: key, data, expression.
 const OF_ELEMENT: [u16; 3] = [1, 2, 7];
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
 /// Attributes of expressions that hold one attribute.
 const OF_EXPRESSION: [(&[u8], &[u16]); 3] =
     [(b"bitwise\0", &[4, 5, 7]), (b"cmp\0", &[3]), (b"immediate\0", &[2])];

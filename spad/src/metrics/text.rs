@@ -113,7 +113,7 @@ impl Metrics {
                 seconds(error),
             )?;
         }
-        to.counter("audit_lost", "Events that got to neither journal nor file", self.audit_lost)
+        to.counter("audit_lost", "Events missing in the journal, or in the file", self.audit_lost)
     }
 }
 

@@ -64,6 +64,14 @@ pub(super) fn text(status: &Status, style: &Style) -> String {
     page.line("clock", tone, &kept);
     let (tone, written) = audit(&status.audit);
     page.line("audit", tone, &written);
+    if let Some(until) = status.old_keys_until_unix_ms {
+        let until = date::local(Timestamp::from_millis(until));
+        page.line(
+            "keys",
+            Some(Tone::Notice),
+            &format!("the server's old ones too until {until}: spa-keys rotate --status"),
+        );
+    }
     page.line("clients", None, &status.clients.to_string());
     let FirstKnocks { waiting, oldest_ms } = status.first_knocks;
     if waiting > 0 {

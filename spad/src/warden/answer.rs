@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use spa_keys::ClientName;
-use spa_proto::{Monotonic, ServiceName};
+use spa_proto::{Monotonic, ServiceName, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -261,6 +261,7 @@ impl Warden {
             next_to_end: self.next_to_end(now.clock),
             last_knocks: self.audit.recorder.last().cloned().collect(),
             audit: self.audit.recorder.report(),
+            old_keys_until_unix_ms: self.own.overlap().map(Timestamp::as_millis),
         }
     }
 

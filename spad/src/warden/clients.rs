@@ -1,5 +1,6 @@
 //! The clients' records, as they are on disk, within a second of any change.
 
+mod doubt;
 mod held;
 mod look;
 mod sweep;
@@ -11,6 +12,7 @@ use std::ffi::OsString;
 use spa_keys::{ClientName, ClientRecord, Store};
 use spa_proto::{ClientKeys, Kid, ServerPublic, Timestamp};
 
+use doubt::Doubt;
 use held::Held;
 pub(super) use look::Difference;
 use sweep::Sweep;
@@ -25,6 +27,8 @@ pub(super) struct Clients {
     /// People whose file was there and is gone, while there are devices of theirs: what
     /// was said of them still holds.
     away: BTreeSet<ClientName>,
+    /// People whose file cannot be read, which may be no more than half written.
+    doubts: BTreeMap<ClientName, Doubt>,
     /// A look at all of them that is under way.
     sweep: Option<Sweep>,
 }
@@ -37,6 +41,7 @@ impl Clients {
             held: Held::default(),
             broken: BTreeMap::new(),
             away: BTreeSet::new(),
+            doubts: BTreeMap::new(),
             sweep: None,
         }
     }
@@ -69,9 +74,21 @@ impl Clients {
         self.held.own_kids(name)
     }
 
+    /// All under which the client of this key-id can knock, whatever its name is by now:
+    /// under former keys as well, while those still hold.
+    pub(super) fn kids_beside(&self, kid: &Kid) -> impl Iterator<Item = Kid> {
+        let others = self.name_of(kid).map(|name| self.own_kids(name)).unwrap_or_default();
+        std::iter::once(*kid).chain(others)
+    }
+
     /// Under which key-ids clients can knock: more than one while keys are replaced.
     pub(super) fn kids(&self) -> impl Iterator<Item = Kid> {
         self.held.kids()
+    }
+
+    /// Whose former keys have ended, and under which key-id those were.
+    pub(super) fn overdue(&self, now: Timestamp) -> impl Iterator<Item = (ClientName, Kid)> {
+        self.held.overdue(now)
     }
 
     /// What the gatekeeper is to know of a client.

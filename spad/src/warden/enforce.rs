@@ -88,7 +88,11 @@ impl Warden {
             return Err(why.into());
         }
         let already = self.enforcement == Enforcement::NotInForce;
-        if !already {
+        if already {
+            // There may be one all the same, where keeping it has failed half way.
+            kept::forget(&self.config.state_dir)
+                .map_err(|error| format!("not in force, but a reboot may shut: {error}"))?;
+        } else {
             self.take_out_of_force()?;
             warn!(by, "NOT IN FORCE any more: an administrator wants it so");
         }
@@ -97,28 +101,45 @@ impl Warden {
 
     fn take_out_of_force(&mut self) -> Result<(), String> {
         // First what outlives spad: open now and shut again by a reboot, it would surprise.
-        kept::forget(&self.config.state_dir)
-            .map_err(|error| format!("nothing has changed: {error}"))?;
-        let was = self.enforcement.clone();
-        if let Err(error) = self.switch_to(Enforcement::NotInForce) {
-            if was == Enforcement::InForce {
-                kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
-            }
-            return Err(format!("nothing has changed: {error}"));
-        }
+        let forgotten = kept::forget(&self.config.state_dir).map_err(|error| error.to_string());
+        let switched = forgotten.and_then(|()| self.switch_to(Enforcement::NotInForce));
+        switched.map_err(|error| self.kept_again(&error))?;
         self.forget_trial();
         note_open(&self.config.run_dir);
         Ok(())
     }
 
+    /// What was to be forgotten is kept as before, as far as that can be said; and how far.
+    fn kept_again(&self, why: &str) -> String {
+        let kept = match self.enforcement {
+            Enforcement::InForce => self.keep(),
+            _ => Ok(()),
+        };
+        match kept {
+            Ok(()) => format!("nothing has changed: {why}"),
+            Err(_) => {
+                format!("it is still in force, and whether a reboot opens is not certain: {why}")
+            }
+        }
+    }
+
+    fn keep(&self) -> Result<(), String> {
+        kept::keep(&self.config.own_directories(), &self.ruleset, self.config.options())
+    }
+
     fn put_in_force(&mut self) -> Result<(), String> {
         let before = self.enforcement.clone();
         self.switch_to(Enforcement::InForce)?;
-        let kept = kept::keep(&self.config.own_directories(), &self.ruleset, self.config.options());
-        if let Err(error) = kept {
+        if let Err(error) = self.keep() {
             // In force without being kept, it would be forgotten by the next start.
             self.switch_to(before)?;
-            return Err(format!("nothing has changed: the ruleset cannot be kept: {error}"));
+            note_open(&self.config.run_dir);
+            // It may be there all the same.
+            let sure = kept::forget(&self.config.state_dir).map_or(
+                "it is as before, and whether a reboot shuts is not certain",
+                |()| "nothing has changed",
+            );
+            return Err(format!("{sure}: the ruleset cannot be kept: {error}"));
         }
         self.forget_trial();
         Ok(())

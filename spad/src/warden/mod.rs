@@ -20,6 +20,7 @@ mod last_knocks;
 mod machine;
 mod memory;
 mod operators;
+mod overlaps;
 mod own;
 mod post;
 mod process;
@@ -82,6 +83,8 @@ struct Warden {
     records: Option<clients::Watch>,
     /// When that is tried again.
     watch_at: Option<Instant>,
+    /// When a person's file has been unreadable for long enough.
+    doubt_at: Option<Instant>,
     host: host::Host,
     /// `None` where the kernel does not tell.
     machine: Option<machine::Machine>,
@@ -89,6 +92,7 @@ struct Warden {
     memory: memory::Memory,
     first_knocks: first_knocks::FirstKnocks,
     last_knocks: last_knocks::Knocks,
+    overlaps: overlaps::Overlaps,
     /// Writes what knocks leave beside the records.
     writer: worker::Worker,
     ledger: Ledger,
@@ -191,6 +195,7 @@ impl Warden {
             () = at(self.keeper.as_ref().and_then(keeper::Keeper::owes_by)) => self.keeper_is_silent(),
             () = at(self.repair_at) => self.repair(),
             () = at(self.watch_at) => self.try_to_watch(),
+            () = at(self.doubt_at) => self.end_doubts(),
             () = at(self.first_knocks.slow_at()) => self.first_knocks.say_slow(),
             () = at(self.answer_by) => self.answer_waiting(false),
             _ = signals.reload.recv() => self.reload_by_signal(),
@@ -208,6 +213,10 @@ impl Warden {
                 self.owes_a_look = false;
                 let differences = self.clients.take_slice(read);
                 self.follow(differences);
+            }
+            done = self.overlaps.done() => {
+                self.owes_a_look = false;
+                self.overlap_ended(done);
             }
             room = keeper_has_room(self.keeper.as_ref()) => {
                 self.owes_a_look = false;

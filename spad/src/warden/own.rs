@@ -22,6 +22,8 @@ pub(super) struct OwnKeys {
     dir: PathBuf,
     current: Own,
     former: Option<Former>,
+    /// Up to when those were to be in force that have ended, and may be in the file still.
+    lingering: Option<Timestamp>,
     memory_key: ServerPublic,
     /// The next set's number.
     next: u32,
@@ -58,7 +60,8 @@ impl OwnKeys {
         };
         let current = own(0, identity.secret.clone(), identity.cloak.clone());
         let (dir, memory_key) = (dir.to_owned(), identity.memory_key());
-        let mut keys = Self { dir, current, former: None, memory_key, next: 1, stamp };
+        let mut keys =
+            Self { dir, current, former: None, lingering: None, memory_key, next: 1, stamp };
         keys.take_up(&identity, now);
         Ok(keys)
     }
@@ -79,6 +82,11 @@ impl OwnKeys {
     pub(super) fn publics(&self) -> impl Iterator<Item = (ServerPublic, bool)> {
         let former = self.former.iter().map(|former| (former.own.public, true));
         std::iter::once((self.current.public, false)).chain(former)
+    }
+
+    /// Until when the old keys work too, while they are being replaced.
+    pub(super) fn overlap(&self) -> Option<Timestamp> {
+        self.former.as_ref().map(|former| former.identity.until)
     }
 
     /// The public key of the set that a request was made for, if that is in force.
@@ -124,7 +132,9 @@ impl OwnKeys {
     fn take_up(&mut self, identity: &ServerIdentity, now: Timestamp) -> bool {
         let before = self.numbers();
         let current = self.numbered(&identity.secret, &identity.cloak);
-        let there = identity.former.as_ref().filter(|former| former.until >= now);
+        let (there, over) = identity.former.iter().partition::<Vec<_>, _>(|it| it.until >= now);
+        self.lingering = over.first().map(|former| former.until);
+        let there = there.first().copied();
         let former = there.map(|former| (self.numbered(&former.secret, &former.cloak), former));
         let marks = former.as_ref().and_then(|_| identity.moved(&self.dir));
         let same = |own: &Own, former: &Former| {
@@ -166,7 +176,18 @@ impl OwnKeys {
     /// The overlap that is over, if it is: only the new keys are in force from now on.
     fn end_overlap(&mut self, now: Timestamp) -> Option<(FormerIdentity, HashSet<Kid>)> {
         let over = self.former.take_if(|former| former.identity.until < now)?;
+        self.lingering = Some(over.identity.until);
         Some((over.identity, over.marks.known))
+    }
+
+    /// See [`Self::lingers_no_more`], which ends it.
+    pub(super) fn lingering(&self) -> Option<Timestamp> {
+        self.lingering
+    }
+
+    /// Those that were to be in force up to then are not in the file.
+    pub(super) fn lingers_no_more(&mut self, until: Timestamp) {
+        self.lingering.take_if(|lingering| *lingering == until);
     }
 }
 
@@ -181,7 +202,8 @@ impl Warden {
         }
     }
 
-    /// Drops the server's former keys when their time is over, here and on the disk.
+    /// Drops the server's former keys when their time is over; [`super::overlaps`] takes
+    /// them out of the file.
     pub(super) fn end_own_overlap(&mut self, now: Timestamp) {
         let Some((former, moved)) = self.own.end_overlap(now) else { return };
         let names = self.not_moved(&former, &moved);
@@ -196,10 +218,6 @@ impl Warden {
             );
         }
         self.provision();
-        let finished = ServerIdentity::finish(&self.own.dir, Some(former.until));
-        if let Err(error) = finished {
-            warn!(%error, "the server's old keys have ended, but are still in server.toml, or in its credential");
-        }
     }
 
     fn not_moved(&self, former: &FormerIdentity, moved: &HashSet<Kid>) -> Vec<String> {
@@ -313,11 +331,20 @@ mod tests {
         assert!(own.end_overlap(NOW.plus(HOUR)).is_none());
         let over = NOW.plus(HOUR).plus(Duration::from_millis(1));
         let current = own.sets().0;
+        assert_eq!(own.lingering(), None);
         assert!(own.end_overlap(over).is_some() && own.sets().1.is_none());
         // What could not be taken out of the file does not come back with it.
         let mut again = OwnKeys::load(dir.path(), over).unwrap();
         assert!(again.sets().1.is_none() && again.end_overlap(over).is_none());
         assert_eq!(again.sets().0.secret.public(), current.secret.public());
+        // Either takes it out, and tries until it could.
+        for own in [&mut own, &mut again] {
+            assert_eq!(own.lingering(), Some(NOW.plus(HOUR)));
+            own.lingers_no_more(NOW);
+            assert_eq!(own.lingering(), Some(NOW.plus(HOUR)), "of another overlap");
+            own.lingers_no_more(NOW.plus(HOUR));
+            assert_eq!(own.lingering(), None);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::host::Host;
 use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
+use super::overlaps::Overlaps;
 use super::own::OwnKeys;
 use super::post::Post;
 use super::sessions::{Connections, Names};
@@ -42,6 +43,7 @@ use crate::hooks::Hooks;
 use crate::journal::{JournalError, Record};
 use crate::kept;
 use crate::privileges;
+use crate::turn::Turn;
 
 /// Why the daemon did not come up.
 #[derive(Debug)]
@@ -102,6 +104,7 @@ struct Shut {
 impl Warden {
     pub(super) fn start(config_path: PathBuf) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         let config = Config::load(&config_path).map_err(StartError::Config)?;
+        let turn = Turn::or_without(&config.run_dir);
         let now = Reading::now();
         let enforcement = Enforcement::of(&config, now.clock);
         let ruleset = enforcement.ruleset(&config);
@@ -114,7 +117,7 @@ impl Warden {
         }
         let shuts = config.firewall.mode != Mode::Attach && enforcement.shuts();
         let shut = Shut { firewall, tables, ruleset, enforcement, bans };
-        Self::start_shut(config_path, config, shut).inspect_err(|_| {
+        Self::start_shut(config_path, config, shut, turn).inspect_err(|_| {
             if shuts {
                 warn!("the protected services are shut all the same; spad stop --open opens them");
             }
@@ -126,6 +129,7 @@ impl Warden {
         config_path: PathBuf,
         config: Config,
         shut: Shut,
+        turn: Option<Turn>,
     ) -> Result<(Self, mpsc::Receiver<Call>), StartError> {
         is_fit(&config, &config_path)?;
         let now = Reading::now();
@@ -137,6 +141,8 @@ impl Warden {
         let recorder = Recorder::new(operators::audit(&config, group), leads_to_journal());
         let (serving, calls) =
             hear_callers(&config, operators::access(&config, group), recorder.watchers())?;
+        // Whoever wants it otherwise asks from now on.
+        drop(turn);
         let mut warden =
             Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
         warden.group = group;
@@ -168,11 +174,13 @@ impl Warden {
             config_path,
             own,
             first_knocks: FirstKnocks::none(),
+            overlaps: Overlaps::none(),
             writer: Worker::new("records"),
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,
             watch_at: None,
+            doubt_at: None,
             present: host.present(&config.interfaces),
             host,
             machine: machine.ok(),

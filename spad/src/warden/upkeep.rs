@@ -137,7 +137,14 @@ impl Warden {
         }
     }
 
+    /// People's files are not being written, but broken.
+    pub(super) fn end_doubts(&mut self) {
+        let differences = self.clients.end_doubts(Instant::now());
+        self.follow(differences);
+    }
+
     pub(super) fn follow(&mut self, differences: Vec<Difference>) {
+        self.doubt_at = self.clients.doubts_end(Instant::now());
         self.memory.knows(self.clients.newest());
         // Together: each look at what is open is one for all of them.
         let mut over: BTreeMap<&'static str, HashSet<Kid>> = BTreeMap::new();
@@ -157,8 +164,7 @@ impl Warden {
                 },
                 Difference::Shut(name, kid) => {
                     info!(client = %name, %kid, "client disabled");
-                    // Under former keys as well, while those still hold.
-                    over.entry("disabled").or_default().extend(self.clients.own_kids(&name));
+                    over.entry("disabled").or_default().extend(self.clients.kids_beside(&kid));
                 }
             }
         }
@@ -305,11 +311,10 @@ impl Warden {
         if self.records.as_ref().is_none_or(|watch| watch.is_stale(self.clients.store())) {
             self.watch_again();
         }
-        let mut differences = self.clients.look_at_broken();
-        differences.extend(self.clients.end_overlaps(now.wall));
+        let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_at_own_keys();
-        self.end_own_overlap(now.wall);
+        self.end_overlaps(now.wall);
         self.look_after_keeper();
         self.look_at_discipline();
         self.last_knocks.write(&mut self.writer, |kid| self.clients.name_of(kid).is_some());

@@ -26,6 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub mod raw;
+pub mod scene;
 
 /// How long to wait for what ought not to come.
 pub const SOON: Duration = Duration::from_millis(400);
@@ -199,12 +200,23 @@ impl Host {
     pub fn udp_echo(&self, from_port: u16, to: SocketAddr, within: Duration) -> bool {
         self.run(|| {
             let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-            let socket = UdpSocket::bind((any, from_port)).expect("a port");
+            let socket = bound((any, from_port));
             socket.set_read_timeout(Some(within)).expect("a timeout");
             let sent = socket.send_to(b"hello", to);
             sent.is_ok() && socket.recv_from(&mut [0; 16]).is_ok()
         })
     }
+}
+
+/// A socket at a port that another has just left: a child that another thread is starting
+/// has that one too, until it is the program that it is to be.
+fn bound(at: (&str, u16)) -> UdpSocket {
+    let tries = std::iter::repeat_with(|| UdpSocket::bind(at).inspect_err(|_| pause()));
+    tries.take(100).find_map(Result::ok).expect("a port")
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
 }
 
 /// Joins two hosts by a cable; each end has the name and the addresses given.

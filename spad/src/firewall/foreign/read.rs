@@ -5,6 +5,7 @@ use super::rule::{self, ForeignRule};
 use super::walk::{Found, Sets, Table};
 use crate::firewall::error::FirewallError;
 use crate::firewall::netlink::Channel;
+use crate::firewall::numbers::{NF_DROP, NFTA_SET_ELEM_LIST_ELEMENTS};
 use crate::firewall::requests;
 use crate::firewall::ruleset::Stage;
 use crate::firewall::wire::{self, Message};
@@ -24,11 +25,9 @@ const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NF_INET_LOCAL_IN: u32 = 1;
 const NF_INET_FORWARD: u32 = 2;
-const NF_DROP: u32 = 0;
 
 /// A base chain that decides about packets to this host or through it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,21 +2,19 @@
 //! nftables can do: expressions by name, with their attributes as they are.
 
 use super::xtables;
+use crate::firewall::numbers::{
+    NF_DROP, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_EXPRESSIONS,
+};
 use crate::firewall::state;
 use crate::firewall::wire::{self, Message};
 
 // linux/netfilter/nf_tables.h
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
 const NFTA_VERDICT_CHAIN: u16 = 2;
-const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NFT_JUMP: u32 = 0xffff_fffd;
 const NFT_GOTO: u32 = 0xffff_fffc;

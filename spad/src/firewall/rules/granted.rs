@@ -33,7 +33,7 @@ pub(super) fn made_through_a_grant(plan: &Plan) -> [Rule; 3] {
     [rule(another.clone().into_iter().chain([jump(GRANTED)])), drop(another), accept([granted])]
 }
 
-fn chain_of(service: &Service) -> String {
+pub(super) fn chain_of(service: &Service) -> String {
     format!("granted_{}", service.name)
 }
 

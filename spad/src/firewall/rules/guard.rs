@@ -19,6 +19,8 @@ use crate::firewall::ruleset::{Chain, Direction, Field, Rule, Set, Side, Stage, 
 use spa_proto::{Prefix, Protocol};
 use std::time::Duration;
 
+/// Where packets come in.
+pub(super) const PREROUTING: &str = "guard_prerouting";
 pub(super) const EXISTING4: &str = "existing4";
 pub(super) const EXISTING6: &str = "existing6";
 
@@ -36,7 +38,7 @@ pub(super) fn sets(mode: Mode) -> Vec<Set> {
 
 pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
     vec![
-        base("guard_prerouting", Stage::Prerouting, GUARD, arriving(plan)),
+        base(PREROUTING, Stage::Prerouting, GUARD, arriving(plan)),
         regular("guard_here", here()),
         base("guard_input", Stage::Input, GUARD, delivered(plan)),
         regular("guard", guard(plan)),

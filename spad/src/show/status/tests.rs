@@ -96,6 +96,7 @@ fn status() -> Status {
         ],
         last_knocks: vec![knock("alice", None), knock("mallory", Some("client-expired"))],
         audit: Audit { to: vec!["journal".into()], lost: 0, fault: None },
+        old_keys_until_unix_ms: None,
     }
 }
 
@@ -163,6 +164,7 @@ fn what_is_wrong_stands_out() {
     status.ruleset.fault = Some("the table is gone".into());
     status.journal.fault = Some("cannot write /var/lib/spad/lease".into());
     status.clock.fault = Some("nothing keeps this host's clock right".into());
+    status.old_keys_until_unix_ms = Some(1_800_000_000_000);
     status.audit = Audit { fault: Some("cannot write /a: full".into()), lost: 3, ..status.audit };
     status.broken_records = vec!["bob.toml:3: no key".into()];
     status.first_knocks = FirstKnocks { waiting: 2, oldest_ms: 12_000 };
@@ -183,6 +185,7 @@ fn what_is_wrong_stands_out() {
         "\x1b[33mchain 'ip filter INPUT'",
         "\x1b[1;31mNOT DURABLE, nothing is granted: cannot write /var/lib/spad/lease\x1b[0m",
         "\x1b[33m2027-01-15 08:00:00, NOT SYNCHRONISED: nothing keeps this host's clock right; ",
+        "\x1b[33mthe server's old ones too until 2027-01-15 08:00:00: spa-keys rotate --status\x1b[0m",
         "\x1b[1;31mjournal; 3 events lost: cannot write /a: full\x1b[0m",
         "\x1b[1;31mNOT USED: bob.toml:3: no key\x1b[0m",
         "\x1b[33m2 first knocks wait for the disk of the keys, for 12 s\x1b[0m",

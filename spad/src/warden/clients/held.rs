@@ -160,11 +160,13 @@ impl Held {
         self.records.iter().flatten().flat_map(Packed::kids)
     }
 
-    /// Those whose former keys have ended.
-    pub(super) fn overdue(&self, now: Timestamp) -> Vec<ClientRecord> {
-        let over = |record: &&Packed| record.former().is_some_and(|it| it.until < now);
+    /// Those whose former keys have ended, with these keys' id.
+    pub(super) fn overdue(&self, now: Timestamp) -> impl Iterator<Item = (ClientName, Kid)> {
         let replaced = self.by_former_kid.values().filter_map(|place| self.at(*place));
-        replaced.filter(over).map(Packed::unpack).collect()
+        replaced.filter_map(move |record| {
+            let former = record.former().filter(|it| it.until < now)?;
+            Some((record.name.clone(), former.kid))
+        })
     }
 
     /// Names of the records at the places of which this is true.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 
 use spa_keys::{ClientName, ClientRecord, FileOf, Person, Store, StoreError};
-use spa_proto::{Kid, Timestamp};
+use spa_proto::Kid;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -57,25 +57,6 @@ impl Clients {
         look.end()
     }
 
-    /// Looks at one client's file again, and at no other as long as nobody else can profit.
-    pub(in crate::warden) fn look_at_one(&mut self, name: &ClientName) -> Vec<Difference> {
-        let file = Store::file_of(name);
-        let Some(record) = wipe::stack_after(|| self.as_held(name, &file)) else {
-            return self.look(&BTreeSet::from([file]));
-        };
-        self.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
-        let mut look = Look::beside(self, BTreeMap::new());
-        wipe::stack_after(|| look.put(record));
-        look.differences
-    }
-
-    /// What the file says, if it is of the key-ids that this client has already.
-    fn as_held(&self, name: &ClientName, file: &OsStr) -> Option<ClientRecord> {
-        let record = self.store.client_in(file)?.ok()?;
-        let (held, found) = (self.own_kids(name), record.kids().collect::<Vec<_>>());
-        (held.len() == found.len() && found.iter().all(|kid| held.contains(kid))).then_some(record)
-    }
-
     /// Looks at these files again, and at those of records that could not be
     /// used: what stood in their way may be gone.
     pub(in crate::warden) fn look(&mut self, files: &BTreeSet<OsString>) -> Vec<Difference> {
@@ -87,18 +68,27 @@ impl Clients {
         look.end()
     }
 
-    /// Drops former keys that have ended, here and on the disk. Until that is
-    /// written they stay, expired.
-    pub(in crate::warden) fn end_overlaps(&mut self, now: Timestamp) -> Vec<Difference> {
+    /// Looks at this one record's file again, and at no other unless somebody goes.
+    pub(in crate::warden) fn look_at(&mut self, name: &ClientName) -> Vec<Difference> {
+        let file = Store::file_of(name);
+        self.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
+        if let Some(record) = wipe::stack_after(|| self.as_held(name, &file)) {
+            // Nobody can profit: what is broken, of which there may be a crowd, stays as it is.
+            let mut look = Look::beside(self, BTreeMap::new());
+            wipe::stack_after(|| look.put(record));
+            return look.differences;
+        }
         let told = self.broken.clone();
         let mut look = Look::beside(self, told);
-        for record in look.clients.held.overdue(now) {
-            // Who holds the lock does so for the others too: at the next tick again.
-            if !wipe::stack_after(|| look.end_overlap(&record)) {
-                break;
-            }
-        }
+        wipe::stack_after(|| look.at_client(&file));
         look.end()
+    }
+
+    /// What the file says, if it is of the key-ids that this client has already.
+    fn as_held(&self, name: &ClientName, file: &OsStr) -> Option<ClientRecord> {
+        let record = self.store.client_in(file)?.ok()?;
+        let (held, found) = (self.own_kids(name), record.kids().collect::<Vec<_>>());
+        (held.len() == found.len() && found.iter().all(|kid| held.contains(kid))).then_some(record)
     }
 
     /// Looks again at records that could not be used: the reason may have passed.
@@ -190,7 +180,7 @@ impl<'a> Look<'a> {
     /// devices in. One that is gone may be back in a moment: an editor, or a copy, has
     /// it away. So what it said last holds for as long as there are devices.
     pub(super) fn take_up_people(&mut self, people: People) {
-        let mut said = Vec::new();
+        let (mut said, mut unread) = (Vec::new(), HashSet::new());
         for (name, found) in people {
             let file = Store::file_of_person(&name);
             self.clients.broken.remove(&file);
@@ -199,6 +189,7 @@ impl<'a> Look<'a> {
                 Some(Ok(person)) => said.push(person),
                 Some(Err(error)) => {
                     self.clients.broken.insert(file, error.to_string());
+                    unread.insert(name.clone());
                     said.push(Person::shut(name));
                 }
                 None if self.clients.held.knows_person(&name) => {
@@ -210,19 +201,31 @@ impl<'a> Look<'a> {
                 None => {}
             }
         }
-        self.put_people(said);
+        self.put_people(said, &unread);
     }
 
-    /// All at once: for those who are disabled now, all records are looked through.
-    fn put_people(&mut self, people: Vec<Person>) {
-        let held = &mut self.clients.held;
+    /// All at once: for those who are disabled now, all records are looked through. Of whom
+    /// the file is `unread`, that may not last.
+    fn put_people(&mut self, people: Vec<Person>, unread: &HashSet<ClientName>) {
+        let Clients { held, doubts, .. } = &mut *self.clients;
         let newly =
             |person: &&Person| person.disabled.is_some() && !held.is_person_shut(&person.name);
         let shut: HashSet<_> =
             people.iter().filter(newly).map(|person| person.name.clone()).collect();
-        let open = held.open_devices(&shut);
-        people.into_iter().for_each(|person| held.put_person(person));
-        open.into_iter().for_each(|kid| self.tell_if_shut(kid));
+        let mut open = held.open_devices(&shut);
+        for person in people {
+            if !unread.contains(&person.name) {
+                open.extend(doubts.remove(&person.name).into_iter().flat_map(|doubt| doubt.kids));
+            }
+            held.put_person(person);
+        }
+        for kid in open {
+            let person = self.clients.name_of(&kid).map(ClientName::person);
+            match person.filter(|person| unread.contains(person)) {
+                Some(person) => self.clients.doubts.entry(person).or_default().kids.push(kid),
+                None => self.tell_if_shut(kid),
+            }
+        }
     }
 
     /// Of people without file and without devices nothing is known any more.
@@ -238,7 +241,7 @@ impl<'a> Look<'a> {
     }
 
     /// Of a client that was open before.
-    fn tell_if_shut(&mut self, kid: Kid) {
+    pub(super) fn tell_if_shut(&mut self, kid: Kid) {
         let held = &self.clients.held;
         if !held.is_open(&kid) {
             let name = held.name_of(&kid).cloned();
@@ -315,27 +318,6 @@ impl<'a> Look<'a> {
         let may_shut = now.iter().zip(were_shut).filter(|(_, was_shut)| !was_shut);
         may_shut.for_each(|(kid, _)| self.tell_if_shut(*kid));
         place
-    }
-
-    /// Whether others may be worth a try.
-    fn end_overlap(&mut self, record: &ClientRecord) -> bool {
-        let name = &record.name;
-        let Some(former) = &record.former else { return true };
-        match self.clients.store.end_overlap(name, &former.kid) {
-            Ok(record) => {
-                if !record.knocked {
-                    warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
-                }
-                let file = Store::file_of(name);
-                self.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
-                self.put(record);
-                true
-            }
-            Err(error) => {
-                warn!(client = %name, %error, "its old keys have ended, but stay in its record");
-                !matches!(error, StoreError::Locked(_))
-            }
-        }
     }
 
     pub(super) fn forget(&mut self, name: &ClientName) {

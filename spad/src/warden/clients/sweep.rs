@@ -12,7 +12,7 @@ use super::Clients;
 use super::look::{DIRECTORY, Difference, Look, People};
 use crate::wipe;
 
-/// So many records are taken up at once: a quarter of a millisecond.
+/// So many records are taken up at once: 0.8 to 0.95 ms of a debug build on a busy machine.
 const SLICE: usize = 64;
 /// How many slices may wait, so that a crowd is never twice in memory.
 const WAITING: usize = 2;

@@ -131,7 +131,8 @@ fn a_person_stands_for_all_devices() {
     assert!(kids.iter().all(|kid| keys.clients.is_open(kid)));
     let path = keys.dir.path().join("clients").join(file);
     std::fs::write(&path, "garbage").unwrap();
-    assert_eq!(shut(&mut keys, &[file]), ["alice/laptop", "alice/phone"], "closed, not free");
+    assert!(shut(&mut keys, &[file]).is_empty(), "it may be half written");
+    assert!(!kids.iter().any(|kid| keys.clients.is_open(kid)), "closed, not free");
     assert_eq!(keys.clients.broken().len(), 1);
     std::fs::remove_file(&path).unwrap();
     assert!(shut(&mut keys, &[file]).is_empty() && !keys.clients.is_open(&kids[0]), "as before");
@@ -139,6 +140,68 @@ fn a_person_stands_for_all_devices() {
     assert!(shut(&mut keys, &[file]).is_empty());
     assert!(kids.iter().all(|kid| keys.clients.is_open(kid)));
     assert_eq!(keys.clients.broken(), Vec::<String>::new());
+}
+
+/// A copy makes a file, and writes it a moment later.
+#[test]
+fn a_half_written_file_refuses_at_once_and_cuts_when_it_stays_so() {
+    let mut keys = Keys::with(&["alice/laptop", "alice/phone", "bob/laptop"]);
+    let (store, file) = (keys.clients.store.clone(), "alice+.toml");
+    let (alice, path) = ("alice".parse().unwrap(), keys.file("alice+"));
+    store.change_person(&alice, Timestamp::ZERO, |_| ()).unwrap();
+    keys.clients.reload();
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let kids = keys.clients.kids_of(&alice);
+    let (start, moment) = (tokio::time::Instant::now(), std::time::Duration::from_millis(999));
+    let names = |differences: Vec<Difference>| differences.len();
+    for (round, then) in ["whole", "still half", "disabled", "away"].into_iter().enumerate() {
+        let now = start + 10 * u32::try_from(round).unwrap() * moment;
+        std::fs::write(&path, "").unwrap();
+        assert!(shut(&mut keys, &[file]).is_empty(), "{then}");
+        assert!(!kids.iter().any(|kid| keys.clients.is_open(kid)), "{then}: refused");
+        let end = keys.clients.doubts_end(now).unwrap();
+        assert!(shut(&mut keys, &[file]).is_empty(), "{then}: looked at once more");
+        assert_eq!(keys.clients.doubts_end(now + moment), Some(end), "{then}: not later");
+        assert_eq!(keys.clients.end_doubts(now + moment), [], "{then}: not sooner");
+        match then {
+            "whole" => std::fs::write(&path, &whole).unwrap(),
+            "disabled" => {
+                let disabled = format!("disabled = 2026-01-01T00:00:00Z\n{whole}");
+                std::fs::write(&path, disabled).unwrap();
+            }
+            "away" => std::fs::remove_file(&path).unwrap(),
+            _ => {}
+        }
+        let (told, cut) = match then {
+            "whole" => (0, 0),
+            "disabled" => (2, 0),
+            _ => (0, 2),
+        };
+        assert_eq!(shut(&mut keys, &[file]).len(), told, "{then}");
+        assert_eq!(names(keys.clients.end_doubts(end)), cut, "{then}");
+        assert_eq!(keys.clients.doubts_end(end), None, "{then}: over");
+        assert_eq!(kids.iter().all(|kid| keys.clients.is_open(kid)), then == "whole");
+        std::fs::remove_file(&path).unwrap_or_default();
+        spa_keys::files::create_new(&path, &whole).unwrap();
+        assert!(shut(&mut keys, &[file]).is_empty());
+        assert!(kids.iter().all(|kid| keys.clients.is_open(kid)), "{then}: and open again");
+    }
+}
+
+#[test]
+fn who_is_disabled_and_renamed_at_once_is_shut_under_the_new_name() {
+    let mut keys = Keys::with(&["alice/laptop", "alice/phone"]);
+    let (store, alice) = (keys.clients.store.clone(), "alice".parse().unwrap());
+    let kid = keys.clients.kids_of(&"alice/laptop".parse().unwrap())[0];
+    let disable = |one: &mut spa_keys::Person| one.disabled = Some(Timestamp::ZERO);
+    store.change_person(&alice, Timestamp::ZERO, disable).unwrap();
+    store.rename(&"alice/laptop".parse().unwrap(), &"alice/old".parse().unwrap()).unwrap();
+    // People are looked at first: it is told of by the name that it had.
+    let told = keys.clients.reload();
+    let name: ClientName = "alice/laptop".parse().unwrap();
+    assert!(told.contains(&Difference::Shut(name.clone(), kid)), "{told:?}");
+    assert!(!keys.clients.has(&name));
+    assert!(keys.clients.kids_beside(&kid).any(|one| one == kid));
 }
 
 #[test]
@@ -286,9 +349,11 @@ fn each_key_id_of_a_record_comes_and_goes_alone() {
     assert_eq!(keys.clients.get(&before).unwrap().expires, Some(now.plus(hour)));
     assert_eq!(keys.clients.get(&new).unwrap().expires, None);
 
-    assert_eq!(keys.clients.end_overlaps(now.plus(hour)), [], "up to the end");
+    assert_eq!(keys.clients.overdue(now.plus(hour)).count(), 0, "up to the end");
     let over = now.plus(hour).plus(std::time::Duration::from_millis(1));
-    assert_eq!(keys.clients.end_overlaps(over), [Difference::Went(name.clone(), before)]);
+    assert_eq!(keys.clients.overdue(over).collect::<Vec<_>>(), [(name.clone(), before)]);
+    store.end_overlap(&name, &before).unwrap();
+    assert_eq!(keys.clients.look_at(&name), [Difference::Went(name.clone(), before)]);
     assert!(keys.clients.get(&before).is_none() && keys.clients.get(&new).is_some());
     assert_eq!(keys.look(&["alice"]), (0, 0), "it is on the disk");
     assert!(store.client(&name).unwrap().former.is_none());
@@ -476,13 +541,13 @@ fn a_look_at_one_client_reads_no_other_unless_somebody_goes() {
             Some(spa_proto::SigningKey::from_seed(&[1; 32]).verifying_key()),
         )
         .unwrap();
-    assert_eq!(keys.clients.look_at_one(&alice), []);
+    assert_eq!(keys.clients.look_at(&alice), []);
     assert!(keys.clients.get(&kid).unwrap().knocked);
     assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 1), "bob's stays unread");
     store.change(&alice, |record| record.disabled = Some(Timestamp::ZERO)).unwrap();
-    assert_eq!(keys.clients.look_at_one(&alice), [Difference::Shut(alice.clone(), kid)]);
+    assert_eq!(keys.clients.look_at(&alice), [Difference::Shut(alice.clone(), kid)]);
     store.revoke(&alice, Timestamp::ZERO).unwrap();
-    let gone = keys.clients.look_at_one(&alice);
+    let gone = keys.clients.look_at(&alice);
     assert!(
         gone.contains(&Difference::Went(alice, kid)) && keys.clients.has(&"bob".parse().unwrap())
     );

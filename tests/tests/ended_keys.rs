@@ -1,0 +1,58 @@
+//! Former keys that end are taken out of their files, and nobody waits for the disk meanwhile.
+
+use std::time::Duration;
+
+use spa_tests::Result;
+use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
+use spa_tests::wait::until;
+
+/// How long the daemon may take to look at everything, which it does every 20 s.
+const LOOK: Duration = Duration::from_secs(60);
+
+fn keys_end_on_a_disk_that_hangs(rotate: &[&str], file: &str) -> Result {
+    let site = Site::new()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    let Some(disk) = site.server.disk(&server.dir().join("keys"))? else {
+        eprintln!("not shown: this user cannot mount a disk");
+        return Ok(());
+    };
+    server.start()?;
+    let (alice, bob) = (site.client(&server, "alice")?, site.client(&server, "bob")?);
+    for (client, name) in [(&alice, "alice"), (&bob, "bob")] {
+        site.open(&server, client, &[])?;
+        site.close(&server, name)?;
+    }
+    let file = server.dir().join("keys").join(file);
+    let has_former = || Ok(std::fs::read_to_string(&file)?.contains("former]"));
+    server.keys(&[&["rotate"], rotate, &["--overlap", "3s"]].concat())?.ok()?;
+    let frozen = disk.freeze()?;
+    assert!(has_former()?, "not over before the disk hangs");
+
+    std::thread::sleep(Duration::from_secs(4));
+    // What ends is dealt with before the lease is renewed.
+    let lease = || Ok::<_, spa_tests::LabError>(server.status()?["journal"]["lease_ms"].as_u64());
+    let mut before = lease()?;
+    until("everything is looked at", LOOK, || {
+        std::thread::sleep(Duration::from_millis(200));
+        let (last, now) = (before, lease()?);
+        before = now;
+        Ok(now > last)
+    })?;
+    if rotate.contains(&"bob") {
+        site.open(&server, &alice, &[])?;
+    }
+    assert!(has_former()?, "the disk hangs still");
+    drop(frozen);
+    until("they are taken out of the file", LOOK, || Ok(!has_former()?))?;
+    Ok(())
+}
+
+#[test]
+fn of_a_client() -> Result {
+    keys_end_on_a_disk_that_hangs(&["psk", "bob"], "clients/bob.toml")
+}
+
+#[test]
+fn of_the_server() -> Result {
+    keys_end_on_a_disk_that_hangs(&["cloak"], "server.toml")
+}
