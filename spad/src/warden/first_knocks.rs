@@ -174,7 +174,7 @@ impl Warden {
                 if binds.is_some() {
                     self.audit.enrolled(name, *kid, waited.first().map(SignedRequest::arrival));
                 }
-                let differences = self.clients.look_at_one(name);
+                let differences = self.clients.look_at(name);
                 self.follow(differences);
                 None
             }

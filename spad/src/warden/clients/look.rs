@@ -57,25 +57,6 @@ impl Clients {
         look.end()
     }
 
-    /// Looks at one client's file again, and at no other as long as nobody else can profit.
-    pub(in crate::warden) fn look_at_one(&mut self, name: &ClientName) -> Vec<Difference> {
-        let file = Store::file_of(name);
-        let Some(record) = wipe::stack_after(|| self.as_held(name, &file)) else {
-            return self.look(&BTreeSet::from([file]));
-        };
-        self.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
-        let mut look = Look::beside(self, BTreeMap::new());
-        wipe::stack_after(|| look.put(record));
-        look.differences
-    }
-
-    /// What the file says, if it is of the key-ids that this client has already.
-    fn as_held(&self, name: &ClientName, file: &OsStr) -> Option<ClientRecord> {
-        let record = self.store.client_in(file)?.ok()?;
-        let (held, found) = (self.own_kids(name), record.kids().collect::<Vec<_>>());
-        (held.len() == found.len() && found.iter().all(|kid| held.contains(kid))).then_some(record)
-    }
-
     /// Looks at these files again, and at those of records that could not be
     /// used: what stood in their way may be gone.
     pub(in crate::warden) fn look(&mut self, files: &BTreeSet<OsString>) -> Vec<Difference> {
@@ -87,13 +68,27 @@ impl Clients {
         look.end()
     }
 
-    /// Looks at this one record's file again, and at no other.
+    /// Looks at this one record's file again, and at no other unless somebody goes.
     pub(in crate::warden) fn look_at(&mut self, name: &ClientName) -> Vec<Difference> {
-        let (file, told) = (Store::file_of(name), self.broken.clone());
+        let file = Store::file_of(name);
+        self.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
+        if let Some(record) = wipe::stack_after(|| self.as_held(name, &file)) {
+            // Nobody can profit: what is broken, of which there may be a crowd, stays as it is.
+            let mut look = Look::beside(self, BTreeMap::new());
+            wipe::stack_after(|| look.put(record));
+            return look.differences;
+        }
+        let told = self.broken.clone();
         let mut look = Look::beside(self, told);
-        look.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
         wipe::stack_after(|| look.at_client(&file));
         look.end()
+    }
+
+    /// What the file says, if it is of the key-ids that this client has already.
+    fn as_held(&self, name: &ClientName, file: &OsStr) -> Option<ClientRecord> {
+        let record = self.store.client_in(file)?.ok()?;
+        let (held, found) = (self.own_kids(name), record.kids().collect::<Vec<_>>());
+        (held.len() == found.len() && found.iter().all(|kid| held.contains(kid))).then_some(record)
     }
 
     /// Looks again at records that could not be used: the reason may have passed.

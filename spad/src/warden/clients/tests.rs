@@ -541,13 +541,13 @@ fn a_look_at_one_client_reads_no_other_unless_somebody_goes() {
             Some(spa_proto::SigningKey::from_seed(&[1; 32]).verifying_key()),
         )
         .unwrap();
-    assert_eq!(keys.clients.look_at_one(&alice), []);
+    assert_eq!(keys.clients.look_at(&alice), []);
     assert!(keys.clients.get(&kid).unwrap().knocked);
     assert_eq!((keys.clients.len(), keys.clients.broken().len()), (1, 1), "bob's stays unread");
     store.change(&alice, |record| record.disabled = Some(Timestamp::ZERO)).unwrap();
-    assert_eq!(keys.clients.look_at_one(&alice), [Difference::Shut(alice.clone(), kid)]);
+    assert_eq!(keys.clients.look_at(&alice), [Difference::Shut(alice.clone(), kid)]);
     store.revoke(&alice, Timestamp::ZERO).unwrap();
-    let gone = keys.clients.look_at_one(&alice);
+    let gone = keys.clients.look_at(&alice);
     assert!(
         gone.contains(&Difference::Went(alice, kid)) && keys.clients.has(&"bob".parse().unwrap())
     );
