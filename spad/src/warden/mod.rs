@@ -205,6 +205,10 @@ impl Warden {
                 self.owes_a_look = false;
                 self.first_knocks_noted(noted);
             }
+            done = self.overlaps.done() => {
+                self.owes_a_look = false;
+                self.overlap_ended(done);
+            }
             Some((request, caller, reply)) = calls.recv() => {
                 self.owes_a_look = false;
                 self.hear(request, &caller, reply);
@@ -213,10 +217,6 @@ impl Warden {
                 self.owes_a_look = false;
                 let differences = self.clients.take_slice(read);
                 self.follow(differences);
-            }
-            done = self.overlaps.done() => {
-                self.owes_a_look = false;
-                self.overlap_ended(done);
             }
             room = keeper_has_room(self.keeper.as_ref()) => {
                 self.owes_a_look = false;
