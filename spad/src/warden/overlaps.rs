@@ -98,7 +98,7 @@ impl Warden {
                 if !knocked {
                     warn!(client = %name, "its old keys have ended, and it has not moved to the new ones: it is shut out");
                 }
-                let differences = self.clients.look_at(&name);
+                let differences = self.clients.look_at_one(&name);
                 self.follow(differences);
             }
             (Over::Client(name, _), Some(Err(error))) => {

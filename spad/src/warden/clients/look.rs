@@ -87,15 +87,6 @@ impl Clients {
         look.end()
     }
 
-    /// Looks at this one record's file again, and at no other.
-    pub(in crate::warden) fn look_at(&mut self, name: &ClientName) -> Vec<Difference> {
-        let (file, told) = (Store::file_of(name), self.broken.clone());
-        let mut look = Look::beside(self, told);
-        look.clients.sweep.iter_mut().for_each(|sweep| sweep.touch(&file));
-        wipe::stack_after(|| look.at_client(&file));
-        look.end()
-    }
-
     /// Looks again at records that could not be used: the reason may have passed.
     pub(in crate::warden) fn look_at_broken(&mut self) -> Vec<Difference> {
         match self.broken.len() {

@@ -353,7 +353,7 @@ fn each_key_id_of_a_record_comes_and_goes_alone() {
     let over = now.plus(hour).plus(std::time::Duration::from_millis(1));
     assert_eq!(keys.clients.overdue(over).collect::<Vec<_>>(), [(name.clone(), before)]);
     store.end_overlap(&name, &before).unwrap();
-    assert_eq!(keys.clients.look_at(&name), [Difference::Went(name.clone(), before)]);
+    assert_eq!(keys.clients.look_at_one(&name), [Difference::Went(name.clone(), before)]);
     assert!(keys.clients.get(&before).is_none() && keys.clients.get(&new).is_some());
     assert_eq!(keys.look(&["alice"]), (0, 0), "it is on the disk");
     assert!(store.client(&name).unwrap().former.is_none());
