@@ -326,8 +326,9 @@ fn locking_does_not_wait_for_the_desktop() {
     let server = Server::new();
     let mut client = client(&server, Vec::new());
     let _other = another(&client);
+    // It outlives whoever is ended while waiting for it.
     let script = "case $1 in store) exec cat > $dir/given.$6;; \
-                  clear) echo \"$@\" >> $dir/told; exec sleep 1000;; esac\n\
+                  clear) echo \"$@\" >> $dir/told; exec sleep 30;; esac\n\
                   echo \"secret = $(cat $dir/given.$5)\"";
     tool(&mut client, script);
     sits_there(&mut client);
