@@ -526,7 +526,7 @@ fn who_is_not_found_by_a_look_at_all_has_gone_and_without_a_directory_all_have()
 }
 
 #[test]
-fn a_look_at_one_client_reads_no_other_unless_somebody_goes() {
+fn a_look_at_client_reads_no_other_unless_somebody_goes() {
     let mut keys = Keys::with(&["alice", "bob"]);
     let (store, alice): (_, ClientName) = (keys.clients.store.clone(), "alice".parse().unwrap());
     let bob = std::fs::read(keys.file("bob")).unwrap();
