@@ -55,13 +55,16 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
     let mut rows: Vec<_> = names.map(|name| (Row::new(name), Vec::new())).collect();
     for turn in 0..TURNS {
         for (server, (_, samples)) in rows.iter_mut().enumerate() {
-            let now = of(server) * (turn + 1) / TURNS - of(server) * turn / TURNS;
-            samples.extend(turn_of(&site, &mut servers, server, now)?);
+            samples.extend(turn_of(&site, &mut servers, server, share(of(server), turn))?);
         }
     }
     let mut rows: Vec<_> = rows.into_iter().map(|(row, samples)| finish(row, &samples)).collect();
     let _busy = keep_awake(&site.servers[0])?;
-    let samples = turn_of(&site, &mut servers, 0, of(0))?;
+    // In turns as well: what is sealed at once has to be sent before it is too old.
+    let mut samples = Vec::new();
+    for turn in 0..TURNS {
+        samples.extend(turn_of(&site, &mut servers, 0, share(of(0), turn))?);
+    }
     rows.push(finish(Row::new(AWAKE), &samples));
     Ok(rows)
 }
@@ -73,6 +76,11 @@ pub(crate) const AWAKE: &str = "spa, its processor awake";
 fn keep_awake(host: &Host) -> Result<Running> {
     let cpu = SERVER.to_string();
     host.spawn(["chrt", "--idle", "0", "taskset", "-c", &cpu, "sh", "-c", "while :; do :; done"])
+}
+
+/// How many tries of all are made in this turn.
+fn share(all: usize, turn: usize) -> usize {
+    all * (turn + 1) / TURNS - all * turn / TURNS
 }
 
 fn turn_of(
