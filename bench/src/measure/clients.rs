@@ -39,7 +39,8 @@ fn one(size: u32) -> Result<Row> {
     let start = ours.launch(&Choice { pinned: false, ..choice })?;
     ours.server.stop()?;
     ours.launch(&choice)?;
-    thread::sleep(Duration::from_millis(500));
+    // A reload looks at all records while it serves already: that is over by then.
+    thread::sleep(Duration::from_secs(5));
     let family = ours.processes()?;
     let (warden, all) = (family.members()[0], family.sum(process::private_memory)?);
     let private = [process::private_memory(warden)?, all].map(|bytes| bytes as f64);
