@@ -33,7 +33,7 @@ const OF_ELEMENTS: RangeInclusive<u16> = 12..=14;
 const OF_ELEMENT: [u16; 3] = [1, 2, 7];
 /// Attributes of expressions that hold one attribute.
 const OF_EXPRESSION: [(&[u8], &[u16]); 3] =
-    [(b"bitwise\0", &[4, 5, 7]), (b"cmp\0", &[3]), (b"immediate\0", &[2])];
+    [(b"bitwise", &[4, 5, 7]), (b"cmp", &[3]), (b"immediate", &[2])];
 
 /// One whole message, header included.
 pub type Message<'a> = NetlinkBuffer<&'a [u8]>;
@@ -223,6 +223,11 @@ pub fn parse(message: Message<'_>) -> Result<NetfilterMessageInner, FirewallErro
     }
 }
 
+/// A name up to its end: the parser knows one without a zero behind it too.
+fn bare(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// Whether there is an attribute wherever the parser reads one unseen: it
 /// panics where there is none.
 fn holds_what_it_should(message: &Message<'_>) -> bool {
@@ -238,7 +243,8 @@ fn holds_what_it_should(message: &Message<'_>) -> bool {
         kind if OF_RULES.contains(&kind) => lists(NFTA_RULE_EXPRESSIONS).all(|expression| {
             let names = nested(expression).filter(|(kind, _)| *kind == NFTA_EXPR_NAME);
             let data = || nested(expression).filter(|(kind, _)| *kind == NFTA_EXPR_DATA);
-            let known = |name: &[u8]| OF_EXPRESSION.into_iter().find(|(known, _)| *known == name);
+            let known =
+                |name: &[u8]| OF_EXPRESSION.into_iter().find(|(known, _)| *known == bare(name));
             let mut kinds = names.filter_map(|(_, name)| known(name)).map(|(_, kinds)| kinds);
             kinds.all(|kinds| data().all(|(_, data)| hold(data, kinds)))
         }),
