@@ -30,6 +30,25 @@ pub(super) struct Held {
 /// Where a record lies.
 pub(super) type Place = u32;
 
+/// Some of these places.
+#[derive(Default)]
+pub(super) struct Places(Vec<bool>);
+
+impl Places {
+    fn has(&self, at: usize) -> bool {
+        self.0.get(at) == Some(&true)
+    }
+}
+
+impl Extend<Place> for Places {
+    fn extend<T: IntoIterator<Item = Place>>(&mut self, more: T) {
+        for at in more.into_iter().map(index) {
+            self.0.resize(self.0.len().max(at.saturating_add(1)), false);
+            self.0[at] = true;
+        }
+    }
+}
+
 /// A [`ClientRecord`].
 struct Packed {
     name: ClientName,
@@ -59,11 +78,6 @@ impl Held {
     /// When the newest was made of all records that were ever here.
     pub(super) fn newest(&self) -> Timestamp {
         self.newest
-    }
-
-    /// All places are below this.
-    pub(super) fn places(&self) -> usize {
-        self.records.len()
     }
 
     pub(super) fn get(&self, kid: &Kid) -> Option<ClientRecord> {
@@ -169,9 +183,9 @@ impl Held {
         })
     }
 
-    /// Names of the records at the places of which this is true.
-    pub(super) fn names_at(&self, which: impl Fn(usize) -> bool) -> Vec<ClientName> {
-        let records = self.records.iter().enumerate().filter(|(place, _)| which(*place));
+    /// Names of the records that are not at these places.
+    pub(super) fn names_beside(&self, places: &Places) -> Vec<ClientName> {
+        let records = self.records.iter().enumerate().filter(|(at, _)| !places.has(*at));
         records.filter_map(|(_, record)| Some(record.as_ref()?.name.clone())).collect()
     }
 

@@ -9,7 +9,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::Clients;
-use super::held::{Held, Place};
+use super::held::{Held, Place, Places};
 use crate::wipe;
 
 /// Under which what is wrong with the directory itself is put among the broken.
@@ -39,21 +39,16 @@ impl Clients {
         let mut look = Look::begin(self);
         let store = look.clients.store.clone();
         look.at_people(&store);
-        let mut seen = vec![false; look.clients.held.places()];
+        let mut seen = Places::default();
         let read = wipe::stack_after(|| {
             store.each_client(|file, found| {
-                if let Some(place) = look.take_up(&file, found) {
-                    let place = usize::try_from(place).unwrap_or(usize::MAX);
-                    seen.resize(seen.len().max(place.saturating_add(1)), false);
-                    seen[place] = true;
-                }
+                seen.extend(look.take_up(&file, found));
             })
         });
         if let Err(error) = read {
             look.clients.broken.insert(DIRECTORY.into(), error.to_string());
         }
-        let unseen = |place| seen.get(place) != Some(&true);
-        look.clients.held.names_at(unseen).iter().for_each(|name| look.forget(name));
+        look.clients.held.names_beside(&seen).iter().for_each(|name| look.forget(name));
         look.end()
     }
 

@@ -9,6 +9,7 @@ use spa_keys::{ClientRecord, FileOf, Store, StoreError};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::Clients;
+use super::held::Places;
 use super::look::{DIRECTORY, Difference, Look, People};
 use crate::sys::memory;
 use crate::wipe;
@@ -32,7 +33,7 @@ pub(in crate::warden) enum Slice {
 pub(super) struct Sweep {
     read: Receiver<Slice>,
     /// Places of the records that were found.
-    seen: Vec<bool>,
+    seen: Places,
     /// Files that could not be used when it began, and were not found yet.
     unfound: BTreeSet<OsString>,
     /// Files looked at since it began: what was read of them may be of before.
@@ -48,7 +49,7 @@ pub(super) struct Sweep {
 impl Sweep {
     pub(super) fn of(read: Receiver<Slice>, told: BTreeMap<OsString, String>) -> Self {
         let (unfound, touched) = (told.keys().cloned().collect(), BTreeSet::new());
-        Self { read, seen: Vec::new(), unfound, touched, told, went: false, again: false }
+        Self { read, seen: Places::default(), unfound, touched, told, went: false, again: false }
     }
 
     /// The next that is read.
@@ -120,7 +121,7 @@ impl Clients {
         let is_read = read.is_ok();
         self.broken.extend(read.err().map(|error| (DIRECTORY.into(), error.to_string())));
         let mut look = Look::beside(self, told);
-        for name in look.clients.held.names_at(|place| seen.get(place) != Some(&true)) {
+        for name in look.clients.held.names_beside(&seen) {
             if !(is_read && touched.contains(&Store::file_of(&name))) {
                 look.forget(&name);
             }
@@ -158,11 +159,7 @@ impl Look<'_> {
                 continue;
             }
             sweep.unfound.remove(&file);
-            if let Some(place) = self.take_up(&file, found) {
-                let place = usize::try_from(place).unwrap_or(usize::MAX);
-                sweep.seen.resize(sweep.seen.len().max(place.saturating_add(1)), false);
-                sweep.seen[place] = true;
-            }
+            sweep.seen.extend(self.take_up(&file, found));
         }
     }
 }
