@@ -189,14 +189,14 @@ fn the_time_of_day_decides_and_ends_grants() -> Result {
     // From the second next hour on for two hours: not now, whatever the minute.
     let later =
         site.server.sh("date -u -d '+2 hours' +%H:00; date -u -d '+4 hours' +%H:00")?.ok()?;
-    let hours = format!("daily {}", later.stdout.trim().replace('\n', "-"));
+    let hours = daily(later.stdout.trim());
     server.keys(&["set", "alice", "--hours", &hours])?.ok()?;
     refused_soon(&server, &alice, "time-not-allowed")?;
     site.assert_shut(&server, &site.client, &hours)?;
     assert!(server.log().contains("reason=\"time-not-allowed\""), "{}", server.log());
 
     let now = site.server.sh("date -u -d '-1 hours' +%H:00; date -u -d '+2 hours' +%H:00")?.ok()?;
-    let hours = format!("daily {}", now.stdout.trim().replace('\n', "-"));
+    let hours = daily(now.stdout.trim());
     server.keys(&["set", "alice", "--hours", &hours])?.ok()?;
     granted_soon(&server, &alice)
 }
@@ -293,4 +293,9 @@ fn clients_of_fwknop_enrol_with_their_tokens_and_may_do_what_they_could() -> Res
     assert!(server.grants()?[0].expires_in.as_secs() <= 9);
     site.close(&server, "bob")?;
     refused_soon(&server, &enrolled("fwknop-2")?, "source-not-allowed")
+}
+
+/// From the first of two hours to the second: midnight, as an end, is 24:00.
+fn daily(hours: &str) -> String {
+    format!("daily {}", hours.replace('\n', "-").replace("-00:00", "-24:00"))
 }
