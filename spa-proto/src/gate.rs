@@ -95,7 +95,8 @@ impl Gate {
         self.books_mut().for_each(|book| book.turn(now, QUIET));
     }
 
-    /// Lets a client in, or replaces its keys.
+    /// Lets a client in, or replaces its keys: what it has attempted and spent stays
+    /// so, until it is removed.
     pub fn insert(&mut self, kid: Kid, keys: ClientKeys) {
         self.current.insert(kid, &keys);
     }

@@ -20,8 +20,9 @@ struct Client {
 }
 
 impl Model {
+    /// Comes in, or gets other keys: what it has tried stays, as its budget does.
     pub(super) fn insert(&mut self, kid: Kid) {
-        self.clients.insert(kid, Client::default());
+        self.clients.entry(kid).or_default();
     }
 
     pub(super) fn remove(&mut self, kid: &Kid) {

@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// A client leaves, comes anew, or the gate is told what it has used.
+    /// A client leaves, comes (or gets other keys), or the gate is told what it has used.
     pub(super) fn change_clients(&mut self, script: &mut Script<'_>) {
         let client = script.byte() % CLIENTS;
         match script.byte() % 3 {
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// Whether a client's burst can be used up. Copies and forgeries must not
-    /// count; nor must what the client did before it came anew.
+    /// count; nor must what the client did before it left.
     pub(super) fn may_be_short(&self, sent: &Sent) -> bool {
         let burst = GateSettings::default().client_rate.burst;
         self.model.attempts(&sent.kid()) >= usize::try_from(burst).unwrap()
