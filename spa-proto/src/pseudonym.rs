@@ -68,7 +68,11 @@ impl Pseudonyms {
         (self.epoch, self.settled) = (current, true);
         for (table, rest) in self.tables.iter_mut().zip(0..) {
             let mut around = current.saturating_sub(1)..=current.saturating_add(1);
-            let Some(epoch) = around.find(|epoch| epoch % 3 == rest) else { continue };
+            let Some(epoch) = around.find(|epoch| epoch % 3 == rest) else {
+                // In 1970 there is none before. What is not kept up must not come back.
+                *table = Table::default();
+                continue;
+            };
             let some = if now.is_far_from(epoch) { some } else { Place::MAX };
             self.settled &= table.fill(epoch, clients, some);
         }

@@ -80,6 +80,25 @@ fn a_gate_turns_with_the_epochs_and_back() {
     }
 }
 
+/// As where a machine without a clock of its own starts in 1970, and is told later.
+#[test]
+fn who_comes_or_goes_while_the_clock_is_far_off_is_known_or_not_when_it_is_right_again() {
+    for (epoch, wrong) in (0..3).flat_map(|epoch| [0, EPOCH_MS, u64::MAX].map(|it| (epoch, it))) {
+        let (server, client) = pair();
+        let other = Client::new(2, &server);
+        let (right, wrong) = (Clock::at(NOW + epoch * EPOCH_MS), Clock::at(wrong));
+        let mut gate = server.gate(&[&client], right);
+        assert_eq!(refusal(&mut gate, &client.knock(&ssh(), right, 1), right), None);
+        assert!(refusal(&mut gate, &[0; 336], wrong).is_some());
+        gate.remove(&client.kid());
+        gate.insert(other.kid(), other.keys());
+        let verdict =
+            |gate: &mut Gate, who: &Client| refusal(gate, &who.knock(&ssh(), right, 2), right);
+        assert_eq!(verdict(&mut gate, &other), None, "{epoch}, {wrong:?}");
+        assert_eq!(verdict(&mut gate, &client), Some(Reason::UnknownClient), "{epoch}, {wrong:?}");
+    }
+}
+
 #[test]
 fn a_client_that_comes_or_goes_in_a_later_epoch_is_known_or_not() {
     let (server, client) = pair();
