@@ -49,6 +49,7 @@ use crate::firewall::{Firewall, Ruleset};
 use crate::grants::Ledger;
 use crate::hooks::Hooks;
 use crate::ipc::ToWarden;
+use crate::sys;
 
 pub use start::StartError;
 use stop::Course;
@@ -59,6 +60,7 @@ use stop::Course;
 /// [`StartError`], where it could not come up: nothing is open then that was
 /// not open before.
 pub async fn run(config_path: PathBuf) -> Result<(), StartError> {
+    sys::memory::keep_little();
     let mut signals = Signals::new().map_err(StartError::system("listen for signals"))?;
     let (mut warden, mut calls) = Warden::start(config_path)?;
     info!(port = warden.config.listen_port, clients = warden.clients.len(), "ready");

@@ -30,6 +30,9 @@ pub(super) struct Held {
 /// Where a record lies.
 pub(super) type Place = u32;
 
+/// How many are copied before the first of them is dropped.
+const GATHERED: usize = 16 * 1024;
+
 /// Some of these places.
 #[derive(Default)]
 pub(super) struct Places(Vec<bool>);
@@ -216,6 +219,19 @@ impl Held {
         place
     }
 
+    /// Moves what lies between what readers have left to where it lies together, so that
+    /// their memory can be given back. An allocator hands out again what was freed last:
+    /// copied and dropped one by one, all would stay where they are.
+    pub(super) fn gather(&mut self) {
+        for some in self.records.chunks_mut(GATHERED) {
+            let copy = |held: &Packed| (held.name.clone(), held.psk.clone());
+            let copies: Vec<_> = some.iter().flatten().map(copy).collect();
+            for (record, copy) in some.iter_mut().flatten().zip(copies) {
+                (record.name, record.psk) = copy;
+            }
+        }
+    }
+
     /// Drops a record, if there is one.
     pub(super) fn take(&mut self, name: &ClientName) {
         let Some(place) = self.place_of(name) else { return };
@@ -253,7 +269,6 @@ impl Held {
         self.records.get(index(place))?.as_ref()
     }
 
-    /// Copied, so that what stays does not lie between what its readers have freed.
     fn pack(&mut self, record: ClientRecord) -> Packed {
         let policy = self.policies.get(&record.policy).cloned().unwrap_or_else(|| {
             let policy = Arc::new(Policy::clone(&record.policy));
@@ -263,9 +278,9 @@ impl Held {
         let ClientRecord { expires, disabled, former, .. } = record;
         let is_rare = expires.is_some() || disabled.is_some() || former.is_some();
         Packed {
-            name: record.name.clone(),
+            name: record.name,
             kid: record.kid,
-            psk: record.psk.clone(),
+            psk: record.psk,
             verifier: record.verifier,
             knocked: record.knocked,
             created: record.created,

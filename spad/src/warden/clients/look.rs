@@ -49,6 +49,7 @@ impl Clients {
             look.clients.broken.insert(DIRECTORY.into(), error.to_string());
         }
         look.clients.held.names_beside(&seen).iter().for_each(|name| look.forget(name));
+        look.clients.held.gather();
         look.end()
     }
 
