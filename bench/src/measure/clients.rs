@@ -4,22 +4,24 @@ use std::thread;
 use std::time::Duration;
 
 use spa_tests::Result;
-use spa_tests::lab::fail;
+use spa_tests::lab::{LabError, fail};
 
 use super::rate::{Knocks, send};
 use super::{probe, quiet_probe};
 use crate::Options;
 use crate::inside::flood::{Flood, Kind};
 use crate::inside::probe::{Probe, Try};
+use crate::inside::send::Send;
 use crate::inside::{self, SERVER, run_on};
 use crate::ours::{Choice, Ours};
 use crate::process;
 use crate::results::Row;
 use crate::site::{Family, Site};
+use crate::stats::percentile;
 
 const SIZES: [u32; 4] = [1, 1_000, 10_000, 100_000];
-/// Junk whose cost is measured.
-const REFUSED: u64 = 500_000;
+/// How often the cost of junk is measured, and how much of it comes then.
+const REFUSED: (usize, u64) = (31, 20_000);
 /// Knocks whose cost is measured: no more than one client alone may send.
 const ACCEPTED: u32 = 48;
 const ACCEPTED_RATE: u32 = 6;
@@ -28,75 +30,115 @@ const ADDED: usize = 7;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
     let sizes = SIZES.iter().filter(|size| size.to_string().contains(&options.only));
-    sizes.map(|size| one(*size)).collect()
-}
-
-fn one(size: u32) -> Result<Row> {
-    let site = Site::new(&["spa"])?;
-    let choice = Choice { clients: size, ..Choice::default() };
-    let mut ours = Ours::prepare(&site.servers[0], &choice)?;
-    // A start takes both processors; all that follows has one, from its start on.
-    let start = ours.launch(&Choice { pinned: false, ..choice })?;
-    ours.server.stop()?;
-    ours.launch(&choice)?;
-    // A reload looks at all records while it serves already: that is over by then.
-    thread::sleep(Duration::from_secs(5));
-    let family = ours.processes()?;
-    let (warden, all) = (family.members()[0], family.sum(process::private_memory)?);
-    let private = [process::private_memory(warden)?, all].map(|bytes| bytes as f64);
-    let row = Row::new(format!("{size} clients"))
-        .number("clients", f64::from(size))
-        .number("start s", start.as_secs_f64())
-        .number("record bytes", ours.crowd.record_len() as f64)
-        .number("memory of both MB", family.sum(process::proportional_set)? as f64 / 1e6)
-        .number("private bytes", private[1])
-        .number("private bytes, warden", private[0])
-        .number("refused ns", refused(&site, &mut ours)?)
-        .number("accepted µs", accepted(&site, &mut ours, size)?);
-    Ok(row.samples("ms", added(&site, &mut ours)?))
-}
-
-/// Nanoseconds of the gatekeeper for each packet of junk that it took, from its own processor:
-/// see `cpu`.
-fn refused(site: &Site, ours: &mut Ours<'_>) -> Result<f64> {
-    let family = ours.processes()?;
-    let Some(gatekeeper) = family.members().get(1) else { return fail("no gatekeeper") };
-    let before = (ours.server.counter("unknown-client")?, process::cpu_ns(*gatekeeper)?);
-    let to = site.knock(0, Family::V4)?;
-    let flood = Flood { kind: Kind::Junk, to, rate: None, count: REFUSED };
-    run_on(&site.client, SERVER, &flood, Duration::from_secs(60))?;
-    let spent = process::cpu_ns(*gatekeeper)? - before.1;
-    let count = ours.server.counter("unknown-client")? - before.0;
-    Ok(spent as f64 / count.max(1) as f64)
-}
-
-/// Microseconds of both processes for each knock, with those it takes to wake up.
-fn accepted(site: &Site, ours: &mut Ours<'_>, size: u32) -> Result<f64> {
-    let knocking = ACCEPTED.min(size);
-    let clients: Vec<_> =
-        (0..knocking).map(|number| ours.crowd.credentials(number * (size / knocking))).collect();
-    let file = ours.scratch("knocks");
-    let knocks = Knocks { clients: &clients, rate: Some(ACCEPTED_RATE), first: 0, count: ACCEPTED };
-    knocks.write(&file)?;
-    let outcome = send(site, ours, file, Some(ACCEPTED_RATE))?;
-    outcome.cost_of_all(ACCEPTED)
-}
-
-/// Milliseconds from the moment a record is there until its client is let in; it knocks all the
-/// time, twice a millisecond.
-fn added(site: &Site, ours: &mut Ours<'_>) -> Result<Vec<f64>> {
-    let mut times = Vec::new();
-    for _ in 0..ADDED {
-        let (number, hidden, there) = ours.crowd.prepare_next()?;
-        let from = site.fresh(Family::V4);
-        let client = ours.crowd.credentials(number);
-        let payload = inside::hex(&ours.knock(&client, from, Duration::ZERO)?);
-        let job = Probe {
-            repeat_us: Some(500),
-            rename: Some((hidden, there)),
-            ..quiet_probe(site, 0, vec![Try { from, payload }])?
-        };
-        times.extend(probe(site, &job)?.opened_us.into_iter().flatten().map(|us| us / 1e3));
+    let named: Vec<_> = sizes.map(|size| (*size, format!("crowd-{size}"))).collect();
+    let names: Vec<_> = named.iter().map(|(_, name)| name.as_str()).collect();
+    let site = Site::new(&names)?;
+    let mut crowds = Vec::new();
+    for (at, (size, _)) in named.iter().enumerate() {
+        crowds.push(Measured::alone(&site, at, *size)?);
     }
-    Ok(times)
+    for crowd in &mut crowds {
+        crowd.ours.launch(&crowd.choice)?;
+    }
+    // In turns: the machine's own pace changes by half from one minute to the next.
+    for _ in 0..REFUSED.0 {
+        for crowd in &mut crowds {
+            crowd.refuse(&site)?;
+        }
+    }
+    crowds.into_iter().map(|crowd| crowd.row(&site)).collect()
+}
+
+/// A daemon of so many clients, and what was measured of it.
+struct Measured<'site> {
+    at: usize,
+    choice: Choice,
+    ours: Ours<'site>,
+    row: Row,
+    refused_ns: Vec<f64>,
+}
+
+impl<'site> Measured<'site> {
+    /// What it takes to start, and what it takes of memory while there is no other.
+    fn alone(site: &'site Site, at: usize, clients: u32) -> Result<Self> {
+        let choice = Choice { clients, ..Choice::default() };
+        let mut ours = Ours::prepare(&site.servers[at], &choice)?;
+        // A start takes both processors; all that follows has one, from its start on.
+        let start = ours.launch(&Choice { pinned: false, ..choice })?;
+        ours.server.stop()?;
+        ours.launch(&choice)?;
+        // A reload looks at all records while it serves already: that is over by then.
+        thread::sleep(Duration::from_secs(5));
+        let family = ours.processes()?;
+        let (warden, all) = (family.members()[0], family.sum(process::private_memory)?);
+        let private = [process::private_memory(warden)?, all].map(|bytes| bytes as f64);
+        let row = Row::new(format!("{clients} clients"))
+            .number("clients", f64::from(clients))
+            .number("start s", start.as_secs_f64())
+            .number("record bytes", ours.crowd.record_len() as f64)
+            .number("memory of both MB", family.sum(process::proportional_set)? as f64 / 1e6)
+            .number("private bytes", private[1])
+            .number("private bytes, warden", private[0]);
+        ours.server.stop()?;
+        Ok(Self { at, choice, ours, row, refused_ns: Vec::new() })
+    }
+
+    /// Nanoseconds of the gatekeeper for each packet of junk that it took, from its own
+    /// processor: see `cpu`.
+    fn refuse(&mut self, site: &Site) -> Result {
+        let family = self.ours.processes()?;
+        let Some(gatekeeper) = family.members().get(1) else { return fail("no gatekeeper") };
+        let look = |ours: &Ours<'_>| {
+            let count = ours.server.counter("unknown-client")?;
+            Ok::<_, LabError>((count, process::cpu_ns(*gatekeeper)?))
+        };
+        let before = look(&self.ours)?;
+        let to = site.knock(self.at, Family::V4)?;
+        let flood = Flood { kind: Kind::Junk, to, rate: None, count: REFUSED.1 };
+        run_on(&site.client, SERVER, &flood, Duration::from_secs(60))?;
+        let after = look(&self.ours)?;
+        self.refused_ns.push((after.1 - before.1) as f64 / (after.0 - before.0).max(1) as f64);
+        Ok(())
+    }
+
+    /// All of it, with what else is measured of one after the other.
+    fn row(mut self, site: &Site) -> Result<Row> {
+        let refused = percentile(&self.refused_ns, 0.5).unwrap_or(f64::NAN);
+        let accepted = self.accepted(site)?;
+        let row = std::mem::take(&mut self.row);
+        let row = row.number("refused ns", refused).number("accepted µs", accepted);
+        Ok(row.samples("ms", self.added(site)?))
+    }
+
+    /// Microseconds of both processes for each knock, with those it takes to wake up.
+    fn accepted(&mut self, site: &Site) -> Result<f64> {
+        let size = self.choice.clients;
+        let knocking = ACCEPTED.min(size);
+        let credentials = |number| self.ours.crowd.credentials(number * (size / knocking));
+        let clients: Vec<_> = (0..knocking).map(credentials).collect();
+        let file = self.ours.scratch("knocks");
+        let rate = Some(ACCEPTED_RATE);
+        Knocks { clients: &clients, rate, first: 0, count: ACCEPTED }.write(&file)?;
+        let to = site.knock(self.at, Family::V4)?;
+        send(site, &mut self.ours, Send { to, file, rate })?.cost_of_all(ACCEPTED)
+    }
+
+    /// Milliseconds from the moment a record is there until its client is let in; it knocks all
+    /// the time, twice a millisecond.
+    fn added(&mut self, site: &Site) -> Result<Vec<f64>> {
+        let mut times = Vec::new();
+        for _ in 0..ADDED {
+            let (number, hidden, there) = self.ours.crowd.prepare_next()?;
+            let from = site.fresh(Family::V4);
+            let client = self.ours.crowd.credentials(number);
+            let payload = inside::hex(&self.ours.knock(&client, from, Duration::ZERO)?);
+            let job = Probe {
+                repeat_us: Some(500),
+                rename: Some((hidden, there)),
+                ..quiet_probe(site, self.at, vec![Try { from, payload }])?
+            };
+            times.extend(probe(site, &job)?.opened_us.into_iter().flatten().map(|us| us / 1e3));
+        }
+        Ok(times)
+    }
 }

@@ -8,11 +8,12 @@ use spa_tests::lab::fail;
 
 use super::rate::{Knocks, send};
 use crate::Options;
+use crate::inside::send::Send;
 use crate::ours::{Choice, Ours};
 use crate::process;
 use crate::report::table::of_rows;
 use crate::results::Row;
-use crate::site::Site;
+use crate::site::{Family, Site};
 
 /// As few as may send so many: what is remembered of a client (325 attempts at the gate, [`RING_LEN`]
 /// used knocks, docs/protocol.md §6 and §7) is then at its bound after 130 000 knocks, and half a
@@ -45,12 +46,13 @@ fn live(knocks: u32) -> Result<Row> {
     let choice = Choice { ttl: "1s", clients: CLIENTS, pinned: false };
     let mut ours = Ours::start(&site.servers[0], &choice)?;
     let clients: Vec<_> = (0..CLIENTS).map(|number| ours.crowd.credentials(number)).collect();
-    let file = ours.scratch("knocks");
+    let (to, file) = (site.knock(0, Family::V4)?, ours.scratch("knocks"));
     let (mut memory, mut journal, mut granted) = (Vec::new(), Vec::new(), 0.0);
     for first in (0..knocks).step_by(STEP as usize) {
         let count = STEP.min(knocks - first);
         Knocks { clients: &clients, rate: Some(RATE), first, count }.write(&file)?;
-        granted += send(&site, &mut ours, file.clone(), Some(RATE))?.granted as f64;
+        let job = Send { to, file: file.clone(), rate: Some(RATE) };
+        granted += send(&site, &mut ours, job)?.granted as f64;
         memory.push(ours.processes()?.sum(process::private_memory)? as f64 / 1024.0);
         journal.push(ours.journal_len()? as f64 / 1024.0);
     }

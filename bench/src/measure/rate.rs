@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,8 @@ fn one(name: &str, rate: Option<u32>, count: u32) -> Result<Row> {
     let file = ours.scratch("knocks");
     let knocks = Knocks { clients: &clients, rate, first: 0, count };
     knocks.write(&file)?;
-    let outcome = send(&site, &mut ours, file, rate)?;
+    let to = site.knock(0, Family::V4)?;
+    let outcome = send(&site, &mut ours, Send { to, file, rate })?;
     Ok(outcome.row(name))
 }
 
@@ -109,19 +110,13 @@ pub(crate) struct Outcome {
 }
 
 /// Sends what is in the file and waits for the verdicts.
-pub(crate) fn send(
-    site: &Site,
-    ours: &mut Ours<'_>,
-    file: PathBuf,
-    rate: Option<u32>,
-) -> Result<Outcome> {
+pub(crate) fn send(site: &Site, ours: &mut Ours<'_>, job: Send) -> Result<Outcome> {
     let before = verdicts(ours)?;
     let family = ours.processes()?;
     let cpu = || -> Result<Vec<u64>> {
         family.members().iter().map(|pid| crate::process::cpu_ns(*pid)).collect()
     };
     let (cpu_before, begun) = (cpu()?, Instant::now());
-    let job = Send { to: site.knock(0, Family::V4)?, file, rate };
     let sent = run_on(&site.client, SENDER, &job, Duration::from_secs(120))?;
     let sending = Duration::from_secs_f64(sent.seconds);
     let (mut last, mut judging) = (before, sending);
