@@ -9,7 +9,10 @@ use std::time::Duration;
 use spa_proto::ServiceName;
 
 use crate::record::ClientRecord;
-use crate::{duration, os};
+use crate::{duration, files, os};
+
+/// Bytes of a `spad.toml` that are read at most.
+const MOST: usize = 1 << 20;
 
 /// What a service says of its grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +52,20 @@ impl Lasting {
         record.services().into_iter().filter_map(time).collect()
     }
 
-    /// The services of the `spad.toml` beside the directory of the keys, where there is one. What
-    /// is wrong in it is left to `spad check`.
+    /// The services of the `spad.toml` beside the directory of the keys, where there is one that
+    /// does not say that its keys are elsewhere. What is wrong in it is left to `spad check`.
     pub(crate) fn beside(keys: &Path) -> BTreeMap<ServiceName, Self> {
         let text = dir_of(keys).and_then(|dir| read_regular(&dir.join("spad.toml")));
-        text.map(|text| Self::of_config(&text)).unwrap_or_default()
+        let table: toml::Table = text.ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let own = table.get("keys-dir").and_then(toml::Value::as_str);
+        if own.is_none_or(|own| is_same(Path::new(own), keys)) {
+            Self::of_config(&table)
+        } else {
+            BTreeMap::new()
+        }
     }
 
-    fn of_config(text: &str) -> BTreeMap<ServiceName, Self> {
-        let table: toml::Table = text.parse().unwrap_or_default();
+    fn of_config(table: &toml::Table) -> BTreeMap<ServiceName, Self> {
         let services = table.get("service").and_then(toml::Value::as_table);
         let service = |(name, service): (&String, &toml::Value)| {
             let time = |key| match service.get(key) {
@@ -77,14 +85,22 @@ fn dir_of(dir: &Path) -> io::Result<PathBuf> {
     Ok(named.parent().unwrap_or(&named).to_owned())
 }
 
-/// A pipe, say, would have to be waited for.
+/// Whether two names are of one directory.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = Path::canonicalize;
+    real(one).is_ok_and(|one| real(other).is_ok_and(|other| one == other))
+}
+
+/// A pipe, say, would have to be waited for; what is longer than [`MOST`] is no configuration.
 fn read_regular(path: &Path) -> io::Result<String> {
     let file = os::open(path)?;
-    if file.metadata()?.is_file() {
-        io::read_to_string(file)
-    } else {
-        Err(io::ErrorKind::InvalidInput.into())
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    let bytes = files::read_bounded(file, metadata.len(), MOST)?;
+    let text = files::text(&bytes, MOST).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(text.to_string())
 }
 
 #[cfg(test)]
@@ -97,7 +113,7 @@ mod tests {
     fn reads_what_services_say() {
         let text = "[service.ssh]\nport = 22\n[service.web]\nttl = \"1h\"\n\
                     [service.db]\nttl = \"1m\"\nmax-ttl = \"2m\"\n[service.bad]\nttl = \"soon\"\n";
-        let services = Lasting::of_config(text);
+        let services = Lasting::of_config(&text.parse().unwrap());
         let of = |name: &str| {
             let lasting = services.get(&name.parse().unwrap())?;
             Some((lasting.ttl.as_secs(), lasting.max_ttl.as_secs()))
@@ -106,8 +122,9 @@ mod tests {
         assert_eq!(of("web"), Some((3600, 3600)));
         assert_eq!(of("db"), Some((60, 120)));
         assert_eq!(of("bad"), None);
-        for text in ["", "service = 1", "[service]\nssh = 1", "not toml"] {
-            assert!(Lasting::of_config(text).values().all(|one| one.ttl.as_secs() == 30), "{text}");
+        for text in ["", "service = 1", "[service]\nssh = 1"] {
+            let services = Lasting::of_config(&text.parse().unwrap());
+            assert!(services.values().all(|one| one.ttl.as_secs() == 30), "{text}");
         }
     }
 
@@ -128,6 +145,25 @@ mod tests {
         for keys in ["elsewhere/keys", "spad/keys/clients", "spad/none/.."] {
             assert!(Lasting::beside(&path(keys)).is_empty(), "{keys}");
         }
+    }
+
+    #[test]
+    fn a_spad_toml_of_other_keys_says_nothing_of_these() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, others) = (dir.path().join("keys"), dir.path().join("others"));
+        fs::create_dir_all(&keys).unwrap();
+        let found = |text: &str| {
+            fs::write(dir.path().join("spad.toml"), text).unwrap();
+            Lasting::beside(&keys).len()
+        };
+        let service = "[service.ssh]\nport = 22\n";
+        let of = |dir: &Path| format!("keys-dir = '{}'\n{service}", dir.display());
+        assert_eq!((found(service), found(&of(&keys)), found(&of(&keys.join(".")))), (1, 1, 1));
+        assert_eq!(found(&of(&others)), 0, "there is no such directory");
+        fs::create_dir_all(&others).unwrap();
+        assert_eq!(found(&of(&others)), 0);
+        let long = |len: usize| format!("{service}{}", "#".repeat(len - service.len()));
+        assert_eq!((found(&long(MOST)), found(&long(MOST + 1)), found("not toml")), (1, 0, 0));
     }
 
     /// A pipe would keep `spa-keys add` waiting until somebody writes into it, as is done here.
