@@ -4,7 +4,7 @@ mod error;
 mod temp;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -31,13 +31,30 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, FileError> {
 /// # Errors
 /// As [`read_private`].
 pub fn read_private_up_to(path: &Path, most: usize) -> Result<Zeroizing<String>, FileError> {
+    read_regular(path, most, os::check_file)
+}
+
+/// The same of a file that others may read.
+///
+/// # Errors
+/// [`FileError`]: missing, not a regular file, too long or not text.
+pub(crate) fn read_shared_up_to(path: &Path, most: usize) -> Result<Zeroizing<String>, FileError> {
+    read_regular(path, most, |_| Ok(()))
+}
+
+/// Reads a file of which this is true; a pipe, say, would have to be waited for.
+fn read_regular(
+    path: &Path,
+    most: usize,
+    check: impl Fn(&Metadata) -> Result<(), Problem>,
+) -> Result<Zeroizing<String>, FileError> {
     let io = |error| FileError::io(path, "read", error);
     let file = os::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err(FileError::new(path, Problem::NotRegular));
     }
-    os::check_file(&metadata).map_err(|problem| FileError::new(path, problem))?;
+    check(&metadata).map_err(|problem| FileError::new(path, problem))?;
     let bytes = read_bounded(file, metadata.len(), most).map_err(io)?;
     text(&bytes, most).map_err(|problem| FileError::new(path, problem))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use spa_proto::ServiceName;
 
 use crate::record::ClientRecord;
-use crate::{duration, files, os};
+use crate::{duration, files};
 
 /// Bytes of a `spad.toml` that are read at most.
 const MOST: usize = 1 << 20;
@@ -55,8 +55,9 @@ impl Lasting {
     /// The services of the `spad.toml` beside the directory of the keys, where there is one that
     /// does not say that its keys are elsewhere. What is wrong in it is left to `spad check`.
     pub(crate) fn beside(keys: &Path) -> BTreeMap<ServiceName, Self> {
-        let text = dir_of(keys).and_then(|dir| read_regular(&dir.join("spad.toml")));
-        let table: toml::Table = text.ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let path = dir_of(keys).map(|dir| dir.join("spad.toml"));
+        let text = path.ok().and_then(|path| files::read_shared_up_to(&path, MOST).ok());
+        let table: toml::Table = text.and_then(|text| text.parse().ok()).unwrap_or_default();
         let own = table.get("keys-dir").and_then(toml::Value::as_str);
         if own.is_none_or(|own| is_same(Path::new(own), keys)) {
             Self::of_config(&table)
@@ -89,18 +90,6 @@ fn dir_of(dir: &Path) -> io::Result<PathBuf> {
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = Path::canonicalize;
     real(one).is_ok_and(|one| real(other).is_ok_and(|other| one == other))
-}
-
-/// A pipe, say, would have to be waited for; what is longer than [`MOST`] is no configuration.
-fn read_regular(path: &Path) -> io::Result<String> {
-    let file = os::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let bytes = files::read_bounded(file, metadata.len(), MOST)?;
-    let text = files::text(&bytes, MOST).map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok(text.to_string())
 }
 
 #[cfg(test)]
