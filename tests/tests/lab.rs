@@ -184,6 +184,19 @@ fn a_small_file_system_fills_up_and_turns_read_only_on_its_host_alone() -> Resul
 }
 
 #[test]
+fn last_words_are_waited_for_when_the_program_has_ended_already() -> Result {
+    let lab = Lab::new()?;
+    let host = lab.host("a")?;
+    // The output stays open in a process that outlives the program by a moment.
+    let mut running = host.spawn(["sh", "-c", "(sleep 0.3; echo late) &"])?;
+    running.wait_for("late", SOON)?;
+    let mut silent = host.spawn(["sh", "-c", "echo why >&2"])?;
+    let Err(error) = silent.wait_for("never", SOON) else { return fail("never was printed") };
+    assert!(error.to_string().contains("ended: why"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn all_of_a_lab_ends_with_it() -> Result {
     let lab = Lab::new()?;
     let host = lab.host("a")?;

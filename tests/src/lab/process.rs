@@ -115,11 +115,16 @@ impl Running {
     /// Waits for its end, and for what it printed last; an error after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let status = self.end(limit)?;
+        self.hear_out();
+        Ok(status)
+    }
+
+    /// Waits until all that an ended program printed has been read.
+    fn hear_out(&self) {
         // Error: a child of the program lives on and may still print.
         let _ = wait::until("its output ends", LAST_WORDS, || {
             Ok(self.stdout.is_complete() && self.stderr.is_complete())
         });
-        Ok(status)
     }
 
     fn end(&mut self, limit: Duration) -> Result<ExitStatus> {
@@ -163,9 +168,13 @@ impl Running {
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<Duration> {
         let what = format!("`{}` prints {text:?}", self.command);
         wait::until(&what, limit, || {
-            let there = self.stdout.text().contains(text);
-            if !there && !self.is_running()? && !self.stdout.text().contains(text) {
-                return fail(format!("`{}` ended: {}", self.command, self.stderr.text()));
+            let mut there = self.stdout.text().contains(text);
+            if !there && !self.is_running()? {
+                self.hear_out();
+                there = self.stdout.text().contains(text);
+                if !there {
+                    return fail(format!("`{}` ended: {}", self.command, self.stderr.text()));
+                }
             }
             Ok(there)
         })
