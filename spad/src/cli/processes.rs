@@ -31,7 +31,7 @@ pub(super) fn keep_gate(identity: Option<(u32, u32)>) -> Result<ExitCode, Failur
     privileges::gatekeeper::close_inherited().map_err(stays)?;
     let channel = take_channel().map_err(failed)?;
     privileges::gatekeeper::drop_all(identity).map_err(stays)?;
-    sandbox::enter().map_err(|error| failed(format!("sandbox: {error}")))?;
+    sandbox::enter(channel.as_fd()).map_err(|error| failed(format!("sandbox: {error}")))?;
     gatekeeper::run(Channel::from_fd(channel))
         .map_err(|error| failed(format!("gatekeeper: {error}")))?;
     Ok(ExitCode::SUCCESS)

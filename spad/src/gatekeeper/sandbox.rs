@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, Scope};
 use seccompiler::{
@@ -12,7 +13,7 @@ use seccompiler::{
 
 use crate::clock;
 
-/// System calls that are always allowed: waiting, the channel and the packet
+/// System calls that are always allowed: waiting, receiving from the channel and the packet
 /// sockets, the clock, memory, randomness for hash tables, and ending.
 const CALLS: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
@@ -21,8 +22,6 @@ const CALLS: &[i64] = &[
     libc::SYS_restart_syscall,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_close,
     libc::SYS_clock_gettime,
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -70,22 +69,28 @@ impl fmt::Display for SandboxError {
 
 impl std::error::Error for SandboxError {}
 
-/// Shuts the calling thread in. A forbidden system call ends the process.
+/// Shuts the calling thread in. A forbidden system call ends the process; to send, on anything
+/// but the channel, is one: a packet socket sends whatever it is given, from any source, on any
+/// interface, loopback too.
 ///
 /// # Errors
 /// Where the kernel or this machine's architecture has no system call filter:
 /// then the caller must not go on. Landlock is used as far as the kernel has it.
-pub fn enter() -> Result<(), SandboxError> {
+pub fn enter(channel: BorrowedFd<'_>) -> Result<(), SandboxError> {
     // The first reading finds out where the kernel's fast clock is, by means
     // that are forbidden afterwards.
     clock::Reading::now();
     reach_nothing().map_err(SandboxError::Landlock)?;
-    let program = program().map_err(SandboxError::Seccomp)?;
+    let program = program(channel).map_err(SandboxError::Seccomp)?;
     seccompiler::apply_filter(&program).map_err(SandboxError::Seccomp)
 }
 
-/// A ruleset that handles everything and allows nothing.
-pub(crate) fn reach_nothing() -> Result<(), RulesetError> {
+/// Refuses the calling thread all files, ports and abstract sockets from now on, as far as the
+/// kernel's Landlock knows them: a ruleset that handles everything and allows nothing.
+///
+/// # Errors
+/// Where the kernel does not take it.
+pub fn reach_nothing() -> Result<(), RulesetError> {
     let newest = ABI::V6;
     Ruleset::default()
         .handle_access(AccessFs::from_all(newest))?
@@ -96,7 +101,7 @@ pub(crate) fn reach_nothing() -> Result<(), RulesetError> {
     Ok(())
 }
 
-fn program() -> Result<BpfProgram, seccompiler::Error> {
+fn program(channel: BorrowedFd<'_>) -> Result<BpfProgram, seccompiler::Error> {
     let condition =
         |argument, how, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value);
     let compare = |argument, how, value| -> Result<_, seccompiler::Error> {
@@ -105,6 +110,11 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         CALLS.iter().map(|call| (*call, vec![])).collect();
     rules.insert(libc::SYS_write, compare(0, SeccompCmpOp::Eq, STDERR)?);
+    // Else the next socket that comes would take its place, and could be written to.
+    rules.insert(libc::SYS_close, compare(0, SeccompCmpOp::Ne, STDERR)?);
+    // By its number, which no other socket can take: new ones come through the channel alone.
+    let channel = channel.as_raw_fd().unsigned_abs().into();
+    rules.insert(libc::SYS_sendmsg, compare(0, SeccompCmpOp::Eq, channel)?);
     // Memory for data; never for a program that came over the network.
     rules.insert(libc::SYS_mmap, compare(2, SeccompCmpOp::MaskedEq(EXECUTABLE), 0)?);
     // Debug builds of the standard library look whether what they close is open.

@@ -207,9 +207,10 @@ impl Warden {
 
     /// Ends the gatekeeper, whatever it is doing, and plans another.
     fn replace_keeper(&mut self, why: &io::Error) {
-        let status = self.keeper.take().and_then(|mut keeper| keeper.end());
-        let status = status.map(|status| status.to_string());
-        warn!(%why, status, "the gatekeeper has ended or was ended: another is started");
+        let mut keeper = self.keeper.take();
+        let status = keeper.as_mut().and_then(Keeper::end).map(|status| status.to_string());
+        let said = keeper.map(|mut keeper| keeper.last_words()).filter(|said| !said.is_empty());
+        warn!(%why, status, said, "the gatekeeper has ended or was ended: another is started");
         self.listening = false;
         for (former, gate) in self.counters.former.iter_mut().zip(&mut self.counters.gate) {
             *former = former.saturating_add(std::mem::take(gate));

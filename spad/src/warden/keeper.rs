@@ -2,7 +2,7 @@
 //! what it was asked, and ended.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -24,6 +24,10 @@ use crate::sys::ready;
 /// inherits: they are no secret, and some are for the dynamic linker.
 const NOT_INHERITED: [&str; 3] = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_FDS"];
 
+/// How much of what it says is told, in bytes. The rest stays in the pipe; who fills that stands
+/// still, and is replaced.
+const SAID: usize = 400;
+
 /// The warden's end of the channel, and when it can be used.
 struct End {
     ready: AsyncFd<OwnedFd>,
@@ -41,6 +45,9 @@ impl End {
 /// A running gatekeeper. Dropped, it ends.
 pub(super) struct Keeper {
     child: Child,
+    /// What it says on standard error, which is not the log: who takes it over could write there
+    /// whatever he likes, without end.
+    heard: PipeReader,
     identity: Option<Identity>,
     end: Arc<End>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
@@ -97,9 +104,11 @@ impl Keeper {
     /// Starts one: this same program, with the channel as its standard input.
     pub(super) fn start(post: &Post) -> io::Result<Self> {
         let (ours, theirs) = Channel::pair()?;
+        let (heard, said) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&heard, true)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("gatekeeper").current_dir(post.dir());
-        command.stdin(theirs.into_fd()).stdout(Stdio::null());
+        command.stdin(theirs.into_fd()).stdout(Stdio::null()).stderr(said);
         for name in NOT_INHERITED {
             command.env_remove(name);
         }
@@ -112,6 +121,7 @@ impl Keeper {
         tokio::spawn(send(Arc::clone(&ours), messages));
         Ok(Self {
             child,
+            heard,
             identity: post.identity,
             end: ours,
             outgoing,
@@ -239,6 +249,13 @@ impl Keeper {
                 None
             }
         }
+    }
+
+    /// The first of what it has said that nobody heard yet.
+    pub(super) fn last_words(&mut self) -> String {
+        let mut said = [0; SAID];
+        let count = self.heard.read(&mut said).unwrap_or(0);
+        String::from_utf8_lossy(said.get(..count).unwrap_or_default()).trim_end().to_owned()
     }
 
     /// One that has stopped, or does not listen, ends as well.
