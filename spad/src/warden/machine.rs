@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,8 +27,10 @@ impl Machine {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let uevents = Some(netlink::KOBJECT_UEVENT);
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, uevents)?;
-        // Room for a storm of devices that come and go.
-        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 1 << 20)?;
+        // Room for a storm of devices that come and go, beyond what a process may have without
+        // privileges: one that was lost counts as news of a restore.
+        set_socket_recv_buffer_size_force(&socket, 1 << 20)
+            .or_else(|_| set_socket_recv_buffer_size(&socket, 1 << 20))?;
         bind(&socket, &SocketAddrNetlink::new(0, KERNEL))?;
         Ok(Self { events: ready::register(socket, Interest::READABLE)? })
     }
