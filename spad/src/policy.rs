@@ -124,6 +124,10 @@ fn widened(
 ) -> Result<Prefix, Reason> {
     let exact = Prefix::of(source, u8::MAX);
     let Some(asked) = request.width else { return Ok(exact) };
+    // Asked of an address that was not known to be of IPv4, which has no such width.
+    if source.is_ipv4() && asked >= 32 {
+        return Ok(exact);
+    }
     let widths = if source.is_ipv4() { &firewall.widths4 } else { &firewall.widths6 };
     let bound = matches!(request.mode, Mode::Bound { .. });
     let widest = widths.iter().copied().filter(|width| *width >= asked).min();

@@ -281,6 +281,9 @@ fn widths_are_what_is_asked_allowed_and_there() {
         (Some(24), 32, refused),
         // No set of this host is as narrow.
         (Some(28), 24, refused),
+        // Asked before it was known that the address would be of IPv4.
+        (Some(32), 32, prefix(32)),
+        (Some(64), 8, prefix(32)),
     ] {
         let record =
             allowed(Policy { widest: spa_keys::Widest { v4: widest, v6: 128 }, ..policy() });
