@@ -18,10 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A spad as the package starts it: it hears knocks, and shuts nothing.
 fn not_enabled<'site>(site: &'site Site, firewall: &str) -> Result<Server<'site>> {
     let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
-    let config = format!("enforce = \"when-enabled\"\n{}{firewall}", server.config());
+    let top = "enforce = \"when-enabled\"\nmetrics = \"127.0.0.1:9743\"\n";
+    let config = format!("{top}{}{firewall}", server.config());
     server.write_config(&config)?;
     launch(&mut server)?;
     Ok(server)
+}
+
+/// What monitoring is told of the ruleset.
+fn in_force_by_metrics(server: &Server) -> Result<bool> {
+    let text = server.host().sh("curl -sS -m 5 http://127.0.0.1:9743/metrics")?.ok()?.stdout;
+    Ok(text.lines().any(|line| line == "spad_ruleset_in_force 1"))
 }
 
 /// Waits until knocks are heard; status says 1 as long as nothing is shut.
@@ -64,6 +71,7 @@ fn nothing_is_shut_until_it_is_enabled_and_from_then_on_it_stays() -> Result {
         assert_open(&site, "not enabled")?;
         let status = server.spad(&["status"])?;
         assert!(status.code() == Some(1) && status.stdout.contains("NOT IN FORCE"), "{status}");
+        assert!(!in_force_by_metrics(&server)?, "and whoever is on call hears of it");
         assert!(server.spad(&["close"])?.success());
         refused(&server.spad(&["enable"])?, "no client");
         assert_open(&site, "refused")?;
@@ -72,6 +80,7 @@ fn nothing_is_shut_until_it_is_enabled_and_from_then_on_it_stays() -> Result {
         let mut session = site.stranger.hold((site.address(), 22))?;
         server.spad(&["enable"])?.ok()?;
         assert!(is_shut(&site)? && session.is_alive("from before"), "who is in stays");
+        assert!(in_force_by_metrics(&server)?);
         server.spad(&["status"])?.ok()?;
         site.open(&server, &alice, &["--ttl", "2s"])?;
         let again = server.spad(&["enable", "--confirm-within", "1s", "--json"])?.ok()?;

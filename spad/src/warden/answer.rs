@@ -216,7 +216,9 @@ impl Warden {
             mode: self.config.firewall.mode.name().into(),
             uptime_ms: millis(now.clock.since(self.started)),
             capture_in_force: self.capture(self.keeper.is_some()).in_force,
-            ruleset_in_force: self.repair_at.is_none() && self.unattached.is_none(),
+            ruleset_in_force: self.enforcement != Enforcement::NotInForce
+                && self.repair_at.is_none()
+                && self.unattached.is_none(),
             repairs: self.tables.repairs,
             restarts: self.restarts.count,
             counters: self.counted(),
