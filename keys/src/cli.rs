@@ -250,7 +250,8 @@ pub(crate) struct Init {
     #[arg(long, value_name = "NAME", value_parser = host)]
     pub(crate) host: Option<String>,
 
-    /// UDP port that clients knock at
+    /// UDP port that clients knock at: listen-port in spad.toml, unless something in between
+    /// translates it
     #[arg(long, value_name = "N", default_value_t = 62201, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 

@@ -309,6 +309,6 @@ fn look_after(
     }
 }
 
-const WHY_SHUT: &str = "the log of spad there says why, or that nothing arrived. Mostly it is the \
+const WHY_SHUT: &str = "spad status there counts why, or nothing arrived. Mostly it is the \
     clock (above); a record that does not allow the service, the mode or the address; a network that \
     drops UDP; or one that shows the server another address for TCP than for UDP (--source ADDR)";

@@ -142,7 +142,7 @@ impl Story<'_> {
         Failure::not_open(format!(
             "{host}: knocked {}, but TCP port {port} did not open within {} s: {seen}{}{}{}\n  \
              look at: this machine's clock, now {} (servers allow 30 s unless told otherwise);\n  \
-             whether the server grants {} to this client; the log of spad there, which says why",
+             whether the server grants {} to this client; spad status there, which counts why",
             times(waited.rounds),
             waited.elapsed.as_secs(),
             unsent(sent),

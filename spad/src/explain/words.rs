@@ -101,8 +101,8 @@ impl Known<'_> {
             | Reason::BadSeal
             | Reason::NotCanonical => words(
                 "it was made with this client's shared keys, and not as its program makes it",
-                "if the program is ours, of the same version: make a new token, somebody has \
-                     the keys (spa-keys revoke, spa-keys add)",
+                "if the program is ours, of the same version: somebody has the keys, revoke them \
+                     and add the client anew (spa-keys revoke, spa-keys add)",
             ),
             _ => match self.proven() {
                 Some((record, _)) => self.by_record(reason, record),
@@ -129,10 +129,7 @@ impl Known<'_> {
             (_, Some((record, _))) => words(
                 "it was made with another cloak than this server's: its token is older than the \
                  server's keys",
-                format!(
-                    "make a new token: spa-keys revoke {0}, then spa-keys add {0}",
-                    record.name
-                ),
+                format!("make a new token: spa-keys rotate --token {}", record.name),
             ),
             (Who::NotLookedFor, _) => words(
                 "no client is known by the name in it; which one has made it all the same was \
@@ -177,7 +174,11 @@ impl Known<'_> {
 
     fn by_record(&self, reason: Reason, record: &ClientRecord) -> Words {
         let name = &record.name;
-        let anew = format!("make a new token: spa-keys revoke {name}, then spa-keys add {name}");
+        let another = format!("make another token: spa-keys renew {name}");
+        let anew = format!(
+            "revoke it and add it anew: spa-keys show {name}, for what it may do; spa-keys revoke \
+             {name}; spa-keys add {name} --service …"
+        );
         match reason {
             Reason::NotEnrolled => words(
                 format!("{name} has not enrolled: the token is unused"),
@@ -189,8 +190,8 @@ impl Known<'_> {
                     "if nobody has enrolled another machine with the same token, somebody has its keys: {anew}"
                 ),
             ),
-            Reason::BadEnrolSecret => words("its enrolment secret is not the token's", anew),
-            Reason::EnrolExpired => words("the token was not used in time", anew),
+            Reason::BadEnrolSecret => words("its enrolment secret is not the token's", another),
+            Reason::EnrolExpired => words("the token was not used in time", another),
             Reason::EnrolTaken => words(
                 format!("the token of {name} was used already, with another key"),
                 format!("if that was not its owner: find out who; {anew}"),
