@@ -51,6 +51,13 @@ impl Budget {
         self.millitokens >= 1000
     }
 
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_full(&mut self, rate: Rate, now: Monotonic) -> bool {
+        self.fill(rate, now);
+        self.millitokens >= capacity(rate)
+    }
+
     /// Takes one packet's worth that is there.
     pub fn charge(&mut self) {
         self.millitokens = self.millitokens.saturating_sub(1000);

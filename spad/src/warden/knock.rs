@@ -66,6 +66,11 @@ impl Warden {
     /// Steps 8 to 11. `None` where it waits for the client's record.
     fn decide(&mut self, request: &SignedRequest, at: Reading) -> Result<Option<Accepted>, Reason> {
         let (knock, record) = self.verified(request, at)?;
+        // A copy costs the client nothing.
+        self.memory.judge(&knock, &record, at)?;
+        if !self.budgets.take(record.kid, at.clock) {
+            return Err(Reason::OverBudget);
+        }
         let judged = self.judged(&knock, &record, at);
         // Refused by policy counts as used: it must not become valid later.
         self.memory.use_up(&knock, &record, &self.ledger, at)?;
@@ -287,7 +292,7 @@ fn apart(knocks: &[Accepted]) -> Vec<&[Accepted]> {
 /// Only the first verdict for a nonce may make a line; what an eavesdropper can
 /// cause with copies, or a wrong clock all day, is counted.
 fn is_told(reason: Reason) -> bool {
-    !matches!(reason, Reason::Replayed | Reason::Stale)
+    !matches!(reason, Reason::Replayed | Reason::Stale | Reason::OverBudget)
 }
 
 #[cfg(test)]

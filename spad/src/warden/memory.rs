@@ -105,6 +105,16 @@ impl Memory {
         &self.replay
     }
 
+    /// Step 11, the test alone: whether the knock may be used.
+    pub(super) fn judge(
+        &mut self,
+        knock: &VerifiedKnock,
+        record: &ClientRecord,
+        now: Reading,
+    ) -> Result<(), Reason> {
+        self.test(used(knock), fresh(record), now).map(drop)
+    }
+
     /// Step 11: test and set. Whether the knock may be used, and from now on
     /// it is used, whatever becomes of it. It is in the journal when the next
     /// entry is: [`Self::note_grants`], or [`Self::write_down`].
@@ -115,11 +125,23 @@ impl Memory {
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
-        let used = Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() };
-        self.test_and_set(used, (!record.knocked).then_some(record.created), ledger, now)
+        self.test_and_set(used(knock), fresh(record), ledger, now)
     }
 
-    /// `fresh` says when the record was made of a client that has never knocked before.
+    /// `fresh` says when the record was made of a client that has never knocked before. Whether
+    /// this is the first of one of whom nothing can be unknown.
+    fn test(
+        &mut self,
+        Used { kid, time, nonce }: Used,
+        fresh: Option<Timestamp>,
+        now: Reading,
+    ) -> Result<bool, Reason> {
+        self.look_at_clocks(now);
+        let first = fresh.is_some_and(|created| self.replay.floor().exempts(created));
+        self.replay.judge(&kid, time, nonce, first, now.clock)?;
+        Ok(first)
+    }
+
     fn test_and_set(
         &mut self,
         used: Used,
@@ -127,10 +149,8 @@ impl Memory {
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
-        self.look_at_clocks(now);
+        let first = self.test(used, fresh, now)?;
         let Used { kid, time, nonce } = used;
-        let first = fresh.is_some_and(|created| self.replay.floor().exempts(created));
-        self.replay.judge(&kid, time, nonce, first, now.clock)?;
         self.cover(time, now)?;
         if first && self.replay.history(&kid).is_none() {
             let record = Record::History { kid, floor: Timestamp::ZERO, complete: true };
@@ -273,6 +293,15 @@ struct Used {
 
 fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor {
     Floor::at_start(lease, now.wall, now.clock, tolerance)
+}
+
+fn used(knock: &VerifiedKnock) -> Used {
+    Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() }
+}
+
+/// When the record was made, if the client has never knocked.
+fn fresh(record: &ClientRecord) -> Option<Timestamp> {
+    (!record.knocked).then_some(record.created)
 }
 
 pub(super) fn entry(grant: &Grant) -> Record {

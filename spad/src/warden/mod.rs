@@ -7,6 +7,7 @@
 mod answer;
 mod attach;
 mod bans;
+mod budgets;
 mod clients;
 mod copying;
 mod enforce;
@@ -92,6 +93,7 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
+    budgets: budgets::Budgets,
     first_knocks: first_knocks::FirstKnocks,
     last_knocks: last_knocks::Knocks,
     overlaps: overlaps::Overlaps,

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::bans::Register;
+use super::budgets::Budgets;
 use super::clients::Clients;
 use super::first_knocks::FirstKnocks;
 use super::gatehouse::Restarts;
@@ -173,6 +174,7 @@ impl Warden {
         Ok(Self {
             config_path,
             own,
+            budgets: Budgets::new(),
             first_knocks: FirstKnocks::none(),
             overlaps: Overlaps::none(),
             writer: Worker::new("records"),

@@ -33,6 +33,8 @@ const RENEWAL: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How long after a failed attempt to watch the records the next is made.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// How many elements are taken out in one transaction.
+const TOGETHER: usize = 4096;
 /// By how much an element may outlast its grants before it is set right.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -198,19 +200,41 @@ impl Warden {
         let (ended, changes) = self.ledger.end(now, which);
         // Written down first: a restart must not take them over again.
         self.memory.note_ended(&ended, &self.ledger);
-        for change in changes {
-            let told = match change {
-                Change::Withdraw(element) => self.firewall.withdraw(&[element]),
-                Change::Shorten(element, left) => self.firewall.retime(&element, left),
-            };
-            if let Err(error) = told {
-                error!(%error, "a grant could not be taken back: tried again");
-                self.repair_at = Some(Instant::now() + PAUSE);
-            }
-        }
+        self.put_out(&changes);
         ended.iter().for_each(|grant| self.audit.ended(grant, why));
         self.tell_ends(&ended, why);
         ended.len()
+    }
+
+    /// What is to go goes together: a client may have thousands, and each transaction takes its
+    /// time. Where that is refused each goes alone, so that one does not hold up another.
+    fn put_out(&mut self, changes: &[Change]) {
+        let withdrawn = |change: &Change| match change {
+            Change::Withdraw(element) => Some(*element),
+            Change::Shorten(..) => None,
+        };
+        let withdrawn: Vec<_> = changes.iter().filter_map(withdrawn).collect();
+        for part in withdrawn.chunks(TOGETHER) {
+            if self.firewall.withdraw(part).is_err() {
+                part.iter().for_each(|element| {
+                    let told = self.firewall.withdraw(std::slice::from_ref(element));
+                    self.try_again_unless(told);
+                });
+            }
+        }
+        for change in changes {
+            if let Change::Shorten(element, left) = change {
+                let told = self.firewall.retime(element, *left);
+                self.try_again_unless(told);
+            }
+        }
+    }
+
+    fn try_again_unless(&mut self, told: Result<(), FirewallError>) {
+        if let Err(error) = told {
+            error!(%error, "a grant could not be taken back: tried again");
+            self.repair_at = Some(Instant::now() + PAUSE);
+        }
     }
 
     pub(super) fn restored(&mut self, heard: io::Result<()>) {
@@ -305,6 +329,7 @@ impl Warden {
         let now = Reading::now();
         self.expire(now.clock);
         self.audit.tidy(now.clock);
+        self.budgets.forget_full(now.clock);
         self.look_after_bans(now);
         self.memory.look_at_clocks(now);
         self.memory.catch_up(&self.ledger);
