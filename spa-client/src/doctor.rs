@@ -226,7 +226,7 @@ fn look_before(
     addresses: &[SocketAddr],
     port: NonZeroU16,
     findings: &mut Findings,
-) -> Vec<SocketAddr> {
+) -> Vec<(SocketAddr, PortState)> {
     let states = parallel::each(addresses.to_vec(), |to| (to, PortState::look(to, port)));
     for (to, state) in &states {
         let place = format!("TCP port {port} at {}", bare(to));
@@ -243,7 +243,12 @@ fn look_before(
             PortState::Failed(why) => Finding::note("before", format!("{place}: {why}")),
         });
     }
-    states.into_iter().filter(|(_, state)| *state == PortState::Open).map(|(to, _)| to).collect()
+    states
+}
+
+/// Whether a port was found like this.
+fn was(before: &[(SocketAddr, PortState)], to: &SocketAddr, what: &PortState) -> bool {
+    before.iter().any(|(at, state)| at == to && state == what)
 }
 
 /// Gives the addresses that a knock left for.
@@ -281,7 +286,7 @@ fn look_after(
     door: &Door<'_>,
     addresses: &[SocketAddr],
     port: NonZeroU16,
-    open_before: &[SocketAddr],
+    before: &[(SocketAddr, PortState)],
     options: &DoctorOptions,
     findings: &mut Findings,
 ) {
@@ -290,7 +295,7 @@ fn look_after(
     for (to, opened) in &opened {
         let place = format!("TCP port {port} at {}", bare(to));
         findings.add(match opened {
-            Some(_) if open_before.contains(to) => {
+            Some(_) if was(before, to, &PortState::Open) => {
                 Finding::ok("after", format!("{place} is open, as before"))
             }
             Some(elapsed) => Finding::ok(
@@ -304,7 +309,12 @@ fn look_after(
             ),
         });
     }
-    if opened.iter().any(|(to, opened)| opened.is_some() && !open_before.contains(to)) {
+    // One that refused before may have got its service meanwhile: then no knock was needed, and
+    // a token may not have been used.
+    let by_knock = |(to, opened): &(SocketAddr, Option<Duration>)| {
+        opened.is_some() && was(before, to, &PortState::Silent)
+    };
+    if opened.iter().any(by_knock) {
         door.confirm();
     }
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -72,6 +72,22 @@ fn a_port_that_nobody_guards_is_told_from_a_silent_one() {
     assert!(line(&ran, "before").starts_with("note before TCP port"), "{}", ran.out);
     assert!(line(&ran, "after").starts_with("BAD"), "{}", ran.out);
     assert_eq!(ran.out.matches("-> ").count(), ran.out.matches("BAD").count(), "what to do");
+}
+
+#[test]
+fn a_service_that_comes_up_by_itself_is_no_sign_of_enrolment() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let free = free_port();
+    let words = ["doctor", "127.0.0.1", "--wait", "30", "--wait-port", &free.to_string()];
+    let child = client.start(&words);
+    server.next_knock();
+    let _service = TcpListener::bind(("127.0.0.1", free)).unwrap();
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert!(line(&ran, "before").contains("nothing listens"), "{}", ran.out);
+    assert!(line(&ran, "after").contains("opened within"), "{}", ran.out);
+    let file = fs::read_to_string(client.host_file("127.0.0.1")).unwrap();
+    assert!(file.contains("secret"), "the token may not have been used");
 }
 
 #[test]
