@@ -76,22 +76,36 @@ pub fn audit_dir(config: &Config, path: &Path) -> Result<(), String> {
 /// Looks at keys, records, interfaces, and at the chains of others.
 #[must_use]
 pub fn findings(config: &Config, path: &Path) -> Findings {
-    let identity = ServerIdentity::load(&config.keys_dir).err().map(|error| error.to_string());
+    let identity = ServerIdentity::load(&config.keys_dir);
+    let ports = identity.as_ref().ok().and_then(|identity| ports(config, identity.port));
     let mut findings = Findings {
         faults: identity
+            .err()
+            .map(|error| error.to_string())
             .into_iter()
             .chain(records(config))
             .chain(targets(config, path).err())
             .chain(hooks(config, path).err())
             .chain(audit_dir(config, path).err())
             .collect(),
-        notices: [interfaces(config), forwarding(config)].concat(),
+        notices: ports.into_iter().chain(interfaces(config)).chain(forwarding(config)).collect(),
     };
     match Firewall::open() {
         Ok(firewall) => others(&firewall, config, path, &mut findings),
         Err(error) => findings.notices.extend(report::Foreign::unreadable(&error).notices),
     }
     findings
+}
+
+/// Where clients knock at another port than the one that is heard.
+fn ports(config: &Config, told: u16) -> Option<String> {
+    let heard = config.listen_port;
+    (told != heard).then(|| {
+        format!(
+            "tokens tell clients to knock at UDP port {told} (port in server.toml), and knocks are \
+             heard at {heard} (listen-port): right only where something in between translates that"
+        )
+    })
 }
 
 fn interfaces(config: &Config) -> Vec<String> {

@@ -107,3 +107,16 @@ fn without_the_right_to_change_the_firewall_it_says_which_is_missing() -> Result
     assert!(said.stderr.contains("CAP_NET_ADMIN"), "{said}");
     Ok(())
 }
+
+#[test]
+fn another_port_than_the_one_that_tokens_name_is_told() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    let told = |server: &Server| -> Result<bool> {
+        Ok(server.spad(&["check"])?.ok()?.stderr.contains("tokens tell clients to knock at"))
+    };
+    assert!(!told(&server)?, "the same port");
+    server.write_config(&server.config().replace("listen-port = 62201", "listen-port = 53"))?;
+    assert!(told(&server)?, "no fault, since a router may translate it");
+    Ok(())
+}

@@ -2,7 +2,7 @@
 
 pub(super) const SPAD: &str = "\
 Exit codes: 0 done; 1 failed, or for status: capture or ruleset not in force; 2 usage; 3 no \
-running spad to ask.
+answer: spad does not run, or you may not ask it.
 
 Example:
   spad check --config /etc/spad/spad.toml && spad run --config /etc/spad/spad.toml";
@@ -79,7 +79,8 @@ pub(super) const STOP: &str = "\
 A running daemon is asked to end, as by SIGTERM. With --open its table goes as well, also where no \
 daemon runs: then nothing of it is left in the kernel.
 
-Exit codes: 0 done; 1 failed; 3 no running spad to end (with --open that is no failure)
+Exit codes: 0 done; 1 failed; 3 no answer: spad does not run (with --open that is no failure),
+or you may not ask it
 
 Examples:
   spad stop
@@ -90,7 +91,7 @@ Until then spad hears knocks and shuts nothing. There must be a client. Connecti
 on. Root alone may do it, and there is nothing to confirm where it was done before. Said is also \
 where nobody listens on what is shut, and on which ports ssh can be reached all the same.
 
-Exit codes: 0 in force; 1 not, and why; 3 no running spad
+Exit codes: 0 in force; 1 not, and why; 3 no answer: spad does not run, or you may not ask it
 
 Example:
   spad enable --confirm-within 60s";
@@ -98,7 +99,7 @@ Example:
 pub(super) const CONFIRM: &str = "\
 Run it from a session that came in through a knock.
 
-Exit codes: 0 in force, from now on and after a reboot; 1 not, and why; 3 no running spad
+Exit codes: 0 in force, from now on and after a reboot; 1 not, and why; 3 no answer: spad does not run, or you may not ask it
 
 Example:
   spad confirm";
