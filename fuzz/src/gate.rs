@@ -11,30 +11,37 @@ use spa_proto::{PACKET_LEN, Reason, SignedRequest};
 use crate::script::Script;
 use world::{Sent, World};
 
+/// What the gate said of one datagram: what it passes on, or why it does not.
+pub type Verdict = Result<Vec<u8>, Reason>;
+
 /// Reads the input as instructions. Through: a knock was let through, and
 /// verified.
 pub fn run(input: &[u8]) -> bool {
+    verdicts(input).iter().any(Result::is_ok)
+}
+
+/// The same, and what the gate said of every datagram, in order.
+pub fn verdicts(input: &[u8]) -> Vec<Verdict> {
     let mut script = Script(input);
     let mut world = World::new();
-    let mut through = false;
     // Each knock costs public-key work: enough to fill a client's budget twice.
     for _ in 0..64 {
         if script.is_done() {
             break;
         }
-        through |= step(&mut world, &mut script);
+        step(&mut world, &mut script);
     }
-    through
+    world.verdicts
 }
 
-fn step(world: &mut World, script: &mut Script<'_>) -> bool {
+fn step(world: &mut World, script: &mut Script<'_>) {
     match script.byte() % 8 {
         0 => world.pass(u64::from(script.number())),
         1 => world.set_clock(script),
         2 => world.seal(script),
         3 | 4 => {
             if let Some(sent) = script.choose(&world.sent).cloned() {
-                return genuine(world, &sent, script);
+                genuine(world, &sent, script);
             }
         }
         5 => {
@@ -45,28 +52,22 @@ fn step(world: &mut World, script: &mut Script<'_>) -> bool {
         6 => foreign(world, script),
         _ => world.change_clients(script),
     }
-    false
 }
 
 /// A datagram as it was made: the gate says what the model says, and what it
 /// lets through is what was asked for.
-fn genuine(world: &mut World, sent: &Sent, script: &mut Script<'_>) -> bool {
+fn genuine(world: &mut World, sent: &Sent, script: &mut Script<'_>) {
     let expected = world.expected(sent);
     let verdict = world.admit(&sent.datagram);
     match (verdict, expected) {
         (Ok(signed), Ok(())) => {
             world.attempted(sent);
             verified(world, sent, &signed, script);
-            true
         }
         (Err(Reason::OverBudget | Reason::OverCap), Ok(())) => {
             assert!(world.may_be_short(sent), "a budget was spent by nobody");
-            false
         }
-        (Err(reason), Err(expected)) => {
-            assert_eq!(reason, expected);
-            false
-        }
+        (Err(reason), Err(expected)) => assert_eq!(reason, expected),
         (Ok(_), Err(expected)) => panic!("let through, where {expected:?} was expected"),
         (Err(reason), Ok(())) => panic!("refused as {reason:?}"),
     }

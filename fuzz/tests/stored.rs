@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use spa_fuzz::{Run, TARGETS};
+use spa_fuzz::{Run, TARGETS, gate};
 
 const KINDS: [&str; 2] = ["corpus", "regressions"];
 
@@ -38,6 +38,20 @@ fn stored_inputs_find_nothing() {
             replay(run, &path);
         }
     }
+}
+
+/// Otherwise a finding might not come again.
+#[test]
+fn the_gate_says_the_same_each_time() {
+    let (mut passed, mut refused) = (0, 0);
+    for path in KINDS.iter().flat_map(|kind| entries(&folder(kind).join("gate"))) {
+        let input = std::fs::read(&path).unwrap();
+        let (first, second) = (gate::verdicts(&input), gate::verdicts(&input));
+        assert!(first == second, "{}: {first:x?}\n{second:x?}", path.display());
+        passed += first.iter().filter(|verdict| verdict.is_ok()).count();
+        refused += first.iter().filter(|verdict| verdict.is_err()).count();
+    }
+    assert!(passed > 0 && refused > 0, "{passed} passed, {refused} refused");
 }
 
 #[test]

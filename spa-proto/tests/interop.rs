@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use proptest::prelude::any;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use spa_proto::{EnrolHash, Kind, Reason, Request};
+use spa_proto::{EnrolHash, Kind, Reason, Request, Timestamp, Verifier};
 use support::case::{Case, hex, unhex};
 use support::craft::tag_again;
 use support::parties::{Client, Clock, NOW, Server, admit, pair, refusal, ssh};
@@ -99,6 +99,17 @@ fn record(client: &Client, request: &Request) -> String {
     }
 }
 
+/// The same as the warden has it.
+fn verifier(client: &Client, request: &Request) -> Verifier {
+    match &request.kind {
+        Kind::Knock => client.verifier(),
+        Kind::Enrol(enrolment) => Verifier::Pending {
+            secret: EnrolHash::of(&enrolment.secret),
+            expires: Timestamp::from_millis(NOW),
+        },
+    }
+}
+
 /// An enrolment is signed with the key it brings, which in a sample is any key.
 fn bring_own_key(client: &Client, request: &mut Request) {
     if let Kind::Enrol(enrolment) = &mut request.kind {
@@ -113,22 +124,27 @@ fn python_agrees_with_every_vector() {
 }
 
 #[test]
-fn the_gate_admits_what_python_seals() {
+fn what_python_seals_is_admitted_and_verified() {
     let (server, client) = pair();
     let clock = Clock::at(NOW);
-    let requests = requests();
+    let mut requests = requests();
+    requests.iter_mut().for_each(|request| bring_own_key(&client, request));
     let cases: Vec<_> = requests.iter().map(|request| to_seal(&client, request, NOW)).collect();
     for (request, answer) in requests.iter().zip(answers("seal", &cases)) {
         let datagram = unhex(answer.one("datagram"));
         let mut gate = server.gate(&[&client], clock);
         let signed =
             admit(&mut gate, &datagram, clock).unwrap_or_else(|reason| panic!("{reason:?}"));
-        if matches!(request.kind, Kind::Knock) {
-            let knock = server.verify(&signed, &client.verifier(), clock).ok().unwrap();
-            assert_eq!(knock.request().encode(), request.encode());
-            assert_eq!(knock.time(), clock.now());
-        }
+        let knock = server
+            .verify(&signed, &verifier(&client, request), clock)
+            .unwrap_or_else(|reason| panic!("{reason:?}"));
+        assert_eq!(knock.request().encode(), request.encode());
+        assert_eq!(knock.time(), clock.now());
+        let brought = matches!(request.kind, Kind::Enrol(_));
+        assert_eq!(knock.binds(), brought.then(|| client.signing().verifying_key()));
     }
+    let enrolments = requests.iter().filter(|request| matches!(request.kind, Kind::Enrol(_)));
+    assert!((1..requests.len()).contains(&enrolments.count()), "some of each kind");
 }
 
 #[test]

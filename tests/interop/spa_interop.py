@@ -3,12 +3,13 @@
 
     spa_interop.py seal           cases on standard input, datagrams out
     spa_interop.py open           cases on standard input, outcomes out
+    spa_interop.py request        seeds on standard input, public key lines out
     spa_interop.py vectors DIR    every case in DIR, and a summary
 
 A case is text as in section 14; several are separated by a line "---", and so
 are the answers. `seal` needs server, cloak, kid, psk, seed, and the fields of
 the request or a body; randomness and ts come from the system where they are
-not given.
+not given. In place of server, cloak, kid, psk and kind a token can stand.
 
 Needs Debian's python3-argon2 and python3-cryptography.
 """
@@ -28,9 +29,12 @@ from spa_protocol import (  # noqa: E402
     Refused,
     Request,
     Server,
+    ed25519_public,
     x25519_public,
 )
 from spa_token import (  # noqa: E402
+    COST,
+    TooDear,
     decode_key_line,
     decode_sealed,
     decode_token,
@@ -63,12 +67,24 @@ def octets(case: Case, key: str) -> bytes:
 
 
 def seal_case(case: Case) -> dict[str, object]:
+    if "token" in case:
+        case = case | of_token(one(case, "token"), octets(case, "seed"))
     names = ["server", "cloak", "kid", "psk", "seed"]
     client = Client(*(octets(case, name) for name in names))
     body = body_of(case)
     ts = int(one(case, "ts", str(time.time_ns() // 1_000_000)))
     randomness = bytes.fromhex(one(case, "randomness", os.urandom(32).hex()))
     return client.seal(body, ts, randomness)
+
+
+def of_token(line: str, seed: bytes) -> Case:
+    """What a client knows that was handed this token (section 8)."""
+    fields, key = decode_token(line), ed25519_public(seed).hex()
+    if fields.get("key", key) != key:
+        raise ValueError("the token is for another signing key")
+    kind = f"enrol {key} {fields['secret']}" if "secret" in fields else "knock"
+    known = {name: [fields[name]] for name in ("cloak", "kid", "psk")}
+    return known | {"server": [fields["S"]], "kind": [kind]}
 
 
 def body_of(case: Case) -> bytes:
@@ -164,13 +180,22 @@ def line_failures(case: Case) -> list[str]:
         made = encode_key_line(octets(case, "seed"))
     elif "passphrase" in fields:
         passphrase, token, salt = fields["passphrase"], fields["token"], octets(case, "salt")
-        agrees = decode_sealed(line, passphrase) == (salt, token)
-        made = encode_sealed(token, passphrase, salt)
+        cost = [int(part) for part in fields["cost"].split()] if "cost" in fields else COST
+        agrees = read_sealed(line, passphrase) == fields.get("expect", (salt, token))
+        made = encode_sealed(token, passphrase, salt, cost)
     else:
         agrees = decode_token(line) == fields
         made = encode_token(fields)
     found = [] if agrees else ["line: read otherwise"]
     return found + ([] if made == line else [f"line: here {made!r}"])
+
+
+def read_sealed(line: str, passphrase: str) -> object:
+    """The salt and the token, or that they cost too much."""
+    try:
+        return decode_sealed(line, passphrase)
+    except TooDear:
+        return "too-dear"
 
 
 def run_vectors(directory: str) -> int:
@@ -201,6 +226,8 @@ def main() -> int:
             return run_cases(lambda case: {"datagram": seal_case(case)["datagram"]})
         case ["open"]:
             return run_cases(open_case)
+        case ["request"]:
+            return run_cases(lambda case: {"line": encode_key_line(octets(case, "seed"))})
         case ["vectors", directory]:
             return run_vectors(directory)
     print(__doc__, file=sys.stderr)

@@ -113,6 +113,11 @@ def x25519_public(private: bytes) -> bytes:
     return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
+def ed25519_public(seed: bytes) -> bytes:
+    public = ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
 # Keys (section 3).
 
 P = 2**255 - 19

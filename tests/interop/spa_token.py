@@ -8,20 +8,23 @@ from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from spa_protocol import signature_holds, u64, usable
+from spa_protocol import ed25519_public, signature_holds, u64, usable
 
 TOKEN = "spa1."
 SEALED = "spa1-sealed."
 KEY_LINE = "spa1-key."
 # Memory in KiB, passes, lanes: what a writer takes, and the most that a reader does.
-COST, MOST = (65536, 3, 4), (1024 * 1024, 64, 64)
+COST, MOST = (65536, 3, 4), (131072, 6, 8)
 HOST = re.compile(r"[A-Za-z0-9:%_][A-Za-z0-9:%_.-]{0,252}")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 
 
 class Damaged(Exception):
     """Not a line that the protocol knows."""
+
+
+class TooDear(Damaged):
+    """One that asks its reader for too much work."""
 
 
 def armour(prefix: str, payload: bytes) -> str:
@@ -78,11 +81,11 @@ def decode_token(line: str) -> dict[str, str]:
     return fields | {"key": payload[99:131].hex()}
 
 
-def encode_sealed(token: str, passphrase: str, salt: bytes) -> str:
+def encode_sealed(token: str, passphrase: str, salt: bytes, parts=COST) -> str:
     """A token under a passphrase: section 8.1."""
     payload = unarmour(TOKEN, token)
-    cost = b"".join(part.to_bytes(4, "big") for part in COST)
-    sealed = cipher(passphrase, salt, COST).encrypt(bytes(12), payload, b"spa1 token\0" + cost)
+    cost = b"".join(part.to_bytes(4, "big") for part in parts)
+    sealed = cipher(passphrase, salt, parts).encrypt(bytes(12), payload, b"spa1 token\0" + cost)
     return armour(SEALED, cost + salt + sealed)
 
 
@@ -91,7 +94,9 @@ def decode_sealed(line: str, passphrase: str) -> tuple[bytes, str]:
     payload = unarmour(SEALED, line)
     cost, salt, sealed = payload[:12], payload[12:28], payload[28:]
     parts = [number(cost[at : at + 4]) for at in (0, 4, 8)]
-    check(len(salt) == 16 and all(part <= most for part, most in zip(parts, MOST)), "cost")
+    check(len(salt) == 16, "cut")
+    if any(part > most for part, most in zip(parts, MOST)):
+        raise TooDear(f"memory, passes, lanes: {parts}")
     try:
         opened = cipher(passphrase, salt, parts).decrypt(bytes(12), sealed, b"spa1 token\0" + cost)
     except InvalidTag:
@@ -133,8 +138,7 @@ def take_text(rest: bytes) -> tuple[str, bytes]:
 
 
 def encode_key_line(seed: bytes) -> str:
-    signing = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
-    key = signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    key, signing = ed25519_public(seed), ed25519.Ed25519PrivateKey.from_private_bytes(seed)
     return armour(KEY_LINE, key + signing.sign(b"spa1 request\0" + key))
 
 

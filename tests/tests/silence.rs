@@ -31,12 +31,22 @@ fn wait_for_the_daemon(from: &Host, to: IpAddr, server: &Server) -> Result {
     Ok(())
 }
 
+/// Every file of the daemon's and its hash; not the lease, which goes with the clock.
+fn kept(server: &Server) -> Result<String> {
+    let dir = server.dir().display();
+    let files = format!("find /run/spad {dir}/state {dir}/keys -type f ! -name lease");
+    let sums = server.host().sh(&format!("{files} -exec sha256sum {{}} + | sort"))?.ok()?;
+    Ok(sums.text().to_owned())
+}
+
 #[test]
-fn junk_of_every_length_has_no_answer_no_conntrack_entry_and_no_log_line() -> Result {
+fn junk_of_every_length_leaves_no_trace() -> Result {
     let site = Site::new()?;
     let server = site.spad()?;
     let capture = site.stranger.capture()?;
     let (entries, log) = (site.server.conntrack_count()?, server.log());
+    let before = kept(&server)?;
+    assert!(before.contains("journal"), "{before}");
     for address in [site.server.v4()?, site.server.v6()?] {
         for batch in junk_of_every_length(address).chunks(100) {
             site.stranger.send_udp(batch)?;
@@ -46,9 +56,15 @@ fn junk_of_every_length_has_no_answer_no_conntrack_entry_and_no_log_line() -> Re
     assert_eq!(capture.incoming()?, [], "no answer of any kind");
     assert_eq!(site.server.conntrack_count()?, entries, "no conntrack entry");
     assert_eq!(server.log(), log, "no log line");
+    assert_eq!(kept(&server)?, before, "nothing is written");
     assert_eq!(server.counter("unknown-client")?, 4, "one of each family, and the last ones");
     assert_eq!(server.counter("granted")?, 0);
-    control_shows_what_a_closed_port_does(&site, entries)
+    control_shows_what_a_closed_port_does(&site, entries)?;
+    let alice = site.client(&server, "alice")?;
+    let before = kept(&server)?;
+    site.open(&server, &alice, &[])?;
+    assert_ne!(kept(&server)?, before, "control: a knock is written down");
+    Ok(())
 }
 
 /// Without this the assertions above could not fail: another closed port answers and is tracked.

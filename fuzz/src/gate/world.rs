@@ -13,6 +13,7 @@ use spa_proto::{
     VerifiedKnock, Verifier, VerifyingKey, seal,
 };
 
+use super::Verdict;
 use super::model::Model;
 use crate::script::Script;
 
@@ -48,6 +49,7 @@ pub(super) struct World {
     now: u64,
     clock: Duration,
     pub(super) sent: Vec<Sent>,
+    pub(super) verdicts: Vec<Verdict>,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
             now: BORDER + 3 * 3_600_000,
             clock: Duration::from_secs(1000),
             sent: Vec::new(),
+            verdicts: Vec::new(),
         };
         (0..CLIENTS).for_each(|client| world.insert(client));
         world
@@ -135,7 +138,9 @@ impl World {
 
     pub(super) fn admit(&mut self, datagram: &[u8]) -> Result<SignedRequest, Reason> {
         let (now, clock) = (self.now(), self.monotonic());
-        self.gate.admit(datagram, arrival(), now, clock)
+        let verdict = self.gate.admit(datagram, arrival(), now, clock);
+        self.verdicts.push(verdict.as_ref().map(|it| it.to_bytes().to_vec()).map_err(|it| *it));
+        verdict
     }
 
     pub(super) fn expected(&self, sent: &Sent) -> Result<(), Reason> {

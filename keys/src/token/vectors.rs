@@ -102,8 +102,17 @@ fn check_token(fields: &Fields, name: &str) -> String {
 
 fn check_sealed(fields: &Fields, name: &str) -> String {
     let (line, passphrase) = (&fields["line"], &fields["passphrase"]);
-    let opened = SealedToken::decode(line).ok().unwrap().open(passphrase).ok().unwrap();
+    let opened = SealedToken::decode(line).ok().unwrap().open(passphrase);
+    if let Some(expected) = fields.get("expect") {
+        assert_eq!(expected, "too-dear", "{name}");
+        assert_eq!(opened.err(), Some(TokenError::Cost), "{name}: refused");
+        return "sealed, too dear".to_owned();
+    }
+    let opened = opened.ok().unwrap();
     assert_eq!(*opened.encode(), fields["token"], "{name}: read");
+    if fields.contains_key("cost") {
+        return "sealed, of another cost".to_owned();
+    }
     let sealed = SealedToken::seal(&opened, passphrase, bytes(fields, "salt")).unwrap();
     assert_eq!(*sealed.encode(), *line, "{name}: written");
     "sealed".to_owned()
@@ -128,5 +137,6 @@ fn every_line_is_read_and_written_as_its_file_says() {
     let mut seen: Vec<_> = files().into_iter().map(check).collect();
     seen.sort();
     seen.dedup();
-    assert_eq!(seen, ["key line", "kind 0", "kind 1", "kind 2", "kind 3", "sealed"]);
+    let sealed = ["sealed", "sealed, of another cost", "sealed, too dear"];
+    assert_eq!(seen, [&["key line", "kind 0", "kind 1", "kind 2", "kind 3"], &sealed[..]].concat());
 }
