@@ -92,6 +92,17 @@ impl Register {
         }
     }
 
+    /// Whether the clock was set since the kernel was told how long they have left.
+    fn is_set_anew(&mut self, now: Reading) -> bool {
+        let set = now.drift(&self.told) > SLACK;
+        if set && self.fault.is_some() {
+            // It is told nothing: what it has goes by its own clock.
+            self.told = now;
+            return false;
+        }
+        set
+    }
+
     fn usable(&self) -> Result<(), String> {
         self.fault.as_ref().map_or(Ok(()), |fault| Err(fault.clone()))
     }
@@ -260,7 +271,7 @@ impl Warden {
     /// Every 20 seconds.
     pub(super) fn look_after_bans(&mut self, now: Reading) {
         self.expire_bans(now);
-        if now.drift(&self.bans.told) > SLACK {
+        if self.bans.is_set_anew(now) {
             info!("the clock was set: bans end by the new time");
             if let Err(error) = self.tell_bans(now) {
                 error!(%error, "the bans could not be set right: tried again");
@@ -318,5 +329,27 @@ fn describe(ban: &Ban, now: Reading) -> report::Ban {
         expires_in_ms: ban.left(now.wall).map(millis),
         why: ban.why.clone(),
         by_uid: ban.by,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bans_that_are_not_known_have_no_time_that_a_clock_could_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Reading::now();
+        let mut later = now;
+        later.wall = later.wall.plus(Duration::from_secs(3600));
+        let mut bans = Register::open(dir.path(), now);
+        assert!(!bans.is_set_anew(now) && bans.is_set_anew(later));
+        assert!(bans.is_set_anew(later), "until the kernel was told");
+        std::fs::write(dir.path().join("bans.json"), "not a list").unwrap();
+        let mut bans = Register::open(dir.path(), now);
+        assert!(!bans.is_set_anew(later));
+        std::fs::remove_file(dir.path().join("bans.json")).unwrap();
+        bans.read_again();
+        assert!(bans.usable().is_ok() && !bans.is_set_anew(later));
     }
 }
