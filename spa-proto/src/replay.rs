@@ -227,6 +227,7 @@ impl Replay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     horizon: Timestamp,
+    /// When that was begun.
     renewed: Monotonic,
 }
 
@@ -253,7 +254,7 @@ impl Lease {
     }
 
     /// The horizon that a renewal should write: no further ahead than
-    /// monotonic time has gone since the last one, so that a clock that jumps
+    /// monotonic time has gone since the last one began, so that a clock that jumps
     /// forward does not take the lease with it.
     #[must_use]
     pub fn next(&self, now: Timestamp, clock: Monotonic, tolerance: Tolerance) -> Timestamp {
@@ -268,10 +269,12 @@ impl Lease {
         reach(time, tolerance).max(self.horizon)
     }
 
-    /// To be called once `horizon` is on the disk; it never goes down.
-    pub fn renewed(&mut self, horizon: Timestamp, clock: Monotonic) {
+    /// To be called once `horizon` is on the disk; it never goes down. `begun` is the moment
+    /// for which it was reckoned, before it was written: from then on the next is earned. So
+    /// all horizons together go as fast as monotonic time, however slow the disk.
+    pub fn renewed(&mut self, horizon: Timestamp, begun: Monotonic) {
         self.horizon = self.horizon.max(horizon);
-        self.renewed = clock;
+        self.renewed = begun;
     }
 }
 
@@ -393,5 +396,18 @@ mod tests {
         assert!(lease.covers(later(3690)) && !lease.covers(later(3691)));
         lease.renewed(later(5), at(21));
         assert_eq!(lease.horizon(), later(3690), "never down");
+    }
+
+    #[test]
+    fn the_time_that_a_write_takes_is_earned_too_and_not_twice() {
+        let mut lease = Lease::found(later(90), at(0));
+        for renewal in 1..=100 {
+            // The last one took 19 of the 20 seconds; the clock is an hour ahead.
+            let begun = at(20 * renewal);
+            let horizon = lease.next(later(3600 + 20 * renewal), begun, Tolerance::DEFAULT);
+            assert_eq!(horizon, later(90 + 20 * renewal));
+            assert!(!lease.covers(horizon), "not before it is on the disk");
+            lease.renewed(horizon, begun);
+        }
     }
 }

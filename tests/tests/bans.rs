@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use spa_tests::Result;
 use spa_tests::lab::{Addressing, Host, LabError, Output, Running, fail};
-use spa_tests::product::{Server, Settings, Site};
+use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
 /// A port that spad says nothing about.
@@ -421,5 +421,47 @@ fn ten_thousand_bans_are_no_burden() -> Result {
     assert_eq!(bans(&server)?.len(), 10_000);
     println!("list: {:?}", began.elapsed());
     println!("resident: {before} kB with one ban, {} kB with 10000", resident_kb(&mut server)?);
+    Ok(())
+}
+
+/// How long the daemon may take to look at everything, which it does every 20 s.
+const LOOK: Duration = Duration::from_secs(60);
+
+#[test]
+fn bans_begin_and_end_on_a_disk_that_hangs_and_nobody_waits_for_it() -> Result {
+    let site = Site::new()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    let state = server.dir().join("state");
+    fs::create_dir(&state)?;
+    let Some(disk) = site.server.disk(&state)? else {
+        eprintln!("not shown: this user cannot mount a disk");
+        return Ok(());
+    };
+    server.start()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    site.close(&server, "alice")?;
+    ban(&server, "192.0.2.1", &["--for", "2s"])?.ok()?;
+    let frozen = disk.freeze()?;
+    until("its end is noticed", LOOK, || Ok(server.status()?["bans"] == 0))?;
+    site.open(&server, &alice, &[])?;
+
+    let asked = Instant::now();
+    let said = ban(&server, "192.0.2.2", &[])?;
+    assert!(!said.success() && said.stderr.contains("would not be after a restart"), "{said}");
+    assert!(asked.elapsed() < Duration::from_secs(15), "after {:?}", asked.elapsed());
+    site.close(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    assert_eq!(networks(&server)?, ["192.0.2.2/32"], "it is in force");
+
+    drop(frozen);
+    // The disk is in the place of the server alone.
+    let cat = format!("cat {}/bans.json", state.display());
+    until("what is in force is written, and nothing else", LOOK, || {
+        let kept = site.server.sh(&cat)?.ok()?.stdout;
+        Ok(kept.contains("192.0.2.2") && !kept.contains("192.0.2.1"))
+    })?;
+    server.spad(&["unban", "192.0.2.2"])?.ok()?;
+    assert!(!site.server.sh(&cat)?.ok()?.stdout.contains("192.0.2.2"), "and then it is answered");
     Ok(())
 }

@@ -90,7 +90,8 @@ impl BanFile {
         files::write_atomic(&self.path, &text).map_err(|error| self.fault(error))
     }
 
-    fn fault(&self, what: impl ToString) -> BanFileError {
+    /// What to say of this file.
+    pub(crate) fn fault(&self, what: impl ToString) -> BanFileError {
         BanFileError { path: self.path.clone(), what: what.to_string() }
     }
 }

@@ -8,7 +8,6 @@ use spa_proto::{Monotonic, ServiceName, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::bans::Order;
 use super::{Warden, hooks, operators, process, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
@@ -54,10 +53,6 @@ impl Warden {
         match request {
             Request::Revoke { client } => self.revoke(&client),
             Request::RevokeGrant { grant } => self.revoke_grant(grant),
-            Request::Ban { network, seconds, why, by } => {
-                self.ban(&Order { network, seconds, why, by })
-            }
-            Request::Unban { network, by } => self.unban(&network, by),
             Request::Rates { service, source, clear } => {
                 self.rates(service.as_deref(), source, clear)
             }

@@ -1,19 +1,25 @@
 //! Bans: taken from the administrator, kept on disk, held in the kernel.
 
+mod saving;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
 use spa_proto::{Prefix, Reason};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Warden;
+use super::operators::Asker;
+use super::worker::Worker;
 use crate::bans::{Ban, BanFile, Bans, MOST, overlap};
 use crate::clock::Reading;
 use crate::control::{Answer, report};
 use crate::fields::millis;
 use crate::firewall::{FirewallError, Interval};
 use crate::policy::Judgement;
+use saving::{Outcome, Promise, Saving};
 
 /// How long the reason may be, in bytes.
 const LONGEST_WHY: usize = 200;
@@ -38,12 +44,10 @@ const NEVER: [(IpAddr, u8); 7] = [
 /// The bans, and where they are kept.
 pub(super) struct Register {
     list: Bans,
-    file: BanFile,
+    saving: Saving,
     /// What is wrong with the file. While it is, nothing is known of the bans,
     /// and the kernel keeps those that it has.
     fault: Option<String>,
-    /// Whether the file does not say yet what the list does.
-    unsaved: bool,
     /// When the kernel was last told how long they have left.
     told: Reading,
 }
@@ -59,9 +63,9 @@ pub(super) struct Order {
 impl Register {
     /// Reads the bans that are kept in `state_dir`.
     pub(super) fn open(state_dir: &Path, now: Reading) -> Self {
-        let file = BanFile::new(state_dir);
+        let saving = Saving::to(BanFile::new(state_dir));
         let list = Bans::default();
-        let mut register = Self { list, file, fault: None, unsaved: false, told: now };
+        let mut register = Self { list, saving, fault: None, told: now };
         register.read();
         register
     }
@@ -72,7 +76,7 @@ impl Register {
     }
 
     fn read(&mut self) {
-        match self.file.read() {
+        match self.saving.file.read() {
             Ok(list) => (self.list, self.fault) = (list, None),
             Err(fault) => {
                 error!(%fault, "bans stay as the kernel has them: mend or remove the file, and run spad reload");
@@ -86,6 +90,17 @@ impl Register {
         if self.fault.is_some() {
             self.read();
         }
+    }
+
+    /// Whether the clock was set since the kernel was told how long they have left.
+    fn is_set_anew(&mut self, now: Reading) -> bool {
+        let set = now.drift(&self.told) > SLACK;
+        if set && self.fault.is_some() {
+            // It is told nothing: what it has goes by its own clock.
+            self.told = now;
+            return false;
+        }
+        set
     }
 
     fn usable(&self) -> Result<(), String> {
@@ -110,20 +125,31 @@ impl Register {
         }
     }
 
-    /// Writes the list down; if that fails it is tried again later.
-    fn save(&mut self) -> Result<(), String> {
-        let written = self.file.write(&self.list).map_err(|error| error.to_string());
-        self.unsaved = written.is_err();
-        written
+    /// Begins to write the list down, if the file does not say the same.
+    fn save(&mut self, writer: &mut Worker) {
+        self.saving.begin(&self.list, writer);
+    }
+
+    /// Sleeps until it is written, or could not be: then [`Warden::bans_written`] must be called.
+    pub(super) async fn written(&mut self) -> Outcome {
+        self.saving.done().await
+    }
+
+    /// When that has taken too long for somebody: then [`Warden::bans_are_late`] must be called.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        self.saving.late_at()
     }
 }
 
 impl Warden {
-    pub(super) fn ban(&mut self, order: &Order) -> Answer {
-        self.try_to_ban(order).map_or_else(Answer::Failed, Answer::Banned)
+    pub(super) fn ban(&mut self, order: &Order, asker: Asker) {
+        match self.try_to_ban(order) {
+            Ok(promise) => self.save_bans(promise, asker),
+            Err(why) => self.conclude(asker, Answer::Failed(why)),
+        }
     }
 
-    fn try_to_ban(&mut self, order: &Order) -> Result<report::Banned, String> {
+    fn try_to_ban(&mut self, order: &Order) -> Result<Promise, String> {
         self.bans.usable()?;
         let now = Reading::now();
         let ban = order.ban(now)?;
@@ -134,13 +160,17 @@ impl Warden {
             self.end_grants("banned", |grant| overlap(&grant.element.source, &ban.network));
         let connections = self.cut_off(&ban.network);
         self.audit.banned(&ban, grants);
-        self.bans.save().map_err(|error| {
-            format!("{} is banned, but would not be after a restart: {error}", ban.network)
-        })?;
-        let connections = connections.map_err(|error| {
-            format!("{} is banned, but connections from before may live on: {error}", ban.network)
-        })?;
-        Ok(report::Banned { ban: describe(&ban, now), grants, connections })
+        let network = ban.network;
+        let answer = match connections {
+            Ok(connections) => {
+                Answer::Banned(report::Banned { ban: describe(&ban, now), grants, connections })
+            }
+            Err(error) => Answer::Failed(format!(
+                "{network} is banned, but connections from before may live on: {error}"
+            )),
+        };
+        let otherwise = format!("{network} is banned, but would not be after a restart");
+        Ok(Promise { answer, otherwise })
     }
 
     fn may_be_banned(&mut self, network: &Prefix) -> Result<(), String> {
@@ -166,11 +196,14 @@ impl Warden {
         }
     }
 
-    pub(super) fn unban(&mut self, network: &str, by: Option<u32>) -> Answer {
-        self.try_to_unban(network, by).map_or_else(Answer::Failed, Answer::Unbanned)
+    pub(super) fn unban(&mut self, network: &str, by: Option<u32>, asker: Asker) {
+        match self.try_to_unban(network, by) {
+            Ok(promise) => self.save_bans(promise, asker),
+            Err(why) => self.conclude(asker, Answer::Failed(why)),
+        }
     }
 
-    fn try_to_unban(&mut self, text: &str, by: Option<u32>) -> Result<Vec<report::Ban>, String> {
+    fn try_to_unban(&mut self, text: &str, by: Option<u32>) -> Result<Promise, String> {
         self.bans.usable()?;
         let network = spa_keys::cidr::parse(text).map_err(|error| error.to_string())?;
         let now = Reading::now();
@@ -184,10 +217,9 @@ impl Warden {
             });
         }
         lifted.iter().for_each(|ban| self.audit.ban_ended(ban, "lifted", by));
-        self.bans.save().map_err(|error| {
-            format!("{network} is lifted, but would be banned again after a restart: {error}")
-        })?;
-        Ok(lifted.iter().map(|ban| describe(ban, now)).collect())
+        let answer = Answer::Unbanned(lifted.iter().map(|ban| describe(ban, now)).collect());
+        let otherwise = format!("{network} is lifted, but would be banned again after a restart");
+        Ok(Promise { answer, otherwise })
     }
 
     pub(super) fn list_bans(&mut self) -> Answer {
@@ -239,23 +271,21 @@ impl Warden {
     /// Every 20 seconds.
     pub(super) fn look_after_bans(&mut self, now: Reading) {
         self.expire_bans(now);
-        if now.drift(&self.bans.told) > SLACK {
+        if self.bans.is_set_anew(now) {
             info!("the clock was set: bans end by the new time");
             if let Err(error) = self.tell_bans(now) {
                 error!(%error, "the bans could not be set right: tried again");
             }
         }
-        if self.bans.unsaved
-            && let Err(error) = self.bans.save()
-        {
-            warn!(error, "bans are not kept across a restart");
-        }
+        self.bans.save(&mut self.writer);
     }
 
     /// The kernel has let go of them by itself.
     fn expire_bans(&mut self, now: Reading) {
         let over = self.bans.list.expire(now.wall);
-        self.bans.unsaved |= !over.is_empty();
+        if !over.is_empty() {
+            self.bans.saving.owe();
+        }
         over.iter().for_each(|ban| self.audit.ban_ended(ban, "its time is over", None));
     }
 }
@@ -299,5 +329,27 @@ fn describe(ban: &Ban, now: Reading) -> report::Ban {
         expires_in_ms: ban.left(now.wall).map(millis),
         why: ban.why.clone(),
         by_uid: ban.by,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bans_that_are_not_known_have_no_time_that_a_clock_could_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Reading::now();
+        let mut later = now;
+        later.wall = later.wall.plus(Duration::from_secs(3600));
+        let mut bans = Register::open(dir.path(), now);
+        assert!(!bans.is_set_anew(now) && bans.is_set_anew(later));
+        assert!(bans.is_set_anew(later), "until the kernel was told");
+        std::fs::write(dir.path().join("bans.json"), "not a list").unwrap();
+        let mut bans = Register::open(dir.path(), now);
+        assert!(!bans.is_set_anew(later));
+        std::fs::remove_file(dir.path().join("bans.json")).unwrap();
+        bans.read_again();
+        assert!(bans.usable().is_ok() && !bans.is_set_anew(later));
     }
 }

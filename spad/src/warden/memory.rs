@@ -12,7 +12,7 @@ use spa_proto::{
 use tracing::warn;
 
 use super::copying::Copying;
-use super::renewal::Renewals;
+use super::renewal::{Horizon, Renewals};
 use crate::clock::Reading;
 use crate::config::Config;
 use crate::control::report;
@@ -85,8 +85,9 @@ impl Memory {
     /// does not take it is told now, not at the first knock.
     pub(super) fn begin(&mut self, ledger: &Ledger, now: Reading) -> Result<(), JournalError> {
         self.rewrite(ledger)?;
-        if let Some(written) = self.renewals.write(self.lease.horizon()) {
-            self.lease_written(written, now.clock);
+        let horizon = Horizon { time: self.lease.horizon(), begun: now.clock };
+        if let Some(written) = self.renewals.write(horizon) {
+            self.lease_written(written);
         }
         Ok(())
     }

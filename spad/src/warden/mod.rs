@@ -97,7 +97,7 @@ struct Warden {
     first_knocks: first_knocks::FirstKnocks,
     last_knocks: last_knocks::Knocks,
     overlaps: overlaps::Overlaps,
-    /// Writes what knocks leave beside the records.
+    /// Writes what knocks leave beside the records, and the bans.
     writer: worker::Worker,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
@@ -193,6 +193,8 @@ impl Warden {
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
             written = self.memory.renewed() => self.lease_written(written),
+            () = at(self.bans.late_at()) => self.bans_are_late(Instant::now()),
+            written = self.bans.written() => self.bans_written(&written),
             _ = ticks.next() => self.tick(),
             () = at(trial) => self.trial_is_over(),
             () = at(self.restarts.next) => self.start_keeper(),
@@ -215,7 +217,7 @@ impl Warden {
             }
             Some((request, caller, reply)) = calls.recv() => {
                 self.owes_a_look = false;
-                self.hear(request, &caller, reply);
+                self.hear(request, caller, reply);
             }
             read = self.clients.swept() => {
                 self.owes_a_look = false;

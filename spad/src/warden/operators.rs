@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::Warden;
+use super::bans::Order;
 use crate::audit::{Event, Kind, Target};
 use crate::clock::{Discipline, Reading};
 use crate::config::Config;
@@ -28,27 +29,45 @@ const LOGS: &str = "LOGS_DIRECTORY";
 /// How much of a command and of what came of it is written down, in characters.
 const LONGEST: usize = 200;
 
+/// Who wants something changed, and what; and where the answer goes.
+pub(super) struct Asker {
+    caller: Caller,
+    command: String,
+    reply: oneshot::Sender<Reply>,
+}
+
 impl Warden {
     /// Answers a request, if who asks may. Whoever wants something changed is written
     /// down, and what came of it.
-    pub(super) fn hear(
-        &mut self,
-        request: Request,
-        caller: &Caller,
-        reply: oneshot::Sender<Reply>,
-    ) {
+    pub(super) fn hear(&mut self, request: Request, caller: Caller, reply: oneshot::Sender<Reply>) {
         if request.takes() < Rights::Change {
             return self.answer(request, reply);
         }
-        let command = request.to_string();
-        let answer = match caller.rights {
-            Rights::Change => self.change(request),
-            Rights::None | Rights::Read => Answer::Failed(READ_ONLY.into()),
-        };
+        let (rights, command) = (caller.rights, request.to_string());
+        let asker = Asker { caller, command, reply };
+        if rights < Rights::Change {
+            return self.conclude(asker, Answer::Failed(READ_ONLY.into()));
+        }
+        match request {
+            // Answered when they are written.
+            Request::Ban { network, seconds, why, by } => {
+                self.ban(&Order { network, seconds, why, by }, asker);
+            }
+            Request::Unban { network, by } => self.unban(&network, by, asker),
+            other => {
+                let answer = self.change(other);
+                self.conclude(asker, answer);
+            }
+        }
+    }
+
+    /// Says what came of it.
+    pub(super) fn conclude(&mut self, asker: Asker, answer: Answer) {
+        let Asker { caller, command, reply } = asker;
         let outcome = show::text(&answer).trim_end().replace('\n', "; ");
         self.audit.recorder.put(Event {
             by: Some(caller.uid),
-            login: caller.login.clone(),
+            login: caller.login,
             command: Some(shortened(command)),
             outcome: Some(shortened(outcome)),
             count: caller.refused.filter(|count| *count > 1),

@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Builder;
-use std::time::SystemTime;
 
 use spa_keys::{FormerIdentity, Moved, ServerIdentity, StoreError};
 use spa_proto::{Generation, Kid, ServerKeys, ServerPublic, Timestamp};
@@ -27,8 +26,10 @@ pub(super) struct OwnKeys {
     memory_key: ServerPublic,
     /// The next set's number.
     next: u32,
-    /// Of the file that was read last.
+    /// Of the file that was read last; `None` where that could not be.
     stamp: Option<Stamp>,
+    /// Why not, as last said.
+    fault: Option<String>,
 }
 
 #[derive(Clone)]
@@ -43,8 +44,9 @@ struct Former {
     marks: Marks,
 }
 
-/// What changes when a file is written anew.
-type Stamp = (u64, u64, Option<SystemTime>);
+/// What changes when a file is written anew, or gets another mode or owner: where it is, and
+/// when that was.
+type Stamp = (u64, u64, (i64, i64));
 
 /// How many clients are named that have not moved when they should have.
 const NAMED: usize = 20;
@@ -60,8 +62,8 @@ impl OwnKeys {
         };
         let current = own(0, identity.secret.clone(), identity.cloak.clone());
         let (dir, memory_key) = (dir.to_owned(), identity.memory_key());
-        let mut keys =
-            Self { dir, current, former: None, lingering: None, memory_key, next: 1, stamp };
+        let (former, lingering, fault) = (None, None, None);
+        let mut keys = Self { dir, current, former, lingering, memory_key, next: 1, stamp, fault };
         keys.take_up(&identity, now);
         Ok(keys)
     }
@@ -105,14 +107,19 @@ impl OwnKeys {
         }
     }
 
-    /// Looks at the file again, if it is another. Whether other keys are in force now.
+    /// Looks at the file again, if it is another, or could not be read. Whether other keys are
+    /// in force now.
     fn look(&mut self, now: Timestamp) -> bool {
         let stamp = stamp(&self.dir);
         if stamp == self.stamp {
             return false;
         }
-        self.stamp = stamp;
-        match ServerIdentity::load(&self.dir) {
+        let read = ServerIdentity::load(&self.dir);
+        // What stood in the way may pass without a trace in the file.
+        self.stamp = stamp.filter(|_| read.is_ok());
+        let before =
+            std::mem::replace(&mut self.fault, read.as_ref().err().map(ToString::to_string));
+        match read {
             Ok(identity) if identity.memory_key() == self.memory_key => {
                 self.take_up(&identity, now)
             }
@@ -121,7 +128,9 @@ impl OwnKeys {
                 false
             }
             Err(error) => {
-                error!(%error, "the server's keys stay as they were");
+                if before != self.fault {
+                    error!(%error, "the server's keys stay as they were");
+                }
                 false
             }
         }
@@ -233,7 +242,7 @@ impl Warden {
 
 fn stamp(dir: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(ServerIdentity::path(dir)).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.modified().ok()))
+    Some((metadata.dev(), metadata.ino(), (metadata.ctime(), metadata.ctime_nsec())))
 }
 
 /// Who has moved, and who writes it down: a thread of its own, so that no knock waits
@@ -321,6 +330,24 @@ mod tests {
                 assert_eq!(own.sets().0.generation, first.generation);
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_looked_at_again() {
+        let (dir, mut own) = made();
+        ServerIdentity::rotate(dir.path(), ReplacedServer::Key, HOUR, NOW).unwrap();
+        let mode = |mode| {
+            let path = ServerIdentity::path(dir.path());
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        mode(0o644);
+        for _ in 0..2 {
+            assert!(!own.look(NOW) && own.fault.is_some(), "others may read it");
+            assert_eq!(own.stamp, None, "it is looked at again, whether or not it is another");
+        }
+        mode(0o600);
+        assert!(own.look(NOW), "as the message has advised");
+        assert!(!own.look(NOW) && own.fault.is_none());
     }
 
     #[test]

@@ -8,14 +8,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread::Builder;
 use std::time::Duration;
 
-use spa_proto::Timestamp;
+use spa_proto::{Monotonic, Timestamp};
 use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::journal::{JournalError, LeaseFile};
 
-/// A horizon, and whether it got to the disk.
-pub(super) type Written = (Timestamp, Result<(), JournalError>);
+/// What is to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Horizon {
+    pub(super) time: Timestamp,
+    /// When that was the time to write, however long the disk takes.
+    pub(super) begun: Monotonic,
+}
+
+/// The horizon that got to the disk, or why none did.
+pub(super) type Written = Result<Horizon, JournalError>;
 
 /// For how long a knock waits for the disk, and all else with it; once for each
 /// time that the disk hangs.
@@ -33,7 +41,7 @@ pub(super) struct Renewals {
     /// Whether what is under way was waited for in vain.
     late: bool,
     /// `None` where there was no thread to be had.
-    to_write: Option<Sender<(LeaseFile, Timestamp)>>,
+    to_write: Option<Sender<(LeaseFile, Horizon)>>,
     written: Receiver<(LeaseFile, Written)>,
     /// Wakes whoever sleeps until something is written.
     done: Arc<Notify>,
@@ -42,14 +50,14 @@ pub(super) struct Renewals {
 impl Renewals {
     pub(super) fn of(file: LeaseFile) -> Self {
         let path = file.path().to_owned();
-        let (to_write, orders) = channel::<(LeaseFile, Timestamp)>();
+        let (to_write, orders) = channel::<(LeaseFile, Horizon)>();
         let (tell, written) = channel();
         let done = Arc::new(Notify::new());
         let wake = Arc::clone(&done);
         let work = move || {
             for (mut file, horizon) in orders {
-                let result = file.write(horizon);
-                if tell.send((file, (horizon, result))).is_err() {
+                let written = write(&mut file, horizon);
+                if tell.send((file, written)).is_err() {
                     return;
                 }
                 wake.notify_one();
@@ -62,7 +70,7 @@ impl Renewals {
 
     /// Begins to write, unless something is under way already; [`Self::written`]
     /// says when it is done. Where there is no thread, it is done now.
-    pub(super) fn begin(&mut self, horizon: Timestamp) -> Option<Written> {
+    pub(super) fn begin(&mut self, horizon: Horizon) -> Option<Written> {
         let Some(file) = self.file.take() else { return self.look().or_else(|| self.hangs()) };
         let sent = match &self.to_write {
             Some(thread) => thread.send((file, horizon)).map_err(|lost| lost.0.0),
@@ -73,8 +81,8 @@ impl Renewals {
     }
 
     /// Writes, and waits for the disk; `None` while something is under way.
-    pub(super) fn write(&mut self, horizon: Timestamp) -> Option<Written> {
-        Some((horizon, self.file.as_mut()?.write(horizon)))
+    pub(super) fn write(&mut self, horizon: Horizon) -> Option<Written> {
+        Some(write(self.file.as_mut()?, horizon))
     }
 
     /// Sleeps until what is under way is done; where nothing is, for ever.
@@ -133,8 +141,12 @@ impl Renewals {
     /// The thread has ended, and what it had to write with it.
     fn lost(&self) -> Written {
         let ended = io::Error::other("the thread that writes it has ended: restart spad");
-        (Timestamp::ZERO, Err(JournalError::new("write", &self.path, ended)))
+        Err(JournalError::new("write", &self.path, ended))
     }
+}
+
+fn write(file: &mut LeaseFile, horizon: Horizon) -> Written {
+    file.write(horizon.time).map(|()| horizon)
 }
 
 #[cfg(test)]
@@ -149,8 +161,10 @@ mod tests {
         let mut renewals = Renewals::of(file);
         // As if it had ended in the middle of a write.
         (renewals.file, renewals.written) = (None, channel().1);
-        for told in [renewals.wait(), renewals.begin(Timestamp::from_millis(1)), renewals.wait()] {
-            let error = told.unwrap().1.unwrap_err().to_string();
+        let horizon =
+            Horizon { time: Timestamp::from_millis(1), begun: Monotonic::new(Duration::ZERO) };
+        for told in [renewals.wait(), renewals.begin(horizon), renewals.wait()] {
+            let error = told.unwrap().unwrap_err().to_string();
             assert!(error.contains("lease-") && error.contains("has ended"), "{error}");
         }
     }

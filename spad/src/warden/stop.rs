@@ -82,6 +82,7 @@ impl Warden {
         service::stopping();
         self.detach();
         self.last_knocks.write_last(&mut self.writer, |kid| self.clients.name_of(kid).is_some());
+        self.save_bans_at_the_end().await;
         self.keeper = None;
         self.serving.abort();
         // Over when the last conversation is.

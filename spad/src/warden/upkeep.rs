@@ -347,6 +347,6 @@ impl Warden {
     }
 
     pub(super) fn lease_written(&mut self, written: Written) {
-        self.memory.lease_written(written, clock::monotonic());
+        self.memory.lease_written(written);
     }
 }

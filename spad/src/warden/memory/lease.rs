@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::Memory;
 use crate::clock::Reading;
-use crate::warden::renewal::Written;
+use crate::warden::renewal::{Horizon, Written};
 
 impl Memory {
     /// Sees to it that the lease on disk reaches to `time`. Beyond it, the
@@ -13,19 +13,19 @@ impl Memory {
     /// that is not enough for another; but all others wait with it, so not for a
     /// disk that hangs.
     pub(super) fn cover(&mut self, time: Timestamp, now: Reading) -> Result<(), Reason> {
-        self.wait_for_lease(time, now.clock);
+        self.wait_for_lease(time);
         if !self.covers(time) {
             self.begin_lease(self.lease.stretched(time, self.tolerance), now.clock);
-            self.wait_for_lease(time, now.clock);
+            self.wait_for_lease(time);
         }
         if self.covers(time) { Ok(()) } else { Err(Reason::NotDurable) }
     }
 
-    fn wait_for_lease(&mut self, time: Timestamp, clock: Monotonic) {
+    fn wait_for_lease(&mut self, time: Timestamp) {
         if !self.covers(time)
             && let Some(written) = self.renewals.wait()
         {
-            self.lease_written(written, clock);
+            self.lease_written(written);
         }
     }
 
@@ -33,9 +33,9 @@ impl Memory {
         self.fault.is_none() && self.lease.covers(time)
     }
 
-    fn begin_lease(&mut self, horizon: Timestamp, clock: Monotonic) {
-        if let Some(written) = self.renewals.begin(horizon) {
-            self.lease_written(written, clock);
+    fn begin_lease(&mut self, time: Timestamp, begun: Monotonic) {
+        if let Some(written) = self.renewals.begin(Horizon { time, begun }) {
+            self.lease_written(written);
         }
     }
 
@@ -51,15 +51,12 @@ impl Memory {
         self.renewals.written().await
     }
 
-    /// Takes note of what became of a write.
-    pub(in crate::warden) fn lease_written(
-        &mut self,
-        (horizon, written): Written,
-        clock: Monotonic,
-    ) {
+    /// Takes note of what became of a write. What its horizon is entitled to was reckoned when
+    /// it was begun: the time that the disk took counts for the next.
+    pub(in crate::warden) fn lease_written(&mut self, written: Written) {
         match written {
-            Ok(()) => {
-                self.lease.renewed(horizon, clock);
+            Ok(Horizon { time, begun }) => {
+                self.lease.renewed(time, begun);
                 if self.fault.take().is_some() {
                     info!("the lease can be written again: knocks are granted");
                 }

@@ -98,6 +98,29 @@ fn a_knock_beyond_the_lease_does_not_wait_for_a_disk_that_hangs() {
 }
 
 #[test]
+fn a_slow_disk_takes_nothing_of_the_leases_reach() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut memory, _) = opened_in(dir.path());
+    let (ledger, mut now) = (Ledger::default(), Reading::now());
+    memory.begin(&ledger, now).unwrap();
+    memory.test_and_set(used(1, 0, now), NEW, &ledger, now).unwrap();
+    let reach = memory.lease.horizon().since(now.wall);
+    let mut pass = |seconds| {
+        let time = Duration::from_secs(seconds);
+        (now.wall, now.clock) = (now.wall.plus(time), now.clock.plus(time));
+        now
+    };
+    for renewal in 1..=200 {
+        memory.renew(pass(20 - 1));
+        let written = memory.renewals.wait().unwrap();
+        let after = pass(1);
+        memory.lease_written(written);
+        let left = memory.lease.horizon().since(after.wall);
+        assert_eq!(left, reach - Duration::from_secs(1), "after {renewal} renewals of a second");
+    }
+}
+
+#[test]
 fn a_client_that_had_not_knocked_may_have_when_the_machine_was_rolled_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut memory, _) = opened_in(dir.path());
