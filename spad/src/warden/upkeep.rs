@@ -311,6 +311,7 @@ impl Warden {
         service::alive();
         let now = Reading::now();
         self.make_up_for_suspend(now);
+        self.hear_flows();
         self.expire(now.clock);
         self.audit.tidy(now.clock);
         self.look_after_bans(now);
