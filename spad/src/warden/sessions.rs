@@ -131,19 +131,20 @@ impl Warden {
 
     /// Connections that nobody's grant let in are this host's own.
     fn session_began(&mut self, flow: &Flow) {
-        let Some((grant, revoked)) =
+        let Some((grant, standing)) =
             grant_of(&self.ledger, &self.config, &self.ruleset.grants, flow)
         else {
             return;
         };
         let ends = Ends::from(flow);
         let session = Session::through(grant, ends, flow.started.unwrap_or_else(clock::wall));
+        let service = self.config.services.get(&session.service);
+        let why = standing.cuts(service.is_some_and(|service| service.cut_on_expiry));
         self.memory.note_session(&session, true, &self.ledger);
         self.audit.began(&session);
         self.ledger.sessions.open(session);
-        if revoked {
-            // It came in just before its grant was taken back.
-            self.cut("revoked", |session| session.ends == ends);
+        if let Some(why) = why {
+            self.cut(why, |session| session.ends == ends);
         }
     }
 
