@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 use spa_proto::{Monotonic, Timestamp};
 
 /// How far the wall clock may move against the others across a suspend before
@@ -20,7 +20,7 @@ pub fn wall() -> Timestamp {
 /// all processes of one boot, so that deadlines can be written down.
 #[must_use]
 pub fn monotonic() -> Monotonic {
-    Monotonic::new(read(ClockId::Boottime))
+    Monotonic::new(read(ClockId::CLOCK_BOOTTIME))
 }
 
 /// All clocks at one moment.
@@ -37,7 +37,7 @@ pub struct Reading {
 impl Reading {
     /// Now.
     pub fn now() -> Self {
-        Self { wall: wall(), clock: monotonic(), awake: read(ClockId::Monotonic) }
+        Self { wall: wall(), clock: monotonic(), awake: read(ClockId::CLOCK_MONOTONIC) }
     }
 
     /// How far the wall clock was set, ahead or back, since `earlier`.
@@ -51,9 +51,14 @@ impl Reading {
     /// does not show just the time that has passed.
     #[must_use]
     pub fn jumped_in_suspend(&self, earlier: &Self) -> bool {
+        self.slept(earlier) > SLACK && self.drift(earlier) > SLACK
+    }
+
+    /// For how long the machine was suspended since `earlier`.
+    #[must_use]
+    pub fn slept(&self, earlier: &Self) -> Duration {
         let passed = self.clock.since(earlier.clock);
-        let suspended = passed.saturating_sub(self.awake.saturating_sub(earlier.awake)) > SLACK;
-        suspended && self.drift(earlier) > SLACK
+        passed.saturating_sub(self.awake.saturating_sub(earlier.awake))
     }
 }
 
@@ -82,10 +87,11 @@ impl Discipline {
     }
 }
 
+/// By the C library, as the standard library reads the wall clock: what gives the daemon
+/// another clock to try it out moves them together.
 fn read(id: ClockId) -> Duration {
-    let time = clock_gettime(id);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    // Fails only for clocks that a kernel does not have.
+    clock_gettime(id).map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -122,6 +128,20 @@ mod tests {
         assert_eq!((fault(true, 0), fault(true, 30)), (None, None));
         assert!(fault(false, 0).is_some_and(|fault| fault.contains("nothing keeps")));
         assert!(fault(true, 31).is_some_and(|fault| fault.contains("31 s")));
+    }
+
+    #[test]
+    fn a_suspend_is_what_one_clock_has_slept_through() {
+        let before = reading(10_000, 100, 100);
+        for (now, seconds) in [
+            (reading(10_060, 160, 160), 0),
+            (reading(13_660, 160, 160), 0),
+            (reading(13_601, 3701, 101), 3600),
+            (reading(10_000, 3701, 101), 3600),
+            (reading(10_000, 100, 101), 0),
+        ] {
+            assert_eq!(now.slept(&before), Duration::from_secs(seconds), "{now:?}");
+        }
     }
 
     #[test]

@@ -48,7 +48,30 @@ pub struct Ledger {
 struct Past {
     grant: Grant,
     at: Monotonic,
-    revoked: bool,
+    how: Standing,
+}
+
+/// What has become of a grant when news comes of a connection through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in force.
+    InForce,
+    /// It has ended by itself.
+    Expired,
+    /// It was taken back.
+    Revoked,
+}
+
+impl Standing {
+    /// Why such a connection is cut at once, if it is: it has come in just before the end.
+    #[must_use]
+    pub fn cuts(self, cut_on_expiry: bool) -> Option<&'static str> {
+        match self {
+            Self::Revoked => Some("revoked"),
+            Self::Expired if cut_on_expiry => Some("grant expired"),
+            Self::InForce | Self::Expired => None,
+        }
+    }
 }
 
 /// For how long news of a connection through a grant may be late.
@@ -182,23 +205,23 @@ impl Ledger {
         while let Some((_, id)) = self.by_end.first().filter(|(ends, _)| *ends <= now) {
             ended.extend(self.take(*id));
         }
-        self.bury(&ended, now, false);
+        self.bury(&ended, now, Standing::Expired);
         ended
     }
 
-    fn bury(&mut self, ended: &[Grant], now: Monotonic, revoked: bool) {
+    fn bury(&mut self, ended: &[Grant], now: Monotonic, how: Standing) {
         while self.past.front().is_some_and(|past| now.since(past.at) > LATE) {
             self.past.pop_front();
         }
-        let past = ended.iter().map(|grant| Past { grant: grant.clone(), at: now, revoked });
+        let past = ended.iter().map(|grant| Past { grant: grant.clone(), at: now, how });
         self.past.extend(past);
     }
 
-    /// Who held `element` until not long ago, and whether it was taken back.
+    /// Who held `element` until not long ago, and how that has ended.
     #[must_use]
-    pub fn past_holder(&self, element: &Element) -> Option<(&Grant, bool)> {
+    pub fn past_holder(&self, element: &Element) -> Option<(&Grant, Standing)> {
         let past = self.past.iter().rev().find(|past| past.grant.element == *element)?;
-        Some((&past.grant, past.revoked))
+        Some((&past.grant, past.how))
     }
 
     /// Ends the grants that `which` picks. Returns them, and what the kernel
@@ -210,7 +233,7 @@ impl Ledger {
     ) -> (Vec<Grant>, Vec<Change>) {
         let ids: Vec<_> = self.iter().filter(|grant| which(grant)).map(|grant| grant.id).collect();
         let ended: Vec<_> = ids.into_iter().filter_map(|id| self.take(id)).collect();
-        self.bury(&ended, now, true);
+        self.bury(&ended, now, Standing::Revoked);
         let elements: BTreeSet<_> = ended.iter().map(|grant| grant.element).collect();
         let change = |element: Element| match self.remaining(&element, now) {
             // The kernel counts in milliseconds.
@@ -270,6 +293,36 @@ mod tests {
         assert_eq!(ended.len(), 2);
         let left = Duration::from_secs(30);
         assert_eq!(changes, [Change::Shorten(element(22), left), Change::Withdraw(element(80))]);
+    }
+
+    #[test]
+    fn a_connection_heard_of_after_the_end_is_cut_as_one_from_before() {
+        for (standing, stays, cut_on_expiry) in [
+            (Standing::InForce, None, None),
+            (Standing::Expired, None, Some("grant expired")),
+            (Standing::Revoked, Some("revoked"), Some("revoked")),
+        ] {
+            assert_eq!(standing.cuts(false), stays, "{standing:?}");
+            assert_eq!(standing.cuts(true), cut_on_expiry, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn how_a_grant_has_ended_is_known_for_a_while() {
+        let mut ledger = Ledger::default();
+        give(&mut ledger, "alice", 22, 30);
+        give(&mut ledger, "alice", 80, 60);
+        let standing =
+            |ledger: &Ledger, port| ledger.past_holder(&element(port)).map(|(_, how)| how);
+        assert_eq!(standing(&ledger, 22), None, "it is in force");
+        ledger.expire(at(30));
+        assert_eq!(standing(&ledger, 22), Some(Standing::Expired));
+        ledger.end(at(31), |_| true);
+        assert_eq!(standing(&ledger, 80), Some(Standing::Revoked));
+        ledger.expire(at(41));
+        give(&mut ledger, "bob", 443, 42);
+        ledger.expire(at(42));
+        assert_eq!(standing(&ledger, 22), None, "too long ago for news to be late");
     }
 
     #[test]

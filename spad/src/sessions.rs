@@ -13,7 +13,7 @@ use spa_proto::{Kid, Protocol, Service, ServiceName, Timestamp};
 
 use crate::config::Config;
 use crate::firewall::{Element, Flow, GrantSet, Terms};
-use crate::grants::{Grant, Ledger};
+use crate::grants::{Grant, Ledger, Standing};
 
 /// A connection's ends, as its client wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,8 +118,8 @@ impl Sessions {
     }
 }
 
-/// The grant that let a connection in, of those in `ledger`, and whether it has
-/// been taken back since; `None` for one that this host has opened itself.
+/// The grant that let a connection in, of those in `ledger`, and what has become
+/// of it since; `None` for one that this host has opened itself.
 /// `sets` are those in force, in the order of the rules.
 #[must_use]
 pub fn grant_of<'a>(
@@ -127,7 +127,7 @@ pub fn grant_of<'a>(
     config: &Config,
     sets: &[GrantSet],
     flow: &Flow,
-) -> Option<(&'a Grant, bool)> {
+) -> Option<(&'a Grant, Standing)> {
     let mut elements: Vec<_> = ways(flow)
         .into_iter()
         .flat_map(|(from, to)| elements(config, sets, flow, from, to))
@@ -136,7 +136,7 @@ pub fn grant_of<'a>(
     elements.sort_by_key(|element| !matches!(element.terms, Terms::Bound(_)));
     let in_force = elements.iter().find_map(|element| last_to_knock(ledger, element));
     let past = || elements.iter().find_map(|element| ledger.past_holder(element));
-    in_force.map(|grant| (grant, false)).or_else(past)
+    in_force.map(|grant| (grant, Standing::InForce)).or_else(past)
 }
 
 /// Who may have come in to what, the likeliest first. Where somebody redirects

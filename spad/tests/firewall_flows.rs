@@ -8,8 +8,9 @@ mod firewall_lab;
 use firewall_lab::{Host, Net, alive, at, cable, isolated};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use spad::firewall::{
-    Flow, FlowEvent, FlowWatch, Flows, Labels, PortRange, Protocol, Traffic, keep_records,
+    Flow, FlowEvent, FlowWatch, Flows, Labels, News, PortRange, Protocol, Traffic, keep_records,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -312,11 +313,17 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What has happened, of which nothing is missing.
+fn heard(news: News) -> Vec<FlowEvent> {
+    assert!(news.fault.is_none(), "{news:?}");
+    news.events
+}
+
 /// Events of the watch, until one is as wanted; returns all of them.
 fn until(watch: &mut FlowWatch, mut wanted: impl FnMut(&FlowEvent) -> bool) -> Vec<FlowEvent> {
     let mut all = Vec::new();
     eventually("the event", || {
-        let new = watch.events().expect("events");
+        let new = heard(watch.events());
         let found = new.iter().any(&mut wanted);
         all.extend(new);
         found
@@ -485,7 +492,7 @@ fn cut_is_reported_at_once_and_once() {
             assert_eq!((ends.len(), ends[0].id), (1, cut.id), "{events:?}");
             assert!(ends[0].traffic.to_client.bytes >= cut.traffic.to_client.bytes);
             site.forget(flow.source);
-            let later = watch.events().expect("events");
+            let later = heard(watch.events());
             assert!(!later.iter().any(|e| closed(e).is_some()), "{protocol:?} {to}: {later:?}");
         }
     });
@@ -513,10 +520,10 @@ fn watch_takes_up_what_is_open_already() {
         let site = Site::new();
         let session = site.net.client.connect(at("10.0.1.1:22")).expect("open");
         let mut watch = site.watch();
-        let opened = watch.resynchronise().expect("a list");
+        let opened = heard(watch.resynchronise());
         let [FlowEvent::Opened(flow)] = &opened[..] else { panic!("{opened:?}") };
         assert_eq!(flow.source, session.local_addr().expect("its address"));
-        assert_eq!(watch.resynchronise().expect("a list"), [], "nothing new");
+        assert_eq!(heard(watch.resynchronise()), [], "nothing new");
         watch.set_ports(&[PortRange::single(80)]).expect("other ports");
         site.net.server.sh("conntrack -D -p tcp --orig-port-dst 22 2>/dev/null");
         let closed = until(&mut watch, is_closed);
@@ -559,14 +566,14 @@ fn lost_notifications_are_made_up_for() {
         let mut seen = Seen::default();
         site.net.client.run(|| flood(10_000..11_000));
         eventually("a thousand are open", || {
-            seen.count(watch.events().expect("events"));
+            seen.count(heard(watch.events()));
             seen.opened >= 1000
         });
         assert_eq!(seen, Seen { opened: 1000, ..Seen::default() });
         site.net.server.sh("conntrack -F 2>/dev/null");
         site.net.client.run(|| flood(12_000..12_500));
         eventually("they have ended, and others are open", || {
-            seen.count(watch.events().expect("events"));
+            seen.count(heard(watch.events()));
             seen.closed + seen.vanished >= 1000 && seen.opened >= 1500
         });
         println!("{seen:?}");
@@ -575,6 +582,46 @@ fn lost_notifications_are_made_up_for() {
         let listed = flows.list().expect("a list");
         assert_eq!((listed.len(), watch.flows().count()), (500, 500));
         assert_eq!(watch.unrecorded(), 0);
+    });
+}
+
+/// Runs `work` on the server as somebody to whom connection tracking tells its news and answers no
+/// question.
+fn unanswered<T: Send>(site: &Site, work: impl FnOnce() -> T + Send) -> T {
+    site.net.server.run(|| {
+        let mut sets = capabilities(None).expect("what this thread may do");
+        sets.effective.remove(CapabilitySet::NET_ADMIN);
+        set_capabilities(None, sets).expect("less of it");
+        work()
+    })
+}
+
+/// Whoever is granted something meanwhile, and revoked, must not keep what was opened.
+#[test]
+fn a_loss_that_could_not_be_made_up_for_is_made_up_for_later() {
+    isolated("a_loss_that_could_not_be_made_up_for_is_made_up_for_later", || {
+        let site = Site::new();
+        let mut watch = site.watch();
+        setsockopt(&watch, sockopt::RcvBuf, &4096).expect("a small buffer");
+        site.net.client.run(|| {
+            for port in 10_000..10_500 {
+                let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a port");
+                socket.send_to(b"hello", at("10.0.1.1:22")).expect("sent");
+            }
+        });
+        let mut seen = Seen::default();
+        for _ in 0..2 {
+            let News { events, fault } = unanswered(&site, || watch.events());
+            assert!(fault.is_some() && watch.is_behind());
+            seen.count(events);
+        }
+        assert!((1..500).contains(&seen.opened), "some are known, and some are not: {seen:?}");
+        eventually("all are open", || {
+            seen.count(heard(watch.events()));
+            seen.opened >= 500
+        });
+        assert!(!watch.is_behind());
+        assert_eq!(seen, Seen { opened: 500, ..Seen::default() });
     });
 }
 
@@ -700,7 +747,7 @@ fn figures() {
             let began = Instant::now();
             site.net.server.sh("conntrack -F 2>/dev/null");
             let (flushed, began) = (began.elapsed(), Instant::now());
-            let events = watch.as_mut().map(|watch| watch.events().expect("events").len());
+            let events = watch.as_mut().map(|watch| heard(watch.events()).len());
             println!(
                 "all ends heard: {all:?}: 50000 created in {created:?}, flushed in {flushed:?}, {events:?} events read in {:?}",
                 began.elapsed()

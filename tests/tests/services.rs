@@ -2,7 +2,7 @@
 
 use spa_tests::Result;
 use spa_tests::lab::{Addressing, Reach, Running};
-use spa_tests::product::{Settings, Site};
+use spa_tests::product::{Service, Settings, Site};
 
 const PORTS: &str = "
 [service.ssh]
@@ -94,5 +94,23 @@ fn one_service_that_is_refused_refuses_all() -> Result {
         assert!(!site.reaches(&site.client, 4999)?, "{services}");
         site.assert_shut(&server, &site.client, services)?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_reload_without_a_service_ends_its_grants_and_complains_of_nothing() -> Result {
+    let site = Site::with(Addressing::V4_ONLY)?;
+    let echo = Service { name: "echo", port: 7, ..Service::SSH };
+    let server = site.spad_with(&Settings::with_services(&[Service::SSH, echo]))?;
+    let alice = site.client_with(&server, "alice", &["--service", "ssh,echo"])?;
+    alice.knock(&["--all-services", "--ttl", "5m"])?.ok()?;
+    server.wait_for_counter("granted", 1)?;
+    assert_eq!(server.grants()?.len(), 2);
+    server.configure(&Settings::default())?;
+    server.spad(&["reload"])?.ok()?;
+    let left: Vec<_> = server.grants()?.into_iter().map(|grant| grant.service).collect();
+    assert_eq!(left, ["ssh"]);
+    assert!(site.reaches(&site.client, 22)?, "the other stays");
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
     Ok(())
 }

@@ -82,11 +82,15 @@ impl Firewall {
 
     /// Corrects the time of an element that was granted before: `left` from now.
     /// What has vanished comes back, except one for [`Terms::Once`], which may
-    /// have been used; and what was used up stays used up.
+    /// have been used; and what was used up stays used up. One whose set is not
+    /// in the ruleset in force has gone with it.
     ///
     /// # Errors
     /// As [`Firewall::grant`].
     pub fn retime(&mut self, element: &Element, left: Duration) -> Result<(), FirewallError> {
+        if !self.has_set_of(element) {
+            return Ok(());
+        }
         if element.terms != Terms::Once {
             return self.grant(element, left);
         }
@@ -111,12 +115,17 @@ impl Firewall {
         Ok(elements.find(|(k, _)| *k == key).map(|(_, left)| left.unwrap_or(Duration::MAX)))
     }
 
-    /// Removes elements; those that are not there are passed over.
+    /// Removes elements; those that are not there are passed over, and those
+    /// whose set is not in the ruleset in force: they have gone with it.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn withdraw(&mut self, elements: &[Element]) -> Result<(), FirewallError> {
-        match self.put_in_and_out(elements) {
+        let elements: Vec<_> = elements.iter().filter(|e| self.has_set_of(e)).copied().collect();
+        if elements.is_empty() {
+            return Ok(());
+        }
+        match self.put_in_and_out(&elements) {
             Err(FirewallError::SetFull { .. }) => {}
             result => return result,
         }
@@ -156,6 +165,10 @@ impl Firewall {
             }
         }
         Ok(grants)
+    }
+
+    fn has_set_of(&self, element: &Element) -> bool {
+        self.sets.contains_key(&element.set())
     }
 
     fn name_of(&self, set: &GrantSet) -> Result<&str, FirewallError> {

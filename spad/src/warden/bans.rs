@@ -241,7 +241,7 @@ impl Warden {
         })
     }
 
-    fn tell_bans(&mut self, now: Reading) -> Result<(), FirewallError> {
+    pub(super) fn tell_bans(&mut self, now: Reading) -> Result<(), FirewallError> {
         let Some(intervals) = self.bans.intervals(&self.config.trusted, now) else { return Ok(()) };
         self.firewall.set_banned(&intervals)?;
         self.bans.told = now;

@@ -30,6 +30,7 @@ mod renewal;
 mod sessions;
 mod start;
 mod stop;
+mod suspend;
 mod upkeep;
 mod worker;
 
@@ -122,6 +123,8 @@ struct Warden {
     restarts: gatehouse::Restarts,
     /// When a repair of the firewall that has failed is tried again.
     repair_at: Option<Instant>,
+    /// When the kernel's elements last had the time that their grants and bans have.
+    aligned: clock::Reading,
     counters: Counters,
     waiting: Vec<oneshot::Sender<Reply>>,
     answer_by: Option<Instant>,

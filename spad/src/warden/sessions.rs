@@ -17,7 +17,7 @@ use super::Warden;
 use crate::clock;
 use crate::config::Config;
 use crate::firewall::{
-    FirewallError, Flow, FlowEvent, FlowWatch, Flows, PortRange, Traffic, keep_records,
+    FirewallError, Flow, FlowEvent, FlowWatch, Flows, News, PortRange, Traffic, keep_records,
 };
 use crate::grants::{Grant, Ledger};
 use crate::journal::Record;
@@ -35,6 +35,8 @@ pub(super) struct Connections {
     watch: FlowWatch,
     flows: Flows,
     ready: AsyncFd<OwnedFd>,
+    /// Whether it was said that not all of them are known.
+    said: bool,
 }
 
 impl Connections {
@@ -56,7 +58,7 @@ impl Connections {
         let ready = ready.and_then(|fd| ready::register(fd, Interest::READABLE));
         let ready = ready
             .map_err(|source| FirewallError::Netlink { doing: "watch for connections", source })?;
-        Ok(Self { watch, flows: Flows::open(labels)?, ready })
+        Ok(Self { watch, flows: Flows::open(labels)?, ready, said: false })
     }
 
     /// Waits until there is something to hear.
@@ -111,10 +113,12 @@ impl Warden {
 
     fn hear_some(&mut self) {
         let Some(connections) = &mut self.connections else { return };
-        match connections.watch.events() {
-            Ok(events) => events.into_iter().for_each(|event| self.flow_event(event)),
-            Err(error) => error!(%error, "connections cannot be watched"),
+        let News { events, fault } = connections.watch.events();
+        let said = std::mem::replace(&mut connections.said, fault.is_some());
+        if let Some(error) = fault.filter(|_| !said) {
+            error!(%error, "some connections are not known: looked for again");
         }
+        events.into_iter().for_each(|event| self.flow_event(event));
     }
 
     fn flow_event(&mut self, event: FlowEvent) {
@@ -127,19 +131,20 @@ impl Warden {
 
     /// Connections that nobody's grant let in are this host's own.
     fn session_began(&mut self, flow: &Flow) {
-        let Some((grant, revoked)) =
+        let Some((grant, standing)) =
             grant_of(&self.ledger, &self.config, &self.ruleset.grants, flow)
         else {
             return;
         };
         let ends = Ends::from(flow);
         let session = Session::through(grant, ends, flow.started.unwrap_or_else(clock::wall));
+        let service = self.config.services.get(&session.service);
+        let why = standing.cuts(service.is_some_and(|service| service.cut_on_expiry));
         self.memory.note_session(&session, true, &self.ledger);
         self.audit.began(&session);
         self.ledger.sessions.open(session);
-        if revoked {
-            // It came in just before its grant was taken back.
-            self.cut("revoked", |session| session.ends == ends);
+        if let Some(why) = why {
+            self.cut(why, |session| session.ends == ends);
         }
     }
 
@@ -162,11 +167,11 @@ impl Warden {
         cut + unrecorded
     }
 
-    /// Where there were more connections than the watch has room for, those that
-    /// it does not know are looked for in the kernel.
+    /// Where there were more connections than the watch has room for, or not all
+    /// could be heard, those that it does not know are looked for in the kernel.
     fn cut_unrecorded(&mut self, which: impl Fn(&Session) -> bool) -> usize {
         let Some(Connections { watch, flows, .. }) = &mut self.connections else { return 0 };
-        if watch.unrecorded() == 0 {
+        if watch.unrecorded() == 0 && !watch.is_behind() {
             return 0;
         }
         let mut open = flows.list().unwrap_or_else(|error| {
@@ -254,10 +259,10 @@ impl Warden {
         let known = remembered.iter().filter_map(|record| self.session_of(record, gone));
         let mut known: HashMap<Ends, Session> = known.map(|s| (s.ends, s)).collect();
         let Some(connections) = &mut self.connections else { return };
-        let events = connections.watch.resynchronise().unwrap_or_else(|error| {
+        let News { events, fault } = connections.watch.resynchronise();
+        if let Some(error) = fault {
             error!(%error, "connections cannot be listed");
-            Vec::new()
-        });
+        }
         for event in events {
             let FlowEvent::Opened(flow) = event else { continue };
             let ends = Ends::from(&flow);

@@ -204,6 +204,7 @@ impl Warden {
             owes_a_look: false,
             restarts: Restarts::new(),
             repair_at: None,
+            aligned: clock::Reading::now(),
             counters: Counters::none(),
             waiting: Vec::new(),
             answer_by: None,
@@ -241,7 +242,7 @@ impl Warden {
             past.put(grant);
         }
         self.restore_sessions(remembered, &gone, &past);
-        self.align_elements(now.clock).map_err(StartError::Firewall)?;
+        self.align_elements(now).map_err(StartError::Firewall)?;
         info!(grants = self.ledger.iter().count(), "grants taken over");
         self.memory.begin(&self.ledger, now).map_err(StartError::Journal)
     }

@@ -11,7 +11,7 @@ use rustix::time::{
     timerfd_settime,
 };
 use spa_keys::ClientName;
-use spa_proto::{Kid, Monotonic};
+use spa_proto::Kid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// How many elements are taken out in one transaction.
 const TOGETHER: usize = 4096;
 /// By how much an element may outlast its grants before it is set right.
-const SLACK: Duration = Duration::from_secs(1);
+pub(super) const SLACK: Duration = Duration::from_secs(1);
 
 /// Says each time that [`RENEWAL`] is over, also while the machine was suspended.
 /// The kernel's timer, since the runtime's own wakes three times on the way.
@@ -195,6 +195,7 @@ impl Warden {
         why: &'static str,
         which: impl Fn(&Grant) -> bool,
     ) -> usize {
+        self.make_up_for_suspend(Reading::now());
         let now = clock::monotonic();
         self.expire(now);
         let (ended, changes) = self.ledger.end(now, which);
@@ -280,8 +281,7 @@ impl Warden {
             Ok(()) => Ok(()),
             Err(drift) => self.reinstall(&drift),
         };
-        let repaired = repaired.and_then(|()| self.align_elements(clock::monotonic()));
-        let repaired = repaired.and_then(|()| self.align_bans());
+        let repaired = repaired.and_then(|()| self.align(Reading::now()));
         self.repair_at = repaired.is_err().then(|| Instant::now() + PAUSE);
         self.attach_again();
         if let Err(error) = repaired {
@@ -300,7 +300,9 @@ impl Warden {
     /// Makes the kernel's elements and the ledger say the same: what the ledger
     /// does not know goes, what the kernel has lost comes back for the time it
     /// has left, and what would last too long is shortened.
-    pub(super) fn align_elements(&mut self, now: Monotonic) -> Result<(), FirewallError> {
+    pub(super) fn align_elements(&mut self, now: Reading) -> Result<(), FirewallError> {
+        let slept = self.has_slept(now);
+        let now = now.clock;
         self.expire(now);
         let found = self.firewall.elements()?;
         let mut wanted: HashMap<Element, Duration> = HashMap::new();
@@ -311,7 +313,12 @@ impl Warden {
         let strange = found.iter().map(|(element, _)| *element);
         let strange: Vec<_> = strange.filter(|element| !wanted.contains_key(element)).collect();
         if !strange.is_empty() {
-            warn!(elements = strange.len(), "grants that spad did not make: taken out");
+            match slept {
+                true => info!(elements = strange.len(), "ended in the suspend: taken out"),
+                false => {
+                    warn!(elements = strange.len(), "grants that spad did not make: taken out");
+                }
+            }
             self.firewall.withdraw(&strange)?;
         }
         for (element, lasts) in &found {
@@ -327,6 +334,8 @@ impl Warden {
     pub(super) fn tick(&mut self) {
         service::alive();
         let now = Reading::now();
+        self.make_up_for_suspend(now);
+        self.hear_flows();
         self.expire(now.clock);
         self.audit.tidy(now.clock);
         self.budgets.forget_full(now.clock);

@@ -12,7 +12,7 @@ use super::error::{Doing, Result, fail};
 const SECOND: i64 = 1_000_000_000;
 
 /// A wall clock. Programs started with [`Clock::words`] before them go by it; their other clocks
-/// are the machine's. It also shows in processes that cannot open files.
+/// are the machine's, but for [`Clock::sleep_through`]. It also shows in processes that cannot open files.
 pub struct Clock {
     library: PathBuf,
     file: PathBuf,
@@ -24,25 +24,31 @@ impl Clock {
         let library = dir.join(format!("clock{number}.so"));
         let file = library.with_extension("offset");
         build(&library)?;
-        fs::write(&file, [0; 8]).doing("making a clock")?;
+        fs::write(&file, [0; 16]).doing("making a clock")?;
         Ok(Self { library, file })
     }
 
     /// Puts it this many seconds ahead of the machine's clock, or back where negative.
     pub fn set(&self, seconds: i64) -> Result {
-        self.write(seconds.saturating_mul(SECOND))
+        self.write(0, seconds.saturating_mul(SECOND))
+    }
+
+    /// As after suspends of so many seconds in all: the wall clock and the clock that goes on in a
+    /// suspend are ahead by that, and the one that stands still is not.
+    pub fn sleep_through(&self, seconds: i64) -> Result {
+        self.write(8, seconds.saturating_mul(SECOND))
     }
 
     /// Puts it to a moment, as time since 1970.
     pub fn set_to(&self, moment: Duration) -> Result {
         let (moment, now) = (moment.as_nanos(), unix_time()?.as_nanos());
-        self.write(i64::try_from(moment)? - i64::try_from(now)?)
+        self.write(0, i64::try_from(moment)? - i64::try_from(now)?)
     }
 
-    fn write(&self, nanoseconds: i64) -> Result {
+    fn write(&self, place: u64, nanoseconds: i64) -> Result {
         let file = File::options().write(true).open(&self.file)?;
         // In place, and whole: it is mapped.
-        file.write_all_at(&nanoseconds.to_ne_bytes(), 0).doing("setting a clock")
+        file.write_all_at(&nanoseconds.to_ne_bytes(), place).doing("setting a clock")
     }
 
     /// What to put before a command; it keeps its process number.

@@ -23,4 +23,4 @@ mod watch;
 pub use cut::Flows;
 pub use flow::{Count, Flow, Traffic};
 pub use settings::keep_records;
-pub use watch::{FlowEvent, FlowWatch};
+pub use watch::{FlowEvent, FlowWatch, News};

@@ -45,6 +45,16 @@ pub enum FlowEvent {
     Vanished(Flow),
 }
 
+/// What was heard of connections.
+#[derive(Debug, Default)]
+pub struct News {
+    /// One after the other.
+    pub events: Vec<FlowEvent>,
+    /// Why that is not all. What is missing is in the news of a later call of
+    /// [`FlowWatch::events`].
+    pub fault: Option<FirewallError>,
+}
+
 /// A socket on which the kernel reports connections, and those that are open.
 pub struct FlowWatch {
     socket: Socket,
@@ -56,6 +66,8 @@ pub struct FlowWatch {
     /// may bring back to life.
     over: HashSet<Handle>,
     more: bool,
+    /// Whether something was not heard, and not made up for since.
+    behind: bool,
 }
 
 impl FlowWatch {
@@ -79,6 +91,7 @@ impl FlowWatch {
             open,
             over: HashSet::new(),
             more: false,
+            behind: false,
         };
         watch.set_ports(ports)?;
         for group in GROUPS {
@@ -97,41 +110,41 @@ impl FlowWatch {
         for port in elsewhere {
             self.cover(port);
         }
-        self.attach()
+        self.attach().inspect_err(|_| self.behind = true)
     }
 
     /// What has happened since the last call, or the first part of it if
     /// [`Self::has_more`]; never blocks. Wait for the descriptor to become
-    /// readable first. After a loss of notifications it
-    /// compares what it knows with what is there.
-    ///
-    /// # Errors
-    /// If the socket fails.
-    pub fn events(&mut self) -> Result<Vec<FlowEvent>, FirewallError> {
-        let mut events = Vec::new();
-        let mut lost = false;
+    /// readable first. After a loss of notifications, or a failure, it compares
+    /// what it knows with what is there, with each call until that has succeeded.
+    pub fn events(&mut self) -> News {
+        let mut news = News::default();
         let mut buffer = vec![0; DATAGRAM];
         self.more = true;
         for _ in 0..BATCH {
             match self.socket.recv(&mut &mut buffer[..], 0) {
                 Ok(len) => {
                     for message in wire::messages(&buffer[..len.min(DATAGRAM)]) {
-                        events.extend(self.event(&message)?);
+                        self.hear(&message, &mut news);
                     }
                 }
                 Err(e) if e.raw_os_error() == Some(EAGAIN) => {
                     self.more = false;
                     break;
                 }
-                Err(e) if e.raw_os_error() == Some(ENOBUFS) => lost = true,
+                Err(e) if e.raw_os_error() == Some(ENOBUFS) => self.behind = true,
                 Err(e) if e.raw_os_error() == Some(EINTR) => {}
-                Err(e) => return Err(failed("reading notifications")(e)),
+                Err(e) => {
+                    self.more = false;
+                    self.miss(failed("reading notifications")(e), &mut news);
+                    break;
+                }
             }
         }
-        if lost {
-            events.extend(self.resynchronise()?);
+        if self.behind {
+            self.catch_up(&mut news);
         }
-        Ok(events)
+        news
     }
 
     /// Whether the last call of [`Self::events`] may have left something unread.
@@ -140,16 +153,53 @@ impl FlowWatch {
         self.more
     }
 
+    /// Whether something is missing that no call of [`Self::events`] has told yet.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
     /// Compares what is known to be open with what is.
-    ///
-    /// # Errors
-    /// If the netlink socket fails.
-    pub fn resynchronise(&mut self) -> Result<Vec<FlowEvent>, FirewallError> {
-        let mut granted = self.tracker.list(|labels| self.labels.is_granted(labels))?;
-        granted.retain(|entry| !entry.over);
+    pub fn resynchronise(&mut self) -> News {
+        let mut news = News::default();
+        self.catch_up(&mut news);
+        news
+    }
+
+    fn catch_up(&mut self, news: &mut News) {
+        self.behind = true;
+        let granted = match self.tracker.list(|labels| self.labels.is_granted(labels)) {
+            Ok(granted) => granted.into_iter().filter(|entry| !entry.over).collect(),
+            Err(error) => return self.miss(error, news),
+        };
         let events = self.open.reconcile(granted);
-        events.iter().try_for_each(|event| self.follow(event))?;
-        Ok(events)
+        for event in &events {
+            self.cover_end_of(event);
+        }
+        news.events.extend(events);
+        // Also for a port that it could not be set for before.
+        match self.attach() {
+            Ok(()) => (self.behind, news.fault) = (false, None),
+            Err(error) => self.miss(error, news),
+        }
+    }
+
+    fn miss(&mut self, error: FirewallError, news: &mut News) {
+        self.behind = true;
+        news.fault = Some(error);
+    }
+
+    fn hear(&mut self, message: &Message<'_>, news: &mut News) {
+        match self.event(message) {
+            Ok(None) => {}
+            Ok(Some(event)) => {
+                if let Err(error) = self.follow(&event) {
+                    self.miss(error, news);
+                }
+                news.events.push(event);
+            }
+            Err(error) => self.miss(error, news),
+        }
     }
 
     /// The connections that are open, as of the last call of [`Self::events`],
@@ -178,12 +228,10 @@ impl FlowWatch {
         if self.labels.is_cut(labels) || entry.over {
             return self.cut_or_closed(&entry);
         }
-        let seen = match self.over.contains(&entry.handle) {
-            true => self.begun_anew(&entry)?,
-            false => self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten(),
-        };
-        seen.iter().try_for_each(|event| self.follow(event))?;
-        Ok(seen)
+        match self.over.contains(&entry.handle) {
+            true => self.begun_anew(&entry),
+            false => Ok(self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten()),
+        }
     }
 
     /// Its entry lives on, and its counters with it: the connection ends here.
@@ -216,8 +264,13 @@ impl FlowWatch {
     /// Sees to it that the end of a new flow will pass the filter: its port is
     /// another than a service's where somebody redirects one to the other.
     fn follow(&mut self, event: &FlowEvent) -> Result<(), FirewallError> {
-        let FlowEvent::Opened(flow) = event else { return Ok(()) };
-        if self.cover(flow.destination.port()) { self.attach() } else { Ok(()) }
+        if self.cover_end_of(event) { self.attach() } else { Ok(()) }
+    }
+
+    /// Whether the filter has to be set for it.
+    fn cover_end_of(&mut self, event: &FlowEvent) -> bool {
+        let FlowEvent::Opened(flow) = event else { return false };
+        self.cover(flow.destination.port())
     }
 
     fn cover(&mut self, port: u16) -> bool {
