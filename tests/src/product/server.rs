@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::settings::Settings;
-use crate::lab::{Clock, Doing, Host, LabError, Output, Result, Running, fail, program};
+use crate::lab::{Clock, Doing, Host, LabError, Netlink, Output, Result, Running, fail, program};
 use crate::wait;
 
 /// How long the daemon may take to be ready, or to end.
@@ -125,8 +125,12 @@ impl<'host> Server<'host> {
 
     /// As [`Server::start`], going by this clock.
     pub fn start_by(&mut self, clock: &Clock) -> Result {
-        let words = clock.words();
-        self.start_as(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        self.start_as(&texts(&clock.words()))
+    }
+
+    /// As [`Server::start`], on this kernel.
+    pub fn start_on(&mut self, kernel: &Netlink) -> Result {
+        self.start_as(&texts(&kernel.words()))
     }
 
     /// As [`Server::start`], with a gatekeeper that does this; see `src/bin/spa-lab-hostile`.
@@ -305,6 +309,10 @@ impl Grant {
             expires_in: Duration::from_millis(text("expires_in_ms")?.parse()?),
         })
     }
+}
+
+fn texts(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
 }
 
 fn words(value: &Value) -> String {
