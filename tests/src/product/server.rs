@@ -139,6 +139,13 @@ impl<'host> Server<'host> {
         self.expect_ready()
     }
 
+    /// As [`Server::start_hostile`], going by this clock.
+    pub fn start_hostile_by(&mut self, clock: &Clock, attack: &str) -> Result {
+        let words = [clock.words(), attacking(attack)].concat();
+        self.launch_program("spa-lab-hostile", &texts(&words))?;
+        self.expect_ready()
+    }
+
     fn expect_ready(&mut self) -> Result {
         let mut said = String::new();
         let ready = wait::until("spad is ready", PATIENCE, || {
@@ -164,7 +171,7 @@ impl<'host> Server<'host> {
 
     /// As [`Server::start_hostile`], without waiting for anything.
     pub fn launch_hostile(&mut self, attack: &str) -> Result {
-        self.launch_program("spa-lab-hostile", &["env", &format!("SPA_LAB_ATTACK={attack}")])
+        self.launch_program("spa-lab-hostile", &texts(&attacking(attack)))
     }
 
     fn launch_program(&mut self, name: &str, before: &[&str]) -> Result {
@@ -309,6 +316,11 @@ impl Grant {
             expires_in: Duration::from_millis(text("expires_in_ms")?.parse()?),
         })
     }
+}
+
+/// What to put before a daemon with a hostile gatekeeper.
+fn attacking(attack: &str) -> Vec<String> {
+    vec!["env".into(), format!("SPA_LAB_ATTACK={attack}")]
 }
 
 fn texts(words: &[String]) -> Vec<&str> {
