@@ -96,6 +96,32 @@ fn crossed_keys_are_refused() {
     assert_eq!(refusal(&mut gate, &datagram, clock()), Some(Reason::UnknownClient));
 }
 
+/// Who has all but the pre-shared key, X25519 and Ed25519 broken, meets it three times: in the
+/// pseudonym, in the tag, and in the key of the encryption. Each alone is enough to refuse.
+#[test]
+fn a_knock_without_the_pre_shared_key_is_refused_at_each_of_three_steps() {
+    let (server, client) = pair();
+    let guess = Client { psk: [9; 32], ..client.clone() };
+    let mut plan = Plan::new(ssh().encode().unwrap(), NOW, [3; 32]);
+    let mut gate = server.gate(&[&client], clock());
+    let unnamed = guess.sender().knock(&plan).datagram;
+    assert_eq!(refusal(&mut gate, &unnamed, clock()), Some(Reason::UnknownClient));
+
+    let mut untagged = client.sender().knock(&plan).datagram;
+    tag_again(&guess.sender(), &mut untagged);
+    assert_eq!(refusal(&mut gate, &untagged, clock()), Some(Reason::BadTag));
+
+    plan.salt = Some(guess.sender().keys().dh);
+    let unsealed = client.sender().knock(&plan).datagram;
+    assert_eq!(refusal(&mut gate, &unsealed, clock()), Some(Reason::BadSeal));
+
+    plan.salt = None;
+    // Another nonce: that of the last is known by now.
+    plan.randomness = [4; 32];
+    let control = client.sender().knock(&plan).datagram;
+    assert_eq!(refusal(&mut gate, &control, clock()), None);
+}
+
 /// One client's name, another's HMAC: what an enrolled client can try, which
 /// knows the cloak and, for six hours, another's pseudonym.
 #[test]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use spa_tests::Result;
 use spa_tests::lab::fail;
-use spa_tests::product::attacks::{COPIES, LIE, MALFORMED, SIGNED};
+use spa_tests::product::attacks::{COPIES, LATE, LIE, MALFORMED, NOT_OURS, SECOND, SIGNED};
+use spa_tests::product::health::open_sources;
 use spa_tests::product::{Client, SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
@@ -143,16 +144,94 @@ fn a_lie_about_where_a_knock_came_from_opens_no_other_address_than_was_signed() 
     Ok(())
 }
 
+/// What else a gatekeeper is believed: which of the server's addresses was knocked at.
+#[test]
+fn a_lie_about_where_a_knock_went_opens_no_other_source_and_no_other_host() -> Result {
+    let site = Site::new()?;
+    site.server.ip(&format!("address add {SECOND}/24 dev eth0\n"))?;
+    let (mut server, alice) = besieged(&site, "lie-second")?;
+    let own = site.client.v4()?;
+    for (attack, told) in [("lie-second", SECOND), ("lie-not-ours", NOT_OURS)] {
+        server.stop()?;
+        server.start_hostile(attack)?;
+        alice.knock(&["--source", &own.to_string()])?.ok()?;
+        server.wait_for_counter("granted", 1)?;
+        let grants = server.grants()?;
+        assert_eq!((grants.len(), grants[0].source), (1, own), "{attack}: as was signed");
+        assert_eq!(grants[0].destination, Some(told.into()), "{attack}");
+        assert_eq!(open_sources(&server)?, [own].into(), "{attack}: and nobody else in the kernel");
+        for address in [site.address(), SECOND.into()] {
+            let is_told = address == told;
+            assert_eq!(site.client.connects((address, 22))?, is_told, "{attack}: {address}");
+            assert!(!site.stranger.connects((address, 22))?, "{attack}: {address}");
+        }
+        site.close(&server, "alice")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_lie_about_the_family_or_the_servers_keys_opens_nothing() -> Result {
+    let site = Site::new()?;
+    let (mut server, alice) = besieged(&site, "lie-family")?;
+    let own = site.client.v4()?.to_string();
+    for (attack, refused) in [("lie-family", "not-grantable"), ("lie-generation", "no-record")] {
+        server.stop()?;
+        server.start_hostile(attack)?;
+        alice.knock(&["--source", &own])?.ok()?;
+        server.wait_for_counter(refused, 1)?;
+        assert_eq!(judged(&server)?, 1, "{attack}");
+        assert_nothing_open(&site, &server, attack)?;
+        assert_eq!(restarts(&server)?, 0, "{attack}: a request is a request: only refused");
+    }
+    Ok(())
+}
+
+/// A request that nobody has used is not for later: what counts is the moment at which the warden
+/// has it, not when it came over the network.
+#[test]
+fn a_request_that_is_kept_back_is_stale() -> Result {
+    const TOLERANCE: Duration = Duration::from_secs(30);
+    let site = Site::new()?;
+    let clock = site.lab.clock()?;
+    let (mut server, alice) = besieged(&site, "late")?;
+    for (kept, end) in [(LATE + Duration::from_secs(1), "granted"), (2 * TOLERANCE, "stale")] {
+        server.stop()?;
+        clock.set(0)?;
+        server.start_hostile_by(&clock, "late")?;
+        alice.knock(&[])?.ok()?;
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(judged(&server)?, 0, "control: it is kept back");
+        clock.set(i64::try_from(kept.as_secs())?)?;
+        server.wait_for_counter(end, 1)?;
+        assert_eq!(judged(&server)?, 1, "{end}");
+        if end == "stale" {
+            assert_nothing_open(&site, &server, end)?;
+        } else {
+            site.close(&server, "alice")?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_no_message_is_refused_and_the_gatekeeper_replaced() -> Result {
     let site = Site::new()?;
-    let (mut server, alice) = besieged(&site, MALFORMED[0])?;
-    for kind in MALFORMED {
+    let (mut server, alice) = besieged(&site, MALFORMED[0].0)?;
+    for (kind, why) in MALFORMED {
         server.stop()?;
+        let said = server.log().len();
         server.start_hostile(kind)?;
         let open = descriptors(&site, &mut server)?;
         alice.knock(&[])?.ok()?;
         until(&format!("{kind}: replaced"), SOON, || Ok(restarts(&server)? > 0))?;
+        // For what it said, and not since it had failed at saying it.
+        let log = server.log().split_off(said);
+        assert!(log.contains(&format!("sending what is {kind}\n")), "{kind}: {log}");
+        let ended = log.lines().find(|line| line.contains("another is started"));
+        let reason = format!(" why={why} ");
+        assert!(ended.is_some_and(|line| line.contains(&reason)), "{kind}: {log}");
+        assert!(!log.contains("panicked"), "{kind}: {log}");
         assert_eq!(judged(&server)?, 0, "{kind}");
         assert_nothing_open(&site, &server, kind)?;
         until(&format!("{kind}: the next listens"), SOON, || {

@@ -1,5 +1,7 @@
 //! Grant modes: how often a knock lets in, and from which port.
 
+use std::net::SocketAddr;
+
 use spa_tests::Result;
 use spa_tests::lab::{Addressing, Host, Lab};
 use spa_tests::product::{Client, SERVER_NAME, Server, Service, Settings, Site};
@@ -167,7 +169,7 @@ struct Behind {
     user: Host,
     neighbour: Host,
     server: Host,
-    _router: Host,
+    router: Host,
     _lab: Lab,
 }
 
@@ -190,7 +192,7 @@ fn behind_nat(outside: Addressing, translation: &str) -> Result<Behind> {
         host.route_via(&router.addresses()[0])?;
         host.set_name(SERVER_NAME, &server.addresses())?;
     }
-    Ok(Behind { user, neighbour, server, _router: router, _lab: lab })
+    Ok(Behind { user, neighbour, server, router, _lab: lab })
 }
 
 impl Behind {
@@ -266,4 +268,67 @@ fn bound_does_not_fall_back_to_what_the_record_forbids() -> Result {
     assert_eq!(connects_through_proxy(&alice, &[])?, "not at all");
     assert!(spad.counter("mode-not-allowed")? > 0, "it has asked for another");
     Ok(())
+}
+
+/// Whether a host can connect from this port of its own.
+fn connects_from(host: &Host, port: u16, to: SocketAddr) -> Result<bool> {
+    let (any, to) = (if to.is_ipv4() { "0.0.0.0" } else { "::" }, (to.ip(), to.port()));
+    let connect = format!(
+        "import socket; socket.create_connection(('{}', {}), 0.7, ('{any}', {port}))",
+        to.0, to.1
+    );
+    Ok(host.run(["python3", "-c", &connect])?.success())
+}
+
+/// What `once` leaves open, and what it does not: the winner has one connection and no second, and
+/// the client notices, since it is the one who is not served.
+#[test]
+fn a_neighbour_who_wins_the_race_for_once_has_one_connection_and_the_next_knock_is_served() -> Result
+{
+    for family in FAMILIES {
+        let net = behind_nat(family, "masquerade")?;
+        let _echo = net.server.echo_tcp(22)?;
+        let spad = net.spad()?;
+        let alice = net.client(&spad, "alice", "once")?;
+        let ssh = (net.server.addresses()[0], 22);
+        alice.knock(&["--ttl", "5m"])?.ok()?;
+        spad.wait_for_counter("granted", 1)?;
+        assert!(net.neighbour.connects(ssh)?, "whoever comes first from this address");
+        assert!(!net.user.connects(ssh)? && !net.neighbour.connects(ssh)?, "used up");
+        alice.knock(&["--ttl", "5m"])?.ok()?;
+        spad.wait_for_counter("granted", 2)?;
+        assert!(net.user.connects(ssh)?, "one knock, one connection");
+        assert!(!net.neighbour.connects(ssh)?, "used up again");
+    }
+    Ok(())
+}
+
+/// The router sends and receives at the address that is granted. No packet filter can tell it from
+/// its users; with `bound` it has to know the port, which is inside the encryption.
+#[test]
+fn who_is_on_the_path_can_connect_in_the_clients_place_with_bound_only_from_its_port() -> Result {
+    const PORT: u16 = 40_000;
+    for family in FAMILIES {
+        let net = behind_nat(family, "masquerade")?;
+        let _echo = net.server.echo_tcp(22)?;
+        let spad = net.spad()?;
+        let alice = net.client(&spad, "alice", "window,bound")?;
+        let ssh = SocketAddr::new(net.server.addresses()[0], 22);
+        alice.knock(&["--mode", "window"])?.ok()?;
+        spad.wait_for_counter("granted", 1)?;
+        assert!(net.router.connects(ssh)?, "{}: not met", family_of(ssh));
+        spad.spad(&["revoke", "alice"])?.ok()?;
+        assert!(!net.router.connects(ssh)?, "{}: with the grant it is over", family_of(ssh));
+        let port = PORT.to_string();
+        alice.knock(&["--mode", "bound", "--source-port", &port])?.ok()?;
+        spad.wait_for_counter("granted", 2)?;
+        assert!(!net.router.connects(ssh)?, "{}: some port", family_of(ssh));
+        assert!(!connects_from(&net.router, PORT + 1, ssh)?, "{}: the next", family_of(ssh));
+        assert!(connects_from(&net.router, PORT, ssh)?, "{}: its port", family_of(ssh));
+    }
+    Ok(())
+}
+
+fn family_of(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }

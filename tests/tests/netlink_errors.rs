@@ -3,20 +3,21 @@
 //! granted; what was lost is looked at anew.
 //!
 //! Overflowing notifications of the packet filter are in `never_open.rs`, those of connection
-//! tracking in `spad/tests/firewall_flows.rs`, full sets in `scale.rs`. What this kernel cannot be
-//! brought to do, such as to run out of memory for an element, is among the units of
-//! `spad/src/firewall/netlink.rs`.
+//! tracking in `spad/tests/firewall_flows.rs`, full sets in `scale.rs`. What no kernel can be
+//! brought to say on demand, such as that it has no memory for an element, is put into its mouth;
+//! see `src/lab/netlink.c`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use spa_tests::Result;
-use spa_tests::lab::{LabError, Output, Privilege, fail};
+use spa_tests::lab::{LabError, Netlink, Output, Privilege, fail};
 use spa_tests::product::{
-    Health, KNOCK_PORT, Knocker, SERVER_NAME, Server, Settings, Site, knocker,
+    Client, Health, KNOCK_PORT, Knocker, SERVER_NAME, Server, Settings, Site, knocker,
 };
 use spa_tests::wait::{SOON, until};
 
@@ -233,4 +234,134 @@ fn lost_news_of_the_machine_is_treated_as_bad_news() -> Result {
     health.served_at_once(&server, &alice, "alice")?;
     health.served_at_once(&server, &bob, "bob")?;
     health.is_quiet(&server, "afterwards")
+}
+
+/// What the kernel says of a commit that it has not done; and the last, with which it says nothing
+/// of one that it has done.
+const ERRORS: [Errno; 4] = [Errno::EBUSY, Errno::ENOSPC, Errno::ENOMEM, Errno::ENOBUFS];
+
+/// A daemon whose kernel refuses when it is told to, and a client that has knocked before.
+fn refusable(site: &Site) -> Result<(Server<'_>, Netlink, Client<'_>, Health<'_>)> {
+    let kernel = site.lab.netlink()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    server.start_on(&kernel)?;
+    let alice = site.client(&server, "alice")?;
+    let health = Health::watch(site)?;
+    health.served_at_once(&server, &alice, "alice")?;
+    Ok((server, kernel, alice, health))
+}
+
+/// Whether the daemon has found something in the kernel that it does not know of, since it had
+/// written so much.
+fn found_strange(server: &Server, before: usize) -> bool {
+    server.log()[before..].contains("grants that spad did not make: taken out")
+}
+
+#[test]
+fn a_knock_that_the_kernel_does_not_take_opens_nothing_and_the_next_is_served() -> Result {
+    let site = Site::new()?;
+    let (server, kernel, alice, health) = refusable(&site)?;
+    for (round, error) in (1..).zip(ERRORS) {
+        let (refused, granted) = (server.counter("firewall")?, server.counter("granted")?);
+        let said = server.log().len();
+        let knock = site.fresh_knock(&alice, &["--ttl", "5m"])?;
+        kernel.fail_next(1, error)?;
+        site.client.send_udp(std::slice::from_ref(&knock))?;
+        server.wait_for_counter("firewall", refused + 1)?;
+        assert_eq!(kernel.failed()?, round, "control: {error} came");
+        assert!(server.log()[said..].contains("did not take a grant"), "{error}: {}", server.log());
+        assert_eq!(server.grants()?, [], "{error}");
+        health.play(&server, &[knock])?;
+        // Lists and kernel are compared first, with time for a repair.
+        health.nothing_opens(&server, &error.to_string())?;
+        assert_eq!(server.counter("granted")?, granted, "{error}: a copy opens nothing");
+        assert!(!site.reaches(&site.client, 22)?, "{error}");
+        let lost = error == Errno::ENOBUFS;
+        assert_eq!(found_strange(&server, said), lost, "{error}: control: what was lost was done");
+        let served = health.served_within(SOON, &server, &alice, "alice")?;
+        println!("{error}: refused, nothing open, served again {served}");
+        assert_eq!(served.knocks, 1, "{error}: the next knock, not a later one");
+    }
+    health.is_quiet(&server, "afterwards")
+}
+
+#[test]
+fn a_grant_whose_kernel_does_not_take_more_time_ends_when_it_would_have() -> Result {
+    let site = Site::new()?;
+    let (server, kernel, alice, health) = refusable(&site)?;
+    for error in ERRORS {
+        site.grant(&server, &alice, &["--ttl", "50s"])?;
+        let refused = server.counter("firewall")?;
+        kernel.fail_next(1, error)?;
+        alice.knock(&["--ttl", "5m"])?.ok()?;
+        server.wait_for_counter("firewall", refused + 1)?;
+        let grants = server.grants()?;
+        assert!(grants.len() == 1 && grants[0].expires_in.as_secs() < 51, "{error}: {grants:?}");
+        // In minutes it would be the time that she was not given.
+        let ends = |table: &str| table.contains(" expires ") && !table.contains(" expires 4m");
+        until(&format!("{error}: it ends in time"), SOON, || Ok(ends(&server.kernel_table()?)))?;
+        assert!(site.reaches(&site.client, 22)?, "{error}: what was granted before stays");
+        site.close(&server, "alice")?;
+    }
+    health.nothing_opens(&server, "after all of it")
+}
+
+#[test]
+fn a_grant_that_the_kernel_does_not_take_out_is_tried_again_and_goes() -> Result {
+    let site = Site::new()?;
+    let (server, kernel, alice, health) = refusable(&site)?;
+    for error in ERRORS {
+        site.open(&server, &alice, &["--ttl", "5m"])?;
+        // Also the first attempts to put that right.
+        kernel.fail_next(3, error)?;
+        let before = kernel.failed()?;
+        site.close(&server, "alice")?;
+        let what = format!("{error}: it is taken out");
+        let took = until(&what, SOON, || Ok(!site.reaches(&site.client, 22)?))?;
+        println!("{error}: out after {took:?}");
+        assert!(kernel.failed()? > before, "control: {error} came");
+        health.nothing_opens(&server, &error.to_string())?;
+        kernel.fail_next(0, error)?;
+        until("all is well", SOON, || Ok(server.spad(&["status"])?.success()))?;
+    }
+    health.served_at_once(&server, &alice, "alice")?;
+    health.is_quiet(&server, "afterwards")
+}
+
+/// What knocks open that are judged together is one commit; where that is refused, each has its
+/// own. How many come together, the moment says: with more than one none is refused.
+#[test]
+fn one_commit_that_the_kernel_does_not_take_keeps_out_one_knock_at_most() -> Result {
+    const CLIENTS: u32 = 4;
+    let site = Site::new()?;
+    let (mut server, kernel, _, health) = refusable(&site)?;
+    let knockers = (0..CLIENTS).map(|n| Knocker::new(&server, n)).collect::<Result<Vec<_>>>()?;
+    until("they are known", SOON, || Ok(server.status()?["clients"] == CLIENTS + 1))?;
+    for (round, error) in (0..).zip(ERRORS) {
+        let (to, now) = (SocketAddr::new(site.address(), KNOCK_PORT), knocker::now()?);
+        let source = |n: u32| Ipv4Addr::from(0x0b00_0001 + round * CLIENTS + n);
+        let knocks = (0..).zip(&knockers);
+        let knocks = knocks.map(|(n, knocker)| knocker.knock(source(n), to, now, round * 4 + n));
+        let knocks = knocks.collect::<Result<Vec<_>>>()?;
+        let (granted, refused) = (server.counter("granted")?, server.counter("firewall")?);
+        let listed = server.grants()?.len();
+        kernel.fail_next(1, error)?;
+        while_it_stands_still(&mut server, || {
+            site.client.send_udp(&knocks)?;
+            sleep(Duration::from_millis(300));
+            Ok(())
+        })?;
+        let all = u64::from(CLIENTS);
+        let counted = || {
+            let granted = server.counter("granted")? - granted;
+            Ok::<_, LabError>((granted, server.counter("firewall")? - refused))
+        };
+        until("all are judged", SOON, || counted().map(|(some, others)| some + others == all))?;
+        let (granted, refused) = counted()?;
+        println!("{error}: {refused} of {all} refused");
+        assert!(refused <= 1, "{error}: {refused} refused");
+        assert_eq!(server.grants()?.len(), listed + usize::try_from(granted)?, "{error}");
+        health.nothing_opens(&server, &error.to_string())?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use spa_tests::lab::{Privilege, Result, fail};
-use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
+use spa_tests::product::{Knocker, SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
 type Facts = HashMap<String, String>;
@@ -57,6 +57,10 @@ fn descriptors(site: &Site, pid: u64) -> Result<BTreeMap<u64, String>> {
     pairs.map(|(number, what)| Ok((number.parse()?, what.to_owned()))).collect()
 }
 
+/// The sockets of the kernel's list of local ones that carry whole messages over a connection, as
+/// descriptors show them: `SOCK_SEQPACKET` is 5.
+const CHANNELS: &str = "awk '$5 == \"0005\" { print \"socket:[\" $7 \"]\" }' /proc/net/unix";
+
 /// How many of these are packet sockets. The kernel lists those with their inodes in the ninth
 /// column.
 fn packet_sockets(site: &Site, descriptors: &BTreeMap<u64, String>) -> Result<usize> {
@@ -76,8 +80,11 @@ fn the_gatekeeper_has_no_privileges() -> Result {
     assert_eq!(gatekeeper["Threads"], "1");
     if site.lab.privilege() == Privilege::Root {
         assert_eq!(gatekeeper["Groups"], "");
-        let uids: Vec<_> = gatekeeper["Uid"].split_whitespace().collect();
-        assert!(uids.iter().all(|uid| *uid == uids[0] && *uid != "0"), "{uids:?}");
+        // Real, effective, saved and of the file system.
+        for ids in ["Uid", "Gid"].map(|kind| gatekeeper[kind].split_whitespace()) {
+            let ids: Vec<_> = ids.collect();
+            assert!(ids.len() == 4 && ids.iter().all(|id| *id == ids[0] && *id != "0"), "{ids:?}");
+        }
     }
     Ok(())
 }
@@ -100,22 +107,59 @@ fn the_warden_has_five_capabilities_in_every_thread() -> Result {
     Ok(())
 }
 
+/// Who owns `/proc/PID/environ`: of a process that may not be dumped or looked at, root; else whom
+/// it runs as (proc(5)).
+fn owner(site: &Site, pid: &str) -> Result<String> {
+    Ok(site.server.sh(&format!("stat -c %u /proc/{pid}/environ"))?.ok()?.text().to_owned())
+}
+
 #[test]
 fn neither_leaves_a_core_file_or_lets_itself_be_looked_at() -> Result {
     let site = Site::new()?;
     let server = site.spad()?;
     for role in ["warden", "gatekeeper"] {
-        let proc = format!("/proc/{}", pid(&server, role)?);
-        let limit = site.server.sh(&format!("grep 'Max core file size' {proc}/limits"))?.ok()?;
-        let limit: Vec<_> = limit.stdout.split_whitespace().collect();
+        let pid = pid(&server, role)?.to_string();
+        let limit = site.server.sh(&format!("grep 'Max core file size' /proc/{pid}/limits"))?;
+        let limit: Vec<_> = limit.ok()?.stdout.split_whitespace().map(str::to_owned).collect();
         assert_eq!(limit[4..6], ["0", "0"], "{role}: {limit:?}");
         // Whoever has the same user and no fewer capabilities may look at what can be dumped.
-        let look = format!("setpriv --bounding-set {SAME} cat {proc}/environ");
+        let look = format!("setpriv --bounding-set {SAME} cat /proc/{pid}/environ");
         assert!(!site.server.sh(&look)?.success(), "{role} can be looked at");
+        if site.lab.privilege() == Privilege::Root {
+            assert_eq!(owner(&site, &pid)?, "0", "{role} can be dumped");
+        }
     }
     let control = format!("setpriv --bounding-set {SAME} sh -c 'sleep 9 & cat /proc/$!/environ'");
     site.server.sh(&control)?.ok()?;
+    if site.lab.privilege() == Privilege::Root {
+        let gatekeeper = facts(&site, &server, "gatekeeper")?;
+        let uid = gatekeeper["Uid"].split_whitespace().next().unwrap_or_default();
+        let as_it = format!("setpriv --reuid {uid} --clear-groups sleep 9 & echo $!; sleep 0.3");
+        let sleeps = site.server.sh(&format!("{{ {as_it}; }} 2>&1 | head -1"))?.ok()?;
+        assert_eq!(owner(&site, sleeps.text())?, uid, "control: of whom nothing is hidden");
+    }
     Ok(())
+}
+
+/// Memory that is this process's alone and can be written, but is not locked: what a key could be
+/// written to swap space from. Some pages of the kernel's own are never swapped, and never locked.
+fn unlocked(site: &Site, pid: u64) -> Result<Vec<String>> {
+    let smaps = site.server.sh(&format!("cat /proc/{pid}/smaps"))?.ok()?.stdout;
+    let mut mapping = "";
+    let mut found = Vec::new();
+    for line in smaps.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let locked = flags.split_whitespace().any(|flag| flag == "lo");
+            let access = mapping.split_whitespace().nth(1).unwrap_or_default();
+            let is_own = access.contains('w') && access.ends_with('p');
+            if is_own && !locked && !["[vvar", "[vdso"].iter().any(|own| mapping.contains(own)) {
+                found.push(mapping.to_owned());
+            }
+        } else if line.split_whitespace().next().is_some_and(|word| !word.ends_with(':')) {
+            mapping = line;
+        }
+    }
+    Ok(found)
 }
 
 #[test]
@@ -124,12 +168,49 @@ fn memory_is_locked_or_the_log_says_why_not() -> Result {
     let server = site.spad()?;
     // Only who may lift the limit, or is not under one, can lock.
     let unlimited = site.server.sh("ulimit -l unlimited")?.success();
+    // What comes into use only now: keys of more clients, and a thread for the lease.
+    for number in 0..64 {
+        Knocker::new(&server, number)?;
+    }
+    until("they are known", SOON, || Ok(server.status()?["clients"] == 64))?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
     for role in ["warden", "gatekeeper"] {
         let locked = facts(&site, &server, role)?["VmLck"] != "0 kB";
         assert_eq!(locked, unlimited, "{role}");
+        let unlocked = unlocked(&site, pid(&server, role)?)?;
+        assert_eq!(unlocked.is_empty(), unlimited, "{role}: {unlocked:?}");
     }
     println!("memory locked: {unlimited}");
     assert_eq!(server.log().contains("LimitMEMLOCK=infinity"), !unlimited, "{}", server.log());
+    Ok(())
+}
+
+/// That a look at all mappings tells a process that has locked what it had from one that has locked
+/// what comes, too, which the figure for all of its memory does not.
+#[test]
+fn what_is_locked_too_late_is_seen() -> Result {
+    /// Numbers of `mlockall(2)`: what there is, what comes, as it comes into use.
+    const CURRENT: u32 = 1;
+    const ALL: u32 = 1 | 2 | 4;
+    let site = Site::new()?;
+    for (kinds, complete) in [(CURRENT, false), (ALL, true)] {
+        let locks = format!(
+            "import ctypes, os, sys; failed = ctypes.CDLL(None).mlockall({kinds}); \
+             more = bytearray(1 << 25); print(0 if failed else os.getpid(), flush=True); \
+             sys.stdin.read()"
+        );
+        let limit = "ulimit -l unlimited 2>/dev/null; exec \"$@\"";
+        let mut python = site.server.spawn(["sh", "-c", limit, "sh", "python3", "-c", &locks])?;
+        python.wait_for("\n", SOON)?;
+        let pid = python.stdout().trim().parse()?;
+        if pid == 0 {
+            eprintln!("not shown: this user can lock no memory");
+            return Ok(());
+        }
+        let unlocked = unlocked(&site, pid)?;
+        assert_eq!(unlocked.is_empty(), complete, "{kinds}: {unlocked:?}");
+    }
     Ok(())
 }
 
@@ -144,21 +225,47 @@ fn the_gatekeeper_holds_its_sockets_and_the_channel_alone() -> Result {
     assert!(held[&2].starts_with("pipe:"), "standard error is the log: {held:?}");
     assert_eq!(held.range(3..).count(), 3, "{held:?}");
     assert_eq!(packet_sockets(&site, &held)?, 2, "one for each family: {held:?}");
-    assert!(held.range(3..).all(|(_, what)| what.starts_with("socket:")), "{held:?}");
+    let channels = site.server.sh(CHANNELS)?.ok()?.stdout;
+    let is_channel = |what: &&String| channels.lines().any(|channel| channel == what.as_str());
+    let channel: Vec<_> = held.range(3..).map(|(_, what)| what).filter(is_channel).collect();
+    assert_eq!(channel.len(), 1, "and one to the warden: {held:?}, {channels}");
+    Ok(())
+}
+
+/// Asserts that the warden has none of the sockets that it has opened for the gatekeeper, which has
+/// all of them.
+fn assert_passed_on(site: &Site, server: &Server, when: &str) -> Result {
+    for (role, expected) in [("warden", 0), ("gatekeeper", 2)] {
+        let held = descriptors(site, pid(server, role)?)?;
+        assert_eq!(packet_sockets(site, &held)?, expected, "{role} {when}: {held:?}");
+    }
     Ok(())
 }
 
 #[test]
 fn the_warden_keeps_no_packet_socket() -> Result {
     let site = Site::new()?;
-    let server = site.spad()?;
+    // By name, so that new ones are needed when the link is another.
+    let settings = Settings { interfaces: vec!["eth0"], ..Settings::default() };
+    let server = site.spad_with(&settings)?;
     let alice = site.client(&server, "alice")?;
     site.open(&server, &alice, &[])?;
     server.spad(&["reload"])?.ok()?;
     server.status()?;
-    let held = descriptors(&site, pid(&server, "warden")?)?;
-    assert_eq!(packet_sockets(&site, &held)?, 0, "{held:?}");
-    Ok(())
+    assert_passed_on(&site, &server, "after a reload")?;
+    let before = pid(&server, "gatekeeper")?;
+    site.server.sh(&format!("kill -9 {before}"))?.ok()?;
+    wait_for_another(&server, before)?;
+    assert_passed_on(&site, &server, "after the end of a gatekeeper")?;
+    site.server.ip("link set eth0 down\nlink set eth0 up\n")?;
+    alice.knock_until_heard(&server)?;
+    assert_passed_on(&site, &server, "after a link was down")?;
+    site.server.ip("link set eth0 down\nlink set eth0 name eth9\n")?;
+    until("it is missed", SOON, || Ok(server.log().contains("not there yet")))?;
+    assert_passed_on(&site, &server, "while a link is gone")?;
+    site.server.ip("link set eth9 name eth0\nlink set eth0 up\n")?;
+    alice.knock_until_heard(&server)?;
+    assert_passed_on(&site, &server, "after a link was gone")
 }
 
 #[test]

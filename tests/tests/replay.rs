@@ -129,6 +129,42 @@ fn thousands_of_copies_take_nothing_from_their_owner() -> Result {
     Ok(())
 }
 
+/// No state hangs on a source address: there is nothing that others could spoil in its name.
+#[test]
+fn junk_in_the_owners_name_does_not_keep_the_owner_out() -> Result {
+    const JUNK: usize = 2000;
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let capture = site.client.capture()?;
+    site.open(&server, &alice, &[])?;
+    // From the very port too that the last knock came from.
+    let port = capture.wait_for_udp(KNOCK_PORT, 1)?[0].from.port();
+    site.close(&server, "alice")?;
+    let own = site.client.addresses().into_iter().zip(site.server.addresses());
+    let junk = own.flat_map(|(own, server)| {
+        let (from, to) = ((own, port).into(), (server, KNOCK_PORT).into());
+        let payload = |n: usize| (0..336).map(|at| (n * (at + 7)).to_le_bytes()[0]).collect();
+        (0..JUNK / 2).map(move |n| Datagram { from, to, payload: payload(n) })
+    });
+    let junk: Vec<_> = junk.collect();
+    assert_eq!(junk.len(), JUNK, "of both families");
+    let (first, second) = junk.split_at(JUNK / 2);
+    for half in [first, second] {
+        site.stranger.send_forged(half)?;
+        site.open(&server, &alice, &[])?;
+        site.close(&server, "alice")?;
+    }
+    let seen = server.counter("unknown-client")?;
+    println!("of {JUNK} forged packets {seen} were seen");
+    assert!(seen > 100, "control: they come from where the owner is");
+    assert_eq!(server.counter("granted")?, 3);
+    for reason in ["over-budget", "over-cap"] {
+        assert_eq!(server.counter(reason)?, 0, "{reason}: junk is free");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_knock_that_names_its_address_is_of_no_use_to_who_sends_it_first() -> Result {
     let site = Site::with(Addressing::GLOBAL)?;

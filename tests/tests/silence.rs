@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use spa_tests::Result;
 use spa_tests::lab::{Datagram, Host};
-use spa_tests::product::{KNOCK_PORT, Server, Site};
+use spa_tests::product::{KNOCK_PORT, SERVER_NAME, Server, Site};
 use spa_tests::wait::{SOON, until};
 
 /// Junk of every length that fits an Ethernet frame, and a little more.
@@ -58,6 +58,10 @@ fn junk_of_every_length_leaves_no_trace() -> Result {
     assert_eq!(server.log(), log, "no log line");
     assert_eq!(kept(&server)?, before, "nothing is written");
     assert_eq!(server.counter("unknown-client")?, 4, "one of each family, and the last ones");
+    // The gatekeeper would count them.
+    for reason in ["length", "addressing"] {
+        assert_eq!(server.counter(reason)?, 0, "{reason}: the kernel's filter has kept them away");
+    }
     assert_eq!(server.counter("granted")?, 0);
     control_shows_what_a_closed_port_does(&site, entries)?;
     let alice = site.client(&server, "alice")?;
@@ -114,6 +118,32 @@ fn a_scan_sees_the_service_and_the_knock_port_filtered() -> Result {
         assert_eq!(scan(&site.stranger, "-sU", KNOCK_PORT, address)?, "open|filtered");
         assert_eq!(scan(&site.stranger, "-sU", KNOCK_PORT + 1, address)?, "closed", "control");
     }
+    Ok(())
+}
+
+/// A grant changes what a plain SYN of the one it is for meets, and nothing else that anybody sees.
+#[test]
+fn a_scan_during_a_grant_sees_it_only_from_the_granted_address() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    for address in [site.server.v4()?, site.server.v6()?] {
+        site.client.set_name(SERVER_NAME, &[address])?;
+        site.grant(&server, &alice, &["--ttl", "5m"])?;
+        for (from, of_a_syn) in [(&site.stranger, "filtered"), (&site.client, "open")] {
+            let who = format!("{} at {address}", from.name());
+            assert_eq!(scan(from, "-sS", 22, address)?, of_a_syn, "{who}");
+            assert_eq!(scan(from, "-sA", 22, address)?, "filtered", "{who}");
+            for silent in ["-sF", "-sX", "-sN"] {
+                assert_eq!(scan(from, silent, 22, address)?, "open|filtered", "{who}: {silent}");
+            }
+            assert_eq!(scan(from, "-sU", KNOCK_PORT, address)?, "open|filtered", "{who}");
+        }
+        assert_eq!(server.grants()?.len(), 1, "control: all of it during the grant");
+        site.close(&server, "alice")?;
+        assert_eq!(scan(&site.client, "-sS", 22, address)?, "filtered", "and after it");
+    }
+    assert_eq!(scan(&site.client, "-sF", 23, site.address())?, "closed", "control");
     Ok(())
 }
 

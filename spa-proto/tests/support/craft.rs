@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) nonce: Option<[u8; 16]>,
     /// Another ephemeral public key, with the X25519 output that goes with it.
     pub(crate) ephemeral: Option<([u8; 32], [u8; 32])>,
+    /// Another secret to go into the key beside the X25519 output: k_dh.
+    pub(crate) salt: Option<[u8; 32]>,
     /// Another transcript for key and associated data.
     pub(crate) transcript: Option<[u8; 108]>,
     /// Another signature.
@@ -50,6 +52,7 @@ impl Plan {
             epoch: None,
             nonce: None,
             ephemeral: None,
+            salt: None,
             transcript: None,
             sig: None,
         }
@@ -117,7 +120,8 @@ impl Sender {
         let honest = self.transcript(nonce, plan.ts, ephemeral);
         let transcript = plan.transcript.unwrap_or(honest);
         let sig = plan.sig.unwrap_or_else(|| self.sign(&transcript, &plan.body));
-        let k = expand(&extract(&keys.dh, &dh), &[b"spa1 aead\0".as_slice(), &transcript].concat());
+        let salt = plan.salt.unwrap_or(keys.dh);
+        let k = expand(&extract(&salt, &dh), &[b"spa1 aead\0".as_slice(), &transcript].concat());
         let epoch = plan.epoch.unwrap_or(plan.ts / super::parties::EPOCH_MS);
         let mut steps = Steps {
             epoch,

@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::error::{Doing, Result, fail};
+use super::error::{Doing, Result};
+use super::preload;
 
 /// In nanoseconds.
 const SECOND: i64 = 1_000_000_000;
@@ -23,7 +23,7 @@ impl Clock {
     pub(super) fn new(dir: &Path, number: usize) -> Result<Self> {
         let library = dir.join(format!("clock{number}.so"));
         let file = library.with_extension("offset");
-        build(&library)?;
+        preload::build("clock.c", &library)?;
         fs::write(&file, [0; 16]).doing("making a clock")?;
         Ok(Self { library, file })
     }
@@ -53,24 +53,11 @@ impl Clock {
 
     /// What to put before a command; it keeps its process number.
     pub fn words(&self) -> Vec<String> {
-        let (library, file) = (self.library.display(), self.file.display());
-        let preload = format!("LD_PRELOAD={library}");
-        vec!["env".into(), preload, format!("SPA_LAB_CLOCK={file}")]
+        preload::words(&self.library, "SPA_LAB_CLOCK", &self.file)
     }
 }
 
 /// What the machine's clock says, as time since 1970.
 pub fn unix_time() -> Result<Duration> {
     SystemTime::now().duration_since(UNIX_EPOCH).doing("the machine's clock")
-}
-
-fn build(library: &Path) -> Result {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lab/clock.c");
-    let mut command = Command::new("gcc");
-    command.args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(library).arg(source);
-    let built = command.output().doing("running gcc")?;
-    if built.status.success() {
-        return Ok(());
-    }
-    fail(format!("building the clock: {}", String::from_utf8_lossy(&built.stderr)))
 }

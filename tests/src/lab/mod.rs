@@ -22,7 +22,9 @@ mod files;
 mod host;
 mod link;
 mod namespace;
+mod netlink;
 mod packet;
+mod preload;
 mod probe;
 mod process;
 mod programs;
@@ -40,6 +42,7 @@ pub use error::{Doing, LabError, Result, fail};
 pub use host::Host;
 pub use link::{Addressing, Interface, Lan, Tunnel};
 pub use namespace::Privilege;
+pub use netlink::Netlink;
 pub use packet::{Capture, Datagram, Direction, Seen, Sender};
 pub use probe::{Hold, Prober, Reach, Storm, Stormed};
 pub use process::{Output, Running};
@@ -105,6 +108,11 @@ impl Lab {
     /// A wall clock that programs can be started with, see [`Clock::words`].
     pub fn clock(&self) -> Result<Clock> {
         Clock::new(self.dir(), self.next_port())
+    }
+
+    /// A kernel that can be told to refuse, see [`Netlink::words`].
+    pub fn netlink(&self) -> Result<Netlink> {
+        Netlink::new(self.dir(), self.next_port())
     }
 
     fn next_lan(&self) -> usize {

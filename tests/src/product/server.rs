@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::settings::Settings;
-use crate::lab::{Clock, Doing, Host, LabError, Output, Result, Running, fail, program};
+use crate::lab::{Clock, Doing, Host, LabError, Netlink, Output, Result, Running, fail, program};
 use crate::wait;
 
 /// How long the daemon may take to be ready, or to end.
@@ -125,13 +125,24 @@ impl<'host> Server<'host> {
 
     /// As [`Server::start`], going by this clock.
     pub fn start_by(&mut self, clock: &Clock) -> Result {
-        let words = clock.words();
-        self.start_as(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        self.start_as(&texts(&clock.words()))
+    }
+
+    /// As [`Server::start`], on this kernel.
+    pub fn start_on(&mut self, kernel: &Netlink) -> Result {
+        self.start_as(&texts(&kernel.words()))
     }
 
     /// As [`Server::start`], with a gatekeeper that does this; see `src/bin/spa-lab-hostile`.
     pub fn start_hostile(&mut self, attack: &str) -> Result {
         self.launch_hostile(attack)?;
+        self.expect_ready()
+    }
+
+    /// As [`Server::start_hostile`], going by this clock.
+    pub fn start_hostile_by(&mut self, clock: &Clock, attack: &str) -> Result {
+        let words = [clock.words(), attacking(attack)].concat();
+        self.launch_program("spa-lab-hostile", &texts(&words))?;
         self.expect_ready()
     }
 
@@ -160,7 +171,7 @@ impl<'host> Server<'host> {
 
     /// As [`Server::start_hostile`], without waiting for anything.
     pub fn launch_hostile(&mut self, attack: &str) -> Result {
-        self.launch_program("spa-lab-hostile", &["env", &format!("SPA_LAB_ATTACK={attack}")])
+        self.launch_program("spa-lab-hostile", &texts(&attacking(attack)))
     }
 
     fn launch_program(&mut self, name: &str, before: &[&str]) -> Result {
@@ -305,6 +316,15 @@ impl Grant {
             expires_in: Duration::from_millis(text("expires_in_ms")?.parse()?),
         })
     }
+}
+
+/// What to put before a daemon with a hostile gatekeeper.
+fn attacking(attack: &str) -> Vec<String> {
+    vec!["env".into(), format!("SPA_LAB_ATTACK={attack}")]
+}
+
+fn texts(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
 }
 
 fn words(value: &Value) -> String {

@@ -11,6 +11,7 @@ use spa_proto::{Reason, SIGNED_REQUEST_LEN, SignedRequest};
 use spa_tests::Result;
 use spa_tests::lab::{LabError, fail};
 use spa_tests::product::attacks;
+use spad::clock;
 use spad::ipc::{FRAME_LEN, ToWarden};
 
 use super::gatekeeper::Hostile;
@@ -33,6 +34,14 @@ pub(crate) enum Attack {
     Relabel,
     /// Pass it on as seen from elsewhere.
     Lie,
+    /// Pass it on as sent to another address.
+    LieTo(Ipv4Addr),
+    /// Pass it on with its addresses as those of IPv6.
+    LieFamily,
+    /// Pass it on as made for keys of the server that there are not.
+    LieGeneration,
+    /// Keep it, and pass it on when the clock has moved on.
+    Late,
     /// Pass it on, and then old and forged ones without end.
     Flood,
     /// Say that the counters are as large as can be.
@@ -45,7 +54,8 @@ impl FromStr for Attack {
     type Err = LabError;
 
     fn from_str(name: &str) -> Result<Self> {
-        let malformed = attacks::MALFORMED.into_iter().find(|kind| *kind == name);
+        let mut kinds = attacks::MALFORMED.into_iter().map(|(kind, _)| kind);
+        let malformed = kinds.find(|kind| *kind == name);
         Ok(match name {
             "die" => Self::Die,
             "silence" => Self::Silence,
@@ -53,6 +63,11 @@ impl FromStr for Attack {
             "forge" => Self::Forge,
             "relabel" => Self::Relabel,
             "lie" => Self::Lie,
+            "lie-second" => Self::LieTo(attacks::SECOND),
+            "lie-not-ours" => Self::LieTo(attacks::NOT_OURS),
+            "lie-family" => Self::LieFamily,
+            "lie-generation" => Self::LieGeneration,
+            "late" => Self::Late,
             "flood" => Self::Flood,
             "absurd" => Self::Absurd,
             _ => match malformed {
@@ -80,7 +95,11 @@ impl Attack {
                 (0..attacks::SIGNED).try_for_each(|at| pass_on(hostile, flipped(bytes, at)))
             }
             Self::Relabel => relabel(hostile, bytes),
-            Self::Lie => pass_on(hostile, seen_from(bytes, attacks::LIE)),
+            Self::Lie => pass_on(hostile, with(bytes, SOURCE, &attacks::LIE.octets())),
+            Self::LieTo(address) => pass_on(hostile, with(bytes, DESTINATION, &address.octets())),
+            Self::LieFamily => pass_on(hostile, with(bytes, FAMILY, &[6])),
+            Self::LieGeneration => pass_on(hostile, with(bytes, GENERATION, &[0, 0, 0, 7])),
+            Self::Late => late(hostile, bytes),
             Self::Flood => flood(hostile, bytes),
             Self::Malformed(kind) => malformed(hostile, kind, bytes),
         }
@@ -109,10 +128,24 @@ fn relabel(hostile: &Hostile, bytes: Bytes) -> Result {
     })
 }
 
-/// Family and source follow what is signed.
-fn seen_from(mut bytes: Bytes, address: Ipv4Addr) -> Bytes {
-    bytes[attacks::SIGNED + 1..attacks::SIGNED + 5].copy_from_slice(&address.octets());
+/// What follows what is signed.
+const FAMILY: usize = attacks::SIGNED;
+const SOURCE: usize = FAMILY + 1;
+const DESTINATION: usize = SOURCE + 16;
+const GENERATION: usize = DESTINATION + 16;
+
+fn with(mut bytes: Bytes, at: usize, field: &[u8]) -> Bytes {
+    bytes[at..at + field.len()].copy_from_slice(field);
     bytes
+}
+
+/// Answers what the warden asks meanwhile, as if nothing had come.
+fn late(hostile: &mut Hostile, bytes: Bytes) -> Result {
+    let came = clock::wall();
+    while clock::wall().since(came) < attacks::LATE {
+        hostile.turn(PollTimeout::from(50_u8))?;
+    }
+    pass_on(hostile, bytes)
 }
 
 /// As fast as the warden takes it, answering what it asks meanwhile.
@@ -131,6 +164,8 @@ fn malformed(hostile: &Hostile, kind: &str, bytes: Bytes) -> Result {
     let Some(request) = SignedRequest::from_bytes(&bytes) else { return fail("not a request") };
     let frame = ToWarden::Request(request).encode();
     let mut strange = frame.to_vec();
+    // In the daemon's log: it has come this far.
+    eprintln!("sending what is {kind}");
     match kind {
         "cut" => strange.truncate(FRAME_LEN - 1),
         "short" => strange.truncate(1),
