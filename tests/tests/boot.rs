@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use spa_tests::Result;
-use spa_tests::lab::{Host, Output, Stormed, program};
+use spa_tests::lab::{Host, Output, Stormed, not_shown, program};
 use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
@@ -272,7 +272,7 @@ fn the_unit_shuts_nothing_twice_and_never_gives_up() -> Result {
 /// Copies of our units with the programs of this build, or `None` where systemd is not there to ask.
 fn units(site: &Site) -> Result<Option<Vec<String>>> {
     if !site.server.sh("command -v systemd-analyze")?.success() {
-        eprintln!("not shown: there is no systemd-analyze here");
+        not_shown("there is no systemd-analyze here")?;
         return Ok(None);
     }
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use spa_tests::Result;
-use spa_tests::lab::{Disk, Host, Privilege};
+use spa_tests::lab::{Disk, Host, Privilege, not_shown};
 use spa_tests::product::{Client, SERVER_NAME, Server, Service, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
@@ -14,7 +14,7 @@ fn on_a_disk<'site>(
 ) -> Result<Option<(Server<'site>, Disk<'site>)>> {
     let mut server = Server::new(&site.server, SERVER_NAME, settings)?;
     let Some(disk) = site.server.disk(&server.dir().join("keys"))? else {
-        eprintln!("not shown: this user cannot mount a disk");
+        not_shown("this user cannot mount a disk")?;
         return Ok(None);
     };
     server.start()?;
@@ -117,8 +117,7 @@ fn what_waits_while_the_machine_is_restored_is_not_granted() -> Result {
     let told = site.server.sh(events);
     server.process()?.resume()?;
     if !told?.success() || site.lab.privilege() != Privilege::Root {
-        eprintln!("not shown: this user gets no news of devices");
-        return Ok(());
+        return not_shown("this user gets no news of devices");
     }
     let why = "the machine was restored from a snapshot";
     until("it knows", SOON, || Ok(server.log().contains(why)))?;

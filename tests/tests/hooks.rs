@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use spa_tests::Result;
-use spa_tests::lab::{Host, Privilege, fail};
+use spa_tests::lab::{Host, Privilege, fail, not_shown};
 use spa_tests::product::{Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
@@ -73,7 +73,11 @@ fn event(name: &str, grant: &str, why: &str) -> (String, String, String) {
 /// A site whose server can make processes other users.
 fn site() -> Result<Option<Site>> {
     let site = Site::new()?;
-    Ok((site.lab.privilege() == Privilege::Root).then_some(site))
+    if site.lab.privilege() != Privilege::Root {
+        not_shown("a second user, for want of root")?;
+        return Ok(None);
+    }
+    Ok(Some(site))
 }
 
 #[test]

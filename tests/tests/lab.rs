@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use spa_tests::lab::{Addressing, Datagram, Direction, Lab, Reach, Result, SshLogin, fail};
+use spa_tests::lab::{
+    Addressing, Datagram, Direction, Lab, Reach, Result, SshLogin, fail, not_shown,
+};
 use spa_tests::wait::{SOON, until, until_some};
 
 #[test]
@@ -153,8 +155,7 @@ fn a_prober_sees_a_port_open_for_a_moment() -> Result {
 fn a_tunnel_has_no_ethernet_header() -> Result {
     let lab = Lab::new()?;
     if !lab.has_tun() {
-        eprintln!("not shown: /dev/net/tun cannot be opened by this user");
-        return Ok(());
+        return not_shown("/dev/net/tun cannot be opened by this user");
     }
     let (a, b) = (lab.host("a")?, lab.host("b")?);
     let _tunnel = lab.tunnel([&a, &b])?;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use spa_tests::Result;
-use spa_tests::lab::Privilege;
-use spa_tests::product::{SERVER_NAME, Server, Service, Settings, Site};
+use spa_tests::lab::{Privilege, fail, not_shown};
+use spa_tests::product::{Grant, Health, SERVER_NAME, Server, Service, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
 /// Waits until the port is shut for the client, and checks that this was not too early.
@@ -162,15 +162,43 @@ fn a_reload_that_removes_a_service_ends_its_protection_and_its_grants() -> Resul
     Ok(())
 }
 
-#[test]
-fn a_second_daemon_on_the_same_files_is_refused() -> Result {
+/// A second one is started while a grant is held; why it is refused must be said like this.
+fn a_second_daemon_is_refused(settings: &Settings, says: &str) -> Result {
     let site = Site::new()?;
-    let server = site.spad()?;
+    let mut server = site.spad_with(settings)?;
+    let alice = site.client(&server, "alice")?;
+    let health = Health::watch(&site)?;
+    health.served_at_once(&server, &alice, "alice")?;
+    let before = site.open(&server, &alice, &["--ttl", "5m"])?;
+    let (pids, open) = (server.pids()?, server.descriptors()?);
+
     let second = server.spad(&["run"])?;
     assert!(!second.success() && second.code() != Some(124), "{second}");
-    assert!(!second.stderr.is_empty(), "it says why");
-    server.spad(&["status"])?.ok()?;
-    Ok(())
+    assert!(second.stderr.contains(says), "it says why: {second}");
+
+    assert!(server.process()?.is_running()?);
+    assert_eq!(server.pids()?, pids, "the first one, both halves");
+    let [after] = &server.grants()?[..] else { return fail("not one grant") };
+    let expires_in = before.expires_in;
+    assert!(after.expires_in <= expires_in, "not prolonged: {after:?}, before {before:?}");
+    assert_eq!(Grant { expires_in, ..after.clone() }, before, "the same grant");
+    assert!(site.reaches(&site.client, 22)?, "and it holds");
+    health.all_is_well(&server, open, "after a second daemon")?;
+    site.close(&server, "alice")?;
+    health.served_at_once(&server, &alice, "alice")
+}
+
+/// By the owner of the table, where the kernel knows one, else by the lock of the journal.
+#[test]
+fn a_second_daemon_on_the_same_files_is_refused() -> Result {
+    a_second_daemon_is_refused(&Settings::default(), "another spad")
+}
+
+#[test]
+fn a_second_daemon_is_refused_also_where_the_table_has_no_owner() -> Result {
+    let more = "[firewall]\nown-table = false\n".to_owned();
+    let unowned = Settings { more, ..Settings::default() };
+    a_second_daemon_is_refused(&unowned, "another spad runs with this server key and run-dir")
 }
 
 #[test]
@@ -190,8 +218,7 @@ fn the_half_that_reads_packets_runs_as_the_configured_user() -> Result {
     site.server.add_user("spad", 991)?;
     let server = site.spad()?;
     if site.lab.privilege() == Privilege::UserNamespace {
-        eprintln!("not shown: a second user, for want of root");
-        return Ok(());
+        return not_shown("a second user, for want of root");
     }
     let processes = server.status()?["processes"].as_array().cloned().unwrap_or_default();
     let users: Vec<_> = processes.iter().map(|process| process["uid"].as_u64()).collect();

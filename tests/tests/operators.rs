@@ -1,7 +1,7 @@
 //! Who may ask the daemon what, with real users; and who is written down for it.
 
 use spa_tests::Result;
-use spa_tests::lab::{Output, Privilege, program};
+use spa_tests::lab::{Output, Privilege, not_shown, program};
 use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::{SOON, until};
 
@@ -21,7 +21,8 @@ fn ask(site: &Site, who: &str, words: &str) -> Result<Output> {
 fn site() -> Result<Option<Site>> {
     let site = Site::new()?;
     if site.lab.privilege() != Privilege::Root {
-        return Ok(None); // There is nobody else.
+        not_shown("a second user, for want of root")?;
+        return Ok(None);
     }
     site.server.add_user("operators", GROUP)?;
     site.server

@@ -149,6 +149,18 @@ impl Host {
         Ok(())
     }
 
+    /// Gives an interface this IPv4 address in place of the one that it has.
+    pub fn change_v4(&self, name: &str, new: Ipv4Addr) -> Result {
+        let interfaces = self.interfaces().into_iter();
+        let mut found = interfaces.filter(|interface| interface.name == name);
+        let Some(Interface { v4: Some(old), v6, .. }) = found.next() else {
+            return fail(format!("{} has no IPv4 address on {name}", self.name()));
+        };
+        self.ip(&format!("address del {old}/24 dev {name}\naddress add {new}/24 dev {name}\n"))?;
+        self.add_interface(Interface { name: name.to_owned(), v4: Some(new), v6 });
+        Ok(())
+    }
+
     fn bring_up(&self, interface: &Interface) -> Result {
         let name = &interface.name;
         let v4 = interface.v4.map(|address| format!("address add {address}/24 dev {name}\n"));

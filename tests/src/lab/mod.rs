@@ -28,6 +28,7 @@ mod preload;
 mod probe;
 mod process;
 mod programs;
+mod shown;
 mod ssh;
 mod tools;
 
@@ -47,6 +48,7 @@ pub use packet::{Capture, Datagram, Direction, Seen, Sender};
 pub use probe::{Hold, Prober, Reach, Storm, Stormed};
 pub use process::{Output, Running};
 pub use programs::program;
+pub use shown::not_shown;
 pub use ssh::{Session, SshLogin, Sshd};
 pub use tools::{TOOLS, apt_line, shifted_clock};
 

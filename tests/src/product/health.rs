@@ -84,6 +84,15 @@ impl<'site> Health<'site> {
         Ok(())
     }
 
+    /// All that has to hold after a fault, beside that a fresh knock is served: nothing opens, nobody
+    /// spins, and as many descriptors are open as before it.
+    pub fn all_is_well(&self, server: &Server, open: [u64; 2], why: &str) -> Result {
+        self.nothing_opens(server, why)?;
+        self.is_quiet(server, why)?;
+        assert_eq!(server.descriptors()?, open, "{why}: descriptors of warden and gatekeeper");
+        Ok(())
+    }
+
     /// Nothing opens: strangers stay out over both families, what is listed is what the kernel
     /// has, and playing back the last used knocks, from the client's and from another address, changes
     /// nothing.
@@ -129,10 +138,16 @@ impl<'site> Health<'site> {
         Ok(count)
     }
 
+    /// To where the server is now.
     fn send_as(&self, host: &Host, knocks: &[Datagram]) -> Result {
+        let server = &self.site.server;
         let own = |knock: &Datagram| -> Result<Datagram> {
-            let source = if knock.to.is_ipv4() { host.v4()? } else { host.v6()? };
-            Ok(knock.from((source, knock.from.port()).into()))
+            let (source, to) = match knock.to.is_ipv4() {
+                true => (host.v4()?, server.v4()?),
+                false => (host.v6()?, server.v6()?),
+            };
+            let knock = knock.from((source, knock.from.port()).into());
+            Ok(knock.to((to, knock.to.port()).into()))
         };
         host.send_forged(&knocks.iter().map(own).collect::<Result<Vec<_>>>()?)
     }
@@ -185,11 +200,7 @@ impl<'site> Health<'site> {
 
     /// Nobody spins.
     pub fn is_quiet(&self, server: &Server, why: &str) -> Result {
-        let before = ticks(server)?;
-        sleep(QUIET);
-        let used = ticks(server)?.saturating_sub(before);
-        assert!(used <= IDLE_TICKS, "{why}: {used} hundredths of a second of processor time");
-        Ok(())
+        are_quiet(server.host(), &server.pids()?, why)
     }
 }
 
@@ -297,10 +308,19 @@ impl Server<'_> {
     }
 }
 
-/// Processor time of both processes so far, in hundredths of a second.
-fn ticks(server: &Server) -> Result<u64> {
-    let [warden, gatekeeper] = server.pids()?;
-    let sum = "awk '{ sum += $14 + $15 } END { print sum }'";
-    let times = format!("cat /proc/{warden}/stat /proc/{gatekeeper}/stat | {sum}");
-    Ok(server.host().sh(&times)?.ok()?.text().parse()?)
+/// Of these processes of a host nobody spins: for a daemon that cannot be asked who they are.
+pub fn are_quiet(host: &Host, pids: &[u64], why: &str) -> Result {
+    let before = ticks(host, pids)?;
+    sleep(QUIET);
+    let used = ticks(host, pids)?.saturating_sub(before);
+    assert!(used <= IDLE_TICKS, "{why}: {used} hundredths of a second of processor time");
+    Ok(())
+}
+
+/// Processor time of all these processes so far, in hundredths of a second.
+fn ticks(host: &Host, pids: &[u64]) -> Result<u64> {
+    let stat: Vec<_> = pids.iter().map(|pid| format!("/proc/{pid}/stat")).collect();
+    let sum = "{ sum += $14 + $15; read++ } END { if (read == processes) print sum }";
+    let awk = format!("awk -v processes={} '{sum}' {}", pids.len(), stat.join(" "));
+    Ok(host.sh(&awk)?.ok()?.text().parse()?)
 }
