@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use spa_tests::Result;
 use spa_tests::lab::fail;
-use spa_tests::product::attacks::{COPIES, LATE, LIE, MALFORMED, NOT_OURS, SECOND, SIGNED};
+use spa_tests::product::attacks::{COPIES, FORGED, LATE, LIE, MALFORMED, NOT_OURS, SECOND, SIGNED};
 use spa_tests::product::health::open_sources;
-use spa_tests::product::{Client, SERVER_NAME, Server, Settings, Site};
+use spa_tests::product::{
+    Client, KNOCK_PORT, Knocker, SERVER_NAME, Server, Settings, Site, knocker,
+};
 use spa_tests::wait::{SOON, until};
 
 /// How long a gatekeeper that does not answer is put up with, and then some.
@@ -227,7 +229,7 @@ fn what_is_no_message_is_refused_and_the_gatekeeper_replaced() -> Result {
         until(&format!("{kind}: replaced"), SOON, || Ok(restarts(&server)? > 0))?;
         // For what it said, and not since it had failed at saying it.
         let log = server.log().split_off(said);
-        assert!(log.contains(&format!("sending what is {kind}\n")), "{kind}: {log}");
+        assert!(log.contains(&format!("said=\"sending what is {kind}\"\n")), "{kind}: {log}");
         let ended = log.lines().find(|line| line.contains("another is started"));
         let reason = format!(" why={why} ");
         assert!(ended.is_some_and(|line| line.contains(&reason)), "{kind}: {log}");
@@ -240,6 +242,44 @@ fn what_is_no_message_is_refused_and_the_gatekeeper_replaced() -> Result {
         assert_eq!(descriptors(&site, &mut server)?, open, "{kind}: all closed");
     }
     Ok(())
+}
+
+/// The gate counts, but this one is not asked.
+#[test]
+fn what_one_client_has_signed_is_served_no_faster_than_it_may_knock() -> Result {
+    const ALL: u32 = 200;
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let mallory = Knocker::new(&server, 0)?;
+    let bob = site.client(&server, "bob")?;
+    site.open(&server, &bob, &[])?;
+    site.close(&server, "bob")?;
+    server.stop()?;
+    server.start_hostile("unbounded")?;
+    let (begun, to) = (Instant::now(), (site.server.v4()?, KNOCK_PORT).into());
+    let knock = |n| mallory.knock([198, 51, 100, u8::try_from(n)?], to, knocker::now()?, n);
+    site.client.send_udp(&(0..ALL).map(knock).collect::<Result<Vec<_>>>()?)?;
+    wait_until_judged(&server, ALL.into())?;
+    let (granted, refused) = (server.counter("granted")?, server.counter("over-budget")?);
+    let most = 40 + 5 * (begun.elapsed().as_secs() + 1);
+    assert!(granted >= 40 && granted <= most, "{granted} of {most}");
+    assert_eq!(granted + refused, u64::from(ALL));
+    site.open(&server, &bob, &[])?;
+    Ok(())
+}
+
+#[test]
+fn what_it_writes_is_no_line_of_the_log_and_little_of_it() -> Result {
+    let site = Site::new()?;
+    let (mut server, alice) = besieged(&site, "talk")?;
+    alice.knock(&[])?.ok()?;
+    until("it stands still, and is replaced", PATIENCE, || Ok(restarts(&server)? > 0))?;
+    let log = server.log();
+    assert!(!log.lines().any(|line| line.starts_with(FORGED)), "{log}");
+    let told = log.lines().find(|line| line.contains("mallory")).unwrap_or_default();
+    assert!(told.contains("said=\"2026-01-01") && told.len() < 800, "{log}");
+    assert_nothing_open(&site, &server, "talkative")?;
+    server.stop().map(drop)
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub const NOT_OURS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
 /// By how much the clock has to be ahead of a knock's arrival, for who is late to pass it on.
 pub const LATE: Duration = Duration::from_secs(15);
 
+/// What it writes where the daemon's log could be.
+pub const FORGED: &str = "2026-01-01T00:00:00.000000Z  INFO spad::audit: granted client=mallory";
+
 /// What no gatekeeper sends, and what the warden's log calls it.
 pub const MALFORMED: [(&str, &str); 12] = [
     ("cut", NO_MESSAGE),

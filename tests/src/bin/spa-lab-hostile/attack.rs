@@ -7,7 +7,7 @@ use std::thread;
 
 use nix::poll::PollTimeout;
 use nix::sys::socket::{MsgFlags, send};
-use spa_proto::{Reason, SIGNED_REQUEST_LEN, SignedRequest};
+use spa_proto::{GateSettings, Rate, Reason, SIGNED_REQUEST_LEN, SignedRequest};
 use spa_tests::Result;
 use spa_tests::lab::{LabError, fail};
 use spa_tests::product::attacks;
@@ -44,6 +44,10 @@ pub(crate) enum Attack {
     Late,
     /// Pass it on, and then old and forged ones without end.
     Flood,
+    /// Pass on whatever its clients have signed, however much that is.
+    Unbounded,
+    /// Write to standard error without end, what looks like the daemon's own lines.
+    Talk,
     /// Say that the counters are as large as can be.
     Absurd,
     /// Send something that is no message; which, the name says.
@@ -69,6 +73,8 @@ impl FromStr for Attack {
             "lie-generation" => Self::LieGeneration,
             "late" => Self::Late,
             "flood" => Self::Flood,
+            "unbounded" => Self::Unbounded,
+            "talk" => Self::Talk,
             "absurd" => Self::Absurd,
             _ => match malformed {
                 Some(kind) => Self::Malformed(kind),
@@ -83,10 +89,22 @@ impl Attack {
         [if *self == Self::Absurd { u64::MAX } else { 0 }; Reason::COUNT]
     }
 
+    /// How often a client may knock at this gate.
+    pub(crate) fn settings(&self, told: GateSettings) -> GateSettings {
+        let without_end = Rate { burst: u32::MAX, per_second: u32::MAX };
+        match self {
+            Self::Unbounded => GateSettings { client_rate: without_end, ..told },
+            _ => told,
+        }
+    }
+
     pub(crate) fn begin(&self, hostile: &mut Hostile, request: &SignedRequest) -> Result {
         let bytes = request.to_bytes();
         match self {
-            Self::Die | Self::Absurd => pass_on(hostile, bytes),
+            Self::Die | Self::Absurd | Self::Unbounded => pass_on(hostile, bytes),
+            Self::Talk => loop {
+                eprintln!("{}", attacks::FORGED);
+            },
             Self::Silence => loop {
                 thread::park();
             },

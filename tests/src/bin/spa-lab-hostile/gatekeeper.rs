@@ -81,6 +81,7 @@ impl Hostile {
         };
         match ToGate::decode(&frame) {
             Some(ToGate::Serve { current, former, settings }) => {
+                let settings = self.attack.settings(settings);
                 self.gate = Some(Gate::of(current, former, settings, clock::monotonic()));
             }
             Some(ToGate::Insert { clients, .. }) => {
