@@ -1,7 +1,8 @@
 //! Connections made through grants: recorded, and cut when the grant is taken back.
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use spa_tests::lab::Addressing;
+use spa_tests::lab::{Addressing, Hold};
 use spa_tests::product::{Server, Settings, Site};
 use spa_tests::wait::{SOON, until, until_some};
 use spa_tests::{LabError, Result};
@@ -88,6 +89,35 @@ fn revoking_the_record_cuts_within_a_second() -> Result {
     wait_for(&server, 0)?;
     assert!(!held.is_alive("after"));
     Ok(())
+}
+
+/// More is told at once than is read at once: what the first part begins has ended in the last,
+/// and there is something to cut on the way.
+#[test]
+fn what_ends_while_another_connection_is_cut_does_not_stay_in_the_list() -> Result {
+    let site = Site::with(Addressing::V4_ONLY)?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &["--ttl", "5m"])?;
+    server.process()?.signal(Signal::SIGSTOP)?;
+    let opened = open_many_and_revoke(&site, &server);
+    server.process()?.resume()?;
+    let mut kept = opened?;
+    wait_for(&server, 0)?;
+    assert!(!kept.is_alive("after"));
+    Ok(())
+}
+
+/// Of its connections all but the first, which is returned, are over when alice is revoked.
+fn open_many_and_revoke(site: &Site, server: &Server) -> Result<Hold> {
+    let kept = site.client.hold((site.address(), 22))?;
+    let brief = site.client.hold((site.address(), 22))?;
+    let connect = format!("exec 3<>/dev/tcp/{}/22; exec 3>&-", site.address());
+    let many = format!("for i in $(seq 400); do {connect}; done");
+    site.client.run(["bash", "-ec", &many])?.ok()?;
+    drop(brief);
+    server.keys(&["revoke", "alice"])?.ok()?;
+    Ok(kept)
 }
 
 #[test]

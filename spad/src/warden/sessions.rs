@@ -37,6 +37,9 @@ pub(super) struct Connections {
     ready: AsyncFd<OwnedFd>,
     /// Whether it was said that not all of them are known.
     said: bool,
+    /// Connections that came in just before the end of their grant, and why they are cut. Not in
+    /// the midst of the news: to cut is to hear more of it, and what is told last came to pass last.
+    doomed: HashMap<Ends, &'static str>,
 }
 
 impl Connections {
@@ -58,7 +61,7 @@ impl Connections {
         let ready = ready.and_then(|fd| ready::register(fd, Interest::READABLE));
         let ready = ready
             .map_err(|source| FirewallError::Netlink { doing: "watch for connections", source })?;
-        Ok(Self { watch, flows: Flows::open(labels)?, ready, said: false })
+        Ok(Self { watch, flows: Flows::open(labels)?, ready, said: false, doomed: HashMap::new() })
     }
 
     /// Waits until there is something to hear.
@@ -98,6 +101,7 @@ impl Warden {
             self.connections = None;
         }
         self.hear_some();
+        self.cut_doomed();
     }
 
     /// Reads what connection tracking has told meanwhile: all of it, unless it
@@ -109,6 +113,7 @@ impl Warden {
                 break;
             }
         }
+        self.cut_doomed();
     }
 
     fn hear_some(&mut self) {
@@ -143,12 +148,15 @@ impl Warden {
         self.memory.note_session(&session, true, &self.ledger);
         self.audit.began(&session);
         self.ledger.sessions.open(session);
-        if let Some(why) = why {
-            self.cut(why, |session| session.ends == ends);
+        if let Some((connections, why)) = self.connections.as_mut().zip(why) {
+            connections.doomed.insert(ends, why);
         }
     }
 
     fn session_ended(&mut self, flow: &Flow, traffic: Option<Traffic>) {
+        if let Some(connections) = &mut self.connections {
+            connections.doomed.remove(&Ends::from(flow));
+        }
         let Some(session) = self.ledger.sessions.close(&Ends::from(flow)) else { return };
         self.memory.note_session(&session, false, &self.ledger);
         self.audit.over(&session, flow.ended.unwrap_or_else(clock::wall), traffic);
@@ -158,13 +166,29 @@ impl Warden {
     pub(super) fn cut(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> usize {
         self.hear_flows();
         let unrecorded = self.cut_unrecorded(&which);
+        let cut = self.cut_known(why, which);
+        self.hear_flows();
+        cut + unrecorded
+    }
+
+    /// Hears nothing meanwhile.
+    fn cut_known(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> usize {
         let condemned: HashSet<_> = self.ledger.sessions.condemn(why, which).into_iter().collect();
         let Some(Connections { watch, flows, .. }) = &mut self.connections else { return 0 };
         let open: Vec<Flow> =
             watch.flows().filter(|flow| condemned.contains(&Ends::from(*flow))).cloned().collect();
-        let cut = cut_all(flows, &open);
-        self.hear_flows();
-        cut + unrecorded
+        cut_all(flows, &open)
+    }
+
+    fn cut_doomed(&mut self) {
+        let Some(connections) = &mut self.connections else { return };
+        let mut doomed: HashMap<_, HashSet<_>> = HashMap::new();
+        for (ends, why) in connections.doomed.drain() {
+            doomed.entry(why).or_default().insert(ends);
+        }
+        for (why, ends) in doomed {
+            self.cut_known(why, |session| ends.contains(&session.ends));
+        }
     }
 
     /// Where there were more connections than the watch has room for, or not all
