@@ -48,7 +48,9 @@ impl Ban {
         self.lasts.map(|lasts| self.since.plus(lasts))
     }
 
-    fn is_over(&self, now: Timestamp) -> bool {
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
         self.left(now).is_some_and(|left| left.is_zero())
     }
 }

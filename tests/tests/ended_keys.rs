@@ -58,3 +58,43 @@ fn of_a_client() -> Result {
 fn of_the_server() -> Result {
     keys_end_on_a_disk_that_hangs(&["cloak"], "server.toml")
 }
+
+#[test]
+fn what_ends_by_a_clock_that_is_ahead_goes_on_when_it_is_put_right() -> Result {
+    let site = Site::new()?;
+    let clock = site.lab.clock()?;
+    let mut server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
+    server.start_by(&clock)?;
+    let (alice, bob) = (site.client(&server, "alice")?, site.client(&server, "bob")?);
+    for (client, name) in [(&alice, "alice"), (&bob, "bob")] {
+        site.open(&server, client, &[])?;
+        site.close(&server, name)?;
+    }
+    server.keys(&["rotate", "psk", "bob", "--overlap", "1h"])?.ok()?;
+    server.keys(&["rotate", "cloak", "--overlap", "1h"])?.ok()?;
+    server.spad(&["ban", "192.0.2.1", "--for", "1h"])?.ok()?;
+    let has_former = |file: &str| -> Result<bool> {
+        Ok(std::fs::read_to_string(server.dir().join(file))?.contains("[former]"))
+    };
+    let in_force = || -> Result<(bool, bool)> {
+        let status = server.status()?;
+        Ok((status["old_keys_until_unix_ms"].is_u64(), status["bans"] == 1))
+    };
+    until("the keys are known", LOOK, || Ok(in_force()? == (true, true)))?;
+
+    clock.set(24 * 3600)?;
+    until("they have ended", LOOK, || Ok(in_force()? == (false, false)))?;
+    // Whoever writes would have done so by then.
+    std::thread::sleep(Duration::from_secs(1));
+    for file in ["keys/server.toml", "keys/clients/bob.toml"] {
+        assert!(has_former(file)?, "{file}");
+    }
+    assert!(std::fs::read_to_string(server.dir().join("state/bans.json"))?.contains("192.0.2.1"));
+
+    clock.set(0)?;
+    until("they are in force again", LOOK, || Ok(in_force()? == (true, true)))?;
+    site.open(&server, &alice, &[])?;
+    site.close(&server, "alice")?;
+    site.open(&server, &bob, &[])?;
+    Ok(())
+}

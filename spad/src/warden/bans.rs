@@ -6,14 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use spa_proto::{Prefix, Reason};
+use spa_proto::{Prefix, Reason, Timestamp};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Warden;
 use super::operators::Asker;
+use super::upkeep::PAUSE;
 use super::worker::Worker;
-use crate::bans::{Ban, BanFile, Bans, MOST, overlap};
+use crate::bans::{Ban, BanFile, Bans, MOST, covers, overlap};
 use crate::clock::Reading;
 use crate::control::{Answer, report};
 use crate::fields::millis;
@@ -44,6 +45,8 @@ const NEVER: [(IpAddr, u8); 7] = [
 /// The bans, and where they are kept.
 pub(super) struct Register {
     list: Bans,
+    /// Those that are over by a clock that was just set. They are kept in the file.
+    past: Vec<Ban>,
     saving: Saving,
     /// What is wrong with the file. While it is, nothing is known of the bans,
     /// and the kernel keeps those that it has.
@@ -65,7 +68,7 @@ impl Register {
     pub(super) fn open(state_dir: &Path, now: Reading) -> Self {
         let saving = Saving::to(BanFile::new(state_dir));
         let list = Bans::default();
-        let mut register = Self { list, saving, fault: None, told: now };
+        let mut register = Self { list, past: Vec::new(), saving, fault: None, told: now };
         register.read();
         register
     }
@@ -127,7 +130,37 @@ impl Register {
 
     /// Begins to write the list down, if the file does not say the same.
     fn save(&mut self, writer: &mut Worker) {
-        self.saving.begin(&self.list, writer);
+        self.saving.begin(|| kept(&self.past, &self.list), writer);
+    }
+
+    /// Lets go of those whose time is over; for good, and told, only by a `steady` clock.
+    /// Whether others that were over are not any more, since the clock went back.
+    fn expire(&mut self, now: Timestamp, steady: bool) -> (Vec<Ban>, bool) {
+        self.past.extend(self.list.expire(now));
+        let past = std::mem::take(&mut self.past);
+        let (back, past): (Vec<_>, _) = past.into_iter().partition(|ban| !ban.is_over(now));
+        let came_back = !back.is_empty();
+        if came_back {
+            // What was said of a network since counts.
+            self.list = kept(&back, &self.list);
+        }
+        if !steady {
+            self.past = past;
+            return (Vec::new(), came_back);
+        }
+        if !past.is_empty() {
+            self.saving.owe();
+        }
+        (past, came_back)
+    }
+
+    /// Lifts what is over already, so that it does not come back either.
+    fn forget_past(&mut self, network: &Prefix) {
+        let before = self.past.len();
+        self.past.retain(|ban| !covers(network, &ban.network));
+        if self.past.len() < before {
+            self.saving.owe();
+        }
     }
 
     /// Sleeps until it is written, or could not be: then [`Warden::bans_written`] must be called.
@@ -190,7 +223,7 @@ impl Warden {
         if let Some(own) = self.host.own_in(network) {
             return Err(format!("{network} cannot be banned: {own} is this host's own"));
         }
-        match self.bans.list.len() {
+        match self.bans.list.len() + self.bans.past.len() {
             MOST.. => Err(format!("there are {MOST} bans already: ban whole networks instead")),
             _ => Ok(()),
         }
@@ -210,6 +243,7 @@ impl Warden {
         self.expire_bans(now);
         let mut lifted = Vec::new();
         self.change_bans(now, |list| lifted = list.lift(&network))?;
+        self.bans.forget_past(&network);
         if lifted.is_empty() {
             return Err(match self.bans.list.covering(&network) {
                 Some(ban) => format!("{network} is banned as part of {0}: lift {0}", ban.network),
@@ -282,11 +316,13 @@ impl Warden {
 
     /// The kernel has let go of them by itself.
     fn expire_bans(&mut self, now: Reading) {
-        let over = self.bans.list.expire(now.wall);
-        if !over.is_empty() {
-            self.bans.saving.owe();
-        }
+        let steady = self.steady.is(now);
+        let (over, came_back) = self.bans.expire(now.wall, steady);
         over.iter().for_each(|ban| self.audit.ban_ended(ban, "its time is over", None));
+        if came_back && let Err(error) = self.tell_bans(now) {
+            error!(%error, "bans that have not ended after all are not in force: tried again");
+            self.repair_at = Some(Instant::now() + PAUSE);
+        }
     }
 }
 
@@ -303,6 +339,13 @@ impl Order {
         }
         Ok(Ban { network, since: now.wall, lasts, why, by: self.by })
     }
+}
+
+/// All of them; of one network the one in force.
+fn kept(past: &[Ban], list: &Bans) -> Bans {
+    let mut all = Bans::default();
+    past.iter().chain(list.iter()).for_each(|ban| all.put(ban.clone()));
+    all
 }
 
 /// Whether both ban the same, for the same time; what is about to end may be
@@ -351,5 +394,34 @@ mod tests {
         std::fs::remove_file(dir.path().join("bans.json")).unwrap();
         bans.read_again();
         assert!(bans.usable().is_ok() && !bans.is_set_anew(later));
+    }
+
+    fn ban(network: &str, now: Reading, lasts: u64) -> Ban {
+        let network = spa_keys::cidr::parse(network).unwrap();
+        let lasts = Some(Duration::from_secs(lasts));
+        Ban { network, since: now.wall, lasts, why: String::new(), by: None }
+    }
+
+    #[test]
+    fn what_a_clock_that_is_ahead_ends_is_kept_until_that_is_sure() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Reading::now());
+        let mut bans = Register::open(dir.path(), now);
+        let [one, other] = [ban("192.0.2.1", now, 60), ban("192.0.2.2", now, 60)];
+        [&one, &other].into_iter().for_each(|ban| bans.list.put(ban.clone()));
+        let ahead = now.wall.plus(Duration::from_secs(3600));
+        assert_eq!(bans.expire(ahead, false), (Vec::new(), false));
+        assert_eq!((bans.len(), kept(&bans.past, &bans.list).len()), (0, 2), "over, and kept");
+
+        // Of one something else is said meanwhile.
+        let newer = ban("192.0.2.1", now, 600);
+        bans.list.put(newer.clone());
+        assert_eq!(bans.expire(now.wall, false), (Vec::new(), true), "the clock went back");
+        assert!(bans.list.iter().eq([&newer, &other]) && bans.past.is_empty());
+
+        assert_eq!(bans.expire(ahead, false), (Vec::new(), false));
+        bans.forget_past(&newer.network);
+        assert_eq!(bans.expire(ahead, true), (vec![other], false), "for good");
+        assert_eq!(bans.expire(now.wall, true), (Vec::new(), false));
+        assert!(bans.list.is_empty() && bans.past.is_empty());
     }
 }

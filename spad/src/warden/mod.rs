@@ -29,6 +29,7 @@ mod rates;
 mod renewal;
 mod sessions;
 mod start;
+mod steady;
 mod stop;
 mod suspend;
 mod upkeep;
@@ -134,6 +135,8 @@ struct Warden {
     started: Monotonic,
     /// Who may ask beside root, as it was at the start.
     group: Option<u32>,
+    /// Whether what is over by the clock is thrown away.
+    steady: steady::Steady,
     /// Why the clock is not to be relied on, as last said.
     clock_fault: Option<String>,
 }

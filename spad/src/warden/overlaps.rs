@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::Warden;
 use super::worker::Worker;
+use crate::clock::Reading;
 use crate::wipe;
 
 /// Whose keys have ended.
@@ -93,11 +94,15 @@ impl Over {
 }
 
 impl Warden {
-    /// Begins to take out of their files what has ended by now.
-    pub(super) fn end_overlaps(&mut self, now: Timestamp) {
-        self.end_own_overlap(now);
+    /// Begins to take out of their files what has ended by now; by a clock that was just set
+    /// it is expired, and stays.
+    pub(super) fn end_overlaps(&mut self, now: Reading) {
+        self.end_own_overlap(now.wall);
+        if !self.steady.is(now) {
+            return;
+        }
         let server = self.own.lingering().map(Over::Server);
-        let clients = self.clients.overdue(now).map(|(name, kid)| Over::Client(name, kid));
+        let clients = self.clients.overdue(now.wall).map(|(name, kid)| Over::Client(name, kid));
         let over = server.into_iter().chain(clients);
         self.overlaps.begin(over, self.clients.store(), &mut self.writer);
     }

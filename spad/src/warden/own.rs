@@ -110,6 +110,10 @@ impl OwnKeys {
     /// Looks at the file again, if it is another, or could not be read. Whether other keys are
     /// in force now.
     fn look(&mut self, now: Timestamp) -> bool {
+        if self.lingering.is_some_and(|until| until >= now) {
+            // They had ended by a clock that was ahead, and are in the file still.
+            self.stamp = None;
+        }
         let stamp = stamp(&self.dir);
         if stamp == self.stamp {
             return false;
@@ -372,6 +376,20 @@ mod tests {
             own.lingers_no_more(NOW.plus(HOUR));
             assert_eq!(own.lingering(), None);
         }
+    }
+
+    #[test]
+    fn an_overlap_goes_on_when_a_clock_that_was_ahead_is_put_right() {
+        let (dir, mut own) = made();
+        ServerIdentity::rotate(dir.path(), ReplacedServer::Key, HOUR, NOW).unwrap();
+        assert!(own.look(NOW));
+        let former = |own: &OwnKeys| own.sets().1.map(|former| former.secret.public());
+        let (before, ahead) = (former(&own), NOW.plus(HOUR * 24));
+        assert!(own.end_overlap(ahead).is_some() && !own.look(ahead));
+        assert_eq!(former(&own), None);
+        assert!(own.look(NOW) && !own.look(NOW));
+        assert_eq!((former(&own), own.lingering()), (before, None));
+        assert!(own.end_overlap(NOW.plus(HOUR)).is_none());
     }
 
     #[test]

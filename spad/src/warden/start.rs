@@ -24,6 +24,7 @@ use super::overlaps::Overlaps;
 use super::own::OwnKeys;
 use super::post::Post;
 use super::sessions::{Connections, Names};
+use super::steady::Steady;
 use super::stop::Course;
 use super::upkeep::Tables;
 use super::worker::Worker;
@@ -177,6 +178,7 @@ impl Warden {
             budgets: Budgets::new(),
             first_knocks: FirstKnocks::none(),
             overlaps: Overlaps::none(),
+            steady: Steady::since(Reading::now()),
             writer: Worker::new("records"),
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),

@@ -348,7 +348,7 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_at_own_keys();
-        self.end_overlaps(now.wall);
+        self.end_overlaps(now);
         self.look_after_keeper();
         self.look_at_discipline();
         self.last_knocks.write(&mut self.writer, |kid| self.clients.name_of(kid).is_some());

@@ -68,12 +68,12 @@ impl Saving {
     }
 
     /// Begins to write what is new, unless the disk still has the last to do.
-    pub(super) fn begin(&mut self, list: &Bans, writer: &mut Worker) {
+    pub(super) fn begin(&mut self, list: impl FnOnce() -> Bans, writer: &mut Worker) {
         if self.under_way.is_some() || !std::mem::take(&mut self.unsaved) {
             return;
         }
         self.waiting.append(&mut self.next);
-        let (file, list) = (self.file.clone(), list.clone());
+        let (file, list) = (self.file.clone(), list());
         let (tell, told) = oneshot::channel();
         // Where there is no thread, it goes with what it was to tell, as where one has ended.
         writer.give(move || {
@@ -199,17 +199,17 @@ mod tests {
         writer.give(move || {
             let _ = held.recv();
         });
-        saving.begin(&bans(&["192.0.2.1"]), &mut writer);
+        saving.begin(|| bans(&["192.0.2.1"]), &mut writer);
         assert!(saving.under_way.is_none(), "nothing is new");
         for network in ["192.0.2.2", "192.0.2.3", "192.0.2.4"] {
             saving.owe();
-            saving.begin(&bans(&[network]), &mut writer);
+            saving.begin(|| bans(&[network]), &mut writer);
         }
         assert!(saving.unsaved && saving.file.read().unwrap().is_empty(), "the disk hangs");
         drop(hold);
         done(&mut saving).await.unwrap();
         assert_eq!(saving.file.read().unwrap(), bans(&["192.0.2.2"]));
-        saving.begin(&bans(&["192.0.2.4"]), &mut writer);
+        saving.begin(|| bans(&["192.0.2.4"]), &mut writer);
         done(&mut saving).await.unwrap();
         assert_eq!(saving.file.read().unwrap(), bans(&["192.0.2.4"]));
         assert!(!saving.unsaved);
@@ -222,12 +222,12 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         saving.owe();
         for _ in 0..2 {
-            saving.begin(&bans(&["192.0.2.1"]), &mut writer);
+            saving.begin(|| bans(&["192.0.2.1"]), &mut writer);
             let error = done(&mut saving).await.unwrap_err();
             assert!(error.contains("bans.json") && saving.told == Some(error));
         }
         std::fs::remove_dir(&path).unwrap();
-        saving.begin(&bans(&["192.0.2.1"]), &mut writer);
+        saving.begin(|| bans(&["192.0.2.1"]), &mut writer);
         done(&mut saving).await.unwrap();
         assert!(saving.told.is_none() && !saving.unsaved);
         assert_eq!(saving.file.read().unwrap(), bans(&["192.0.2.1"]));
@@ -239,10 +239,10 @@ mod tests {
         saving.owe();
         // Whatever is given to it before it is known to have ended is lost.
         writer.give(|| panic!("as a thread that ends"));
-        saving.begin(&bans(&["192.0.2.1"]), &mut writer);
+        saving.begin(|| bans(&["192.0.2.1"]), &mut writer);
         while let Err(error) = done(&mut saving).await {
             assert!(error.contains("bans.json") && error.contains("no thread"), "{error}");
-            saving.begin(&bans(&["192.0.2.1"]), &mut writer);
+            saving.begin(|| bans(&["192.0.2.1"]), &mut writer);
         }
         assert_eq!(saving.file.read().unwrap(), bans(&["192.0.2.1"]));
     }
