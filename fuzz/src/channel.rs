@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use spa_proto::{ServerPublic, SigningKey, Timestamp, Tolerance, Verifier};
 use spad::ipc::{FRAME_LEN, Frame, ToGate, ToWarden};
-use zeroize::Zeroizing;
 
 /// The input is the frame, filled up with zeros; what is longer is none.
 /// Through: either side understands it.
@@ -15,19 +14,19 @@ pub fn run(input: &[u8]) -> bool {
     }
     let mut bytes = [0; FRAME_LEN];
     bytes[..input.len()].copy_from_slice(input);
-    let frame: Frame = Box::new(Zeroizing::new(bytes));
+    let frame = Frame::from(bytes);
     to_gate(&frame) | to_warden(&frame)
 }
 
 fn to_gate(frame: &Frame) -> bool {
     let Some(message) = ToGate::decode(frame) else { return false };
-    assert!(message.encode() == *frame, "two frames for one message");
+    assert!(*message.encode() == **frame, "two frames for one message");
     true
 }
 
 fn to_warden(frame: &Frame) -> bool {
     let Some(message) = ToWarden::decode(frame) else { return false };
-    assert!(message.encode() == *frame, "two frames for one message");
+    assert!(*message.encode() == **frame, "two frames for one message");
     if let ToWarden::Request(request) = message {
         // A request of any time is within this window, so that the rest is looked at.
         let tolerance = Tolerance::new(Duration::MAX);

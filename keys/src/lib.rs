@@ -46,6 +46,9 @@ mod lock;
 mod moved;
 mod os;
 mod policy;
+#[cfg(test)]
+#[path = "../../spa-proto/src/printable.rs"]
+mod printable;
 mod proof;
 mod record;
 mod record_file;
@@ -70,3 +73,20 @@ pub use record_file::FileOf;
 pub use rotation::{FormerKeys, Replaced};
 pub use store::{Listing, NewClient, PeopleListing, RevokedListing, Store};
 pub use token::{SealedToken, Token, TokenEnrolment, TokenError};
+
+#[cfg(test)]
+mod tests {
+    use crate::backup::Backup;
+    use crate::passphrase::PassphraseKey;
+    use crate::printable::assert_not_printable;
+    use crate::record_file::RecordFile;
+    use crate::{ClientRecord, FormerIdentity, FormerKeys, NewClient, ServerIdentity};
+    use crate::{SealedToken, Token, TokenEnrolment};
+
+    #[test]
+    fn nothing_that_has_a_secret_inside_can_be_printed() {
+        assert_not_printable![ServerIdentity, FormerIdentity, ClientRecord, FormerKeys, NewClient];
+        assert_not_printable![Token, TokenEnrolment, SealedToken, PassphraseKey];
+        assert_not_printable![Backup, RecordFile];
+    }
+}

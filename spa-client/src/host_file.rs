@@ -256,3 +256,19 @@ impl HostEntry {
         Ok(Zeroizing::new(format!("{comment}{}", *body)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{HostEntry, KeysInFile, OnDisk, PendingEnrolment};
+    use crate::kept::Kept;
+    use crate::lock::{Keys, Locked};
+    use crate::printable::assert_not_printable;
+    use crate::save::SavedKnock;
+    use crate::unlock::Opened;
+
+    #[test]
+    fn nothing_that_has_a_secret_inside_can_be_printed() {
+        assert_not_printable![HostEntry, KeysInFile, OnDisk, PendingEnrolment];
+        assert_not_printable![Keys, Locked, Kept, Opened, SavedKnock];
+    }
+}

@@ -36,6 +36,9 @@ mod os;
 mod outside;
 mod parallel;
 mod ports;
+#[cfg(test)]
+#[path = "../../spa-proto/src/printable.rs"]
+mod printable;
 mod proxy;
 mod relay;
 mod report;

@@ -32,6 +32,8 @@ mod key;
 mod mode;
 mod open;
 mod packet;
+#[cfg(test)]
+mod printable;
 mod pseudonym;
 mod reason;
 mod replay;

@@ -31,6 +31,9 @@ mod listeners;
 pub mod log;
 pub mod metrics;
 pub mod policy;
+#[cfg(test)]
+#[path = "../../spa-proto/src/printable.rs"]
+mod printable;
 pub mod privileges;
 mod route;
 mod service;

@@ -154,7 +154,7 @@ mod tests {
     fn descriptors_that_nobody_wants_are_an_error() {
         let (one, other) = Channel::pair().unwrap();
         one.send(&frame(1), &[one.as_fd()]).unwrap();
-        assert_eq!(other.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(other.receive().err().unwrap().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         let (one, other) = Channel::pair().unwrap();
         for len in [1, FRAME_LEN - 1, FRAME_LEN + 1, 4 * FRAME_LEN] {
             rustix::net::send(&one, &vec![1; len], SendFlags::empty()).unwrap();
-            let error = other.receive().unwrap_err();
+            let error = other.receive().err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{len}");
         }
     }

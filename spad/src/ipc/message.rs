@@ -4,6 +4,7 @@ use spa_proto::{
     ClientKeys, Cloak, GateSettings, Generation, Kid, Nonce, RING_LEN, Rate, Reason,
     SIGNED_REQUEST_LEN, ServerKeys, ServerSecret, SignedRequest, Timestamp, Tolerance,
 };
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -18,12 +19,32 @@ const _: () = assert!(8 * Reason::COUNT < FRAME_LEN && SIGNED_REQUEST_LEN < FRAM
 pub const INSERT_LEN: usize = 3;
 
 /// A message as it travels; wiped when dropped, since some carry keys, and in a
-/// box, so that a queue keeps no copy.
-pub type Frame = Box<Zeroizing<[u8; FRAME_LEN]>>;
+/// box, so that a queue keeps no copy. It cannot be printed.
+pub struct Frame(Box<Zeroizing<[u8; FRAME_LEN]>>);
+
+impl From<[u8; FRAME_LEN]> for Frame {
+    fn from(bytes: [u8; FRAME_LEN]) -> Self {
+        Self(Box::new(Zeroizing::new(bytes)))
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8; FRAME_LEN];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Frame {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
 
 /// A frame of zeros.
 pub(super) fn blank() -> Frame {
-    Box::new(Zeroizing::new([0; FRAME_LEN]))
+    [0; FRAME_LEN].into()
 }
 
 /// From the warden, which alone reads keys, to the gatekeeper.
@@ -259,6 +280,7 @@ fn count(len: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printable::assert_not_printable;
     use spa_proto::{Psk, ServerPublic};
 
     const KID: Kid = Kid::from_bytes([3; 16]);
@@ -270,6 +292,11 @@ mod tests {
     fn longest() -> ToGate {
         let used = vec![(Timestamp::from_millis(9), Nonce::from_bytes([8; 16])); RING_LEN];
         ToGate::Recall { kid: KID, floor: Timestamp::from_millis(7), used }
+    }
+
+    #[test]
+    fn no_message_can_be_printed() {
+        assert_not_printable![Frame, ToGate, ToWarden];
     }
 
     #[test]
@@ -291,7 +318,7 @@ mod tests {
             ToGate::Report,
         ] {
             let frame = message.encode();
-            assert!(ToGate::decode(&frame).unwrap().encode() == frame);
+            assert!(*ToGate::decode(&frame).unwrap().encode() == *frame);
         }
     }
 
@@ -301,7 +328,7 @@ mod tests {
         counters[3] = 77;
         for message in [ToWarden::Listening, ToWarden::Counters(counters)] {
             let frame = message.encode();
-            assert!(ToWarden::decode(&frame).unwrap().encode() == frame);
+            assert!(*ToWarden::decode(&frame).unwrap().encode() == *frame);
         }
     }
 
