@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use spa_tests::Result;
-use spa_tests::lab::{Clock, unix_time};
+use spa_tests::lab::{Clock, not_shown, unix_time};
+use spa_tests::product::health::are_quiet;
 use spa_tests::product::{Client, Health, SERVER_NAME, Server, Settings, Site};
+use spa_tests::wait::{SOON, until};
 
 const MINUTE: i64 = 60;
 
@@ -34,6 +36,8 @@ struct Scene<'site> {
     server: Server<'site>,
     alice: Client<'site>,
     health: Health<'site>,
+    /// Descriptors before anything happened.
+    open: [u64; 2],
     /// Of server and client.
     clock: Clock,
     /// By how much it is ahead.
@@ -48,7 +52,16 @@ impl<'site> Scene<'site> {
         let alice = site.client(&server, "alice")?.by(&clock);
         let health = Health::watch(site)?;
         health.served_at_once(&server, &alice, "alice")?;
-        Ok(Self { server, alice, health, clock, ahead: 0 })
+        let open = server.descriptors()?;
+        Ok(Self { server, alice, health, open, clock, ahead: 0 })
+    }
+
+    fn is_well(&self, why: &str) -> Result {
+        self.health.all_is_well(&self.server, self.open, why)
+    }
+
+    fn is_served(&self) -> Result {
+        self.health.served_at_once(&self.server, &self.alice, "alice")
     }
 
     /// A script about the only file of this kind: `/run/spad/journal-*`.
@@ -64,7 +77,7 @@ impl<'site> Scene<'site> {
     /// Uses a knock, damages the journal while the daemon is dead, and starts it while that knock
     /// is fresh.
     fn damaged_while_dead(&mut self, script: &str) -> Result {
-        self.health.served_at_once(&self.server, &self.alice, "alice")?;
+        self.is_served()?;
         let used = unix_time()?;
         self.server.kill9()?;
         self.to_file("/run/spad/journal-*", script)?;
@@ -90,17 +103,14 @@ impl<'site> Scene<'site> {
 fn a_damaged_journal_is_another_start() -> Result {
     let site = Site::new()?;
     let mut scene = Scene::new(&site)?;
-    let open = scene.server.descriptors()?;
     for (name, script) in DAMAGE {
         scene.damaged_while_dead(script)?;
-        scene.health.nothing_opens(&scene.server, name)?;
+        scene.is_well(name)?;
         let judged = scene.server.counter("before-start")?;
         assert!(judged > 0, "{name}: what was used is not known");
         scene.later()?;
-        scene.health.served_at_once(&scene.server, &scene.alice, "alice")?;
+        scene.is_served()?;
     }
-    scene.health.is_quiet(&scene.server, "after all damage")?;
-    assert_eq!(scene.server.descriptors()?, open);
     Ok(())
 }
 
@@ -111,10 +121,10 @@ fn a_journal_of_another_boot_is_none() -> Result {
     let mut scene = Scene::new(&site)?;
     site.server.new_boot_id()?;
     scene.damaged_while_dead("true")?;
-    scene.health.nothing_opens(&scene.server, "another boot")?;
+    scene.is_well("another boot")?;
     assert!(scene.server.counter("before-start")? > 0, "what was used is not believed");
     scene.later()?;
-    scene.health.served_at_once(&scene.server, &scene.alice, "alice")
+    scene.is_served()
 }
 
 #[test]
@@ -122,9 +132,9 @@ fn a_torn_last_entry_costs_nothing() -> Result {
     let site = Site::new()?;
     let mut scene = Scene::new(&site)?;
     scene.damaged_while_dead(TORN)?;
-    scene.health.nothing_opens(&scene.server, "torn")?;
+    scene.is_well("torn")?;
     assert_eq!(scene.server.counter("before-start")?, 0, "the journal was read");
-    scene.health.served_at_once(&scene.server, &scene.alice, "alice")
+    scene.is_served()
 }
 
 #[test]
@@ -143,9 +153,9 @@ fn a_directory_in_place_of_the_journal_is_named_and_everything_stays_shut() -> R
     scene.health.strangers_stay_out("no daemon runs")?;
     scene.to_file("/run/spad/journal-*", "rmdir $1")?;
     scene.server.start_by(&scene.clock)?;
-    scene.health.nothing_opens(&scene.server, "without a journal")?;
+    scene.is_well("without a journal")?;
     scene.later()?;
-    scene.health.served_at_once(&scene.server, &scene.alice, "alice")
+    scene.is_served()
 }
 
 /// The daemon goes on with the file that it has open; the next one finds what is left of it.
@@ -156,15 +166,15 @@ fn a_journal_damaged_under_a_running_daemon_revives_nothing() -> Result {
     // Every other one: each takes a start and a restart.
     for (name, script) in DAMAGE.into_iter().step_by(2) {
         scene.to_file("/run/spad/journal-*", script)?;
-        scene.health.served_at_once(&scene.server, &scene.alice, "alice")?;
-        scene.health.nothing_opens(&scene.server, name)?;
+        scene.is_served()?;
+        scene.is_well(name)?;
         let used = unix_time()?;
         scene.server.kill9()?;
         scene.start_at(used)?;
-        scene.health.nothing_opens(&scene.server, name)?;
+        scene.is_well(name)?;
         assert!(scene.server.counter("before-start")? > 0, "{name}: what was used is not known");
         scene.later()?;
-        scene.health.served_at_once(&scene.server, &scene.alice, "alice")?;
+        scene.is_served()?;
     }
     Ok(())
 }
@@ -185,9 +195,9 @@ fn a_lease_that_says_nothing_stops_the_start_and_says_what_to_do() -> Result {
     }
     scene.to_file(&scene.lease(), "rmdir $1")?;
     scene.server.start_by(&scene.clock)?;
-    scene.health.nothing_opens(&scene.server, "without a lease")?;
+    scene.is_well("without a lease")?;
     scene.later()?;
-    scene.health.served_at_once(&scene.server, &scene.alice, "alice")
+    scene.is_served()
 }
 
 /// The lock is gone with the directory; the table is not.
@@ -196,20 +206,20 @@ fn a_second_daemon_is_refused_also_where_the_run_directory_was_removed() -> Resu
     let site = Site::new()?;
     let mut scene = Scene::new(&site)?;
     if !scene.server.status()?["ruleset"]["owned"].as_bool().unwrap_or_default() {
-        eprintln!("not shown: this kernel knows no owners that persist");
-        return Ok(());
+        return not_shown("this kernel knows no owners that persist");
     }
+    let pids = scene.server.pids()?;
     site.server.sh("rm -r /run/spad")?.ok()?;
     let second = scene.server.spad(&["run"])?;
     assert!(!second.success() && second.stderr.contains("is another spad running?"), "{second}");
     scene.health.strangers_stay_out("the first one is there")?;
     scene.alice.knock(&[])?.ok()?;
-    spa_tests::wait::until("the first one serves", spa_tests::wait::SOON, || {
-        site.reaches(&site.client, 22)
-    })?;
+    until("the first one serves", SOON, || site.reaches(&site.client, 22))?;
+    // Its control socket has gone with the directory.
+    are_quiet(&site.server, &pids, "the first one")?;
     scene.server.kill9()?;
     scene.server.start_by(&scene.clock)?;
-    scene.health.nothing_opens(&scene.server, "started again")?;
+    scene.is_well("started again")?;
     scene.later()?;
-    scene.health.served_at_once(&scene.server, &scene.alice, "alice")
+    scene.is_served()
 }

@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use spa_proto::Timestamp;
 use spa_tests::Result;
-use spa_tests::lab::{Datagram, Sender, program};
+use spa_tests::lab::{Datagram, Doing, Running, Sender, program};
 use spa_tests::product::health::open_sources;
 use spa_tests::product::{
     Client, Health, KNOCK_PORT, Knocker, Server, Service, Settings, Site, knocker,
@@ -19,12 +20,15 @@ use spa_tests::wait::{SOON, until};
 /// Clients whose knocks are on their way when it happens, and knocks of each.
 const KNOCKERS: u32 = 3;
 const KNOCKS: u32 = 3;
-const AT_ONCE: usize = (KNOCKERS * KNOCKS) as usize;
 /// The kill comes within this time after the knocks, in microseconds. It is adapted to the machine:
 /// most kills should come when some of them are served and others not.
 const WITHIN: u64 = 30_000;
 /// How many knocks of earlier rounds are played back as well.
 const OLDER: u64 = 6;
+/// In one round of so many somebody knocks for the first time, whose record is being written then; in
+/// one of so many a reload is under way. In some it is both.
+const NEWCOMER: u32 = 3;
+const RELOAD: u32 = 4;
 /// After so many rounds everything is played back twice.
 const ROUNDS: u32 = 5;
 /// A dead gatekeeper's successor waits longer each time: after some of them the daemon is started
@@ -66,6 +70,12 @@ struct Tally {
     /// Rounds in which some, but not all, of the knocks were granted before it died.
     in_the_middle: u32,
     granted_before: usize,
+    /// First knocks, and those of them that were granted before it died, and after it.
+    first: u32,
+    first_before: u32,
+    first_later: u32,
+    /// Reloads that were under way.
+    reloads: u32,
     /// Knocks that were lost with it, and granted when they were sent again.
     granted_later: usize,
     played_back: u64,
@@ -90,6 +100,10 @@ struct Siege<'site> {
     within: u64,
     /// All knocks so far, each for an address of its own.
     knocks: Vec<(IpAddr, Datagram)>,
+    /// How many of them are of this round.
+    fresh: usize,
+    /// Whose first knock is the first of this round, and its number.
+    newcomer: Option<(u32, Knocker)>,
     /// What has ever been open.
     opened: BTreeSet<IpAddr>,
     tally: Tally,
@@ -113,25 +127,68 @@ impl<'site> Siege<'site> {
             dice: Dice::new()?,
             within: WITHIN,
             knocks: Vec::new(),
+            fresh: 0,
+            newcomer: None,
             opened: BTreeSet::new(),
             tally: Tally::default(),
         })
     }
 
+    /// A client that has never knocked, in some rounds.
+    fn invite(&mut self) -> Result {
+        self.newcomer = None;
+        if self.tally.rounds.is_multiple_of(NEWCOMER) {
+            let number = KNOCKERS + self.tally.first;
+            self.tally.first += 1;
+            let known = self.server.status()?["clients"].as_u64().unwrap_or_default();
+            self.newcomer = Some((number, Knocker::new(&self.server, number)?));
+            until("it is known", SOON, || Ok(self.server.status()?["clients"] == known + 1))?;
+        }
+        Ok(())
+    }
+
     /// One knock after the other of each client, for addresses that nobody has had.
     fn fresh_knocks(&mut self) -> Result<Vec<Datagram>> {
-        let to = SocketAddr::new(self.site.address(), KNOCK_PORT);
-        let now = knocker::now()?;
-        for _ in 0..KNOCKS {
-            for knocker in &self.knockers {
-                let number = u32::try_from(self.knocks.len())?;
-                let source = Ipv4Addr::from(0x0b00_0001 + number);
-                let knock = knocker.knock(source, to, now, number)?;
-                self.knocks.push((source.into(), knock));
-            }
+        self.invite()?;
+        let (now, before) = (knocker::now()?, self.knocks.len());
+        let newcomer = self.newcomer.iter().map(|(_, knocker)| knocker);
+        for knocker in newcomer.chain((0..KNOCKS).flat_map(|_| &self.knockers)) {
+            let knock = self.fresh_knock(knocker, now)?;
+            self.knocks.push(knock);
         }
-        let fresh = self.knocks.len() - AT_ONCE;
-        Ok(self.knocks[fresh..].iter().map(|(_, knock)| knock.clone()).collect())
+        self.fresh = self.knocks.len() - before;
+        Ok(self.knocks[before..].iter().map(|(_, knock)| knock.clone()).collect())
+    }
+
+    fn fresh_knock(&self, knocker: &Knocker, now: Timestamp) -> Result<(IpAddr, Datagram)> {
+        let to = SocketAddr::new(self.site.address(), KNOCK_PORT);
+        let number = u32::try_from(self.knocks.len())?;
+        let source = Ipv4Addr::from(0x0b00_0001 + number);
+        Ok((source.into(), knocker.knock(source, to, now, number)?))
+    }
+
+    /// Whatever became of the newcomer's first knock, the next one is granted.
+    fn newcomer_is_served(&mut self) -> Result {
+        let Some((number, newcomer)) = &self.newcomer else { return Ok(()) };
+        let (source, knock) = self.fresh_knock(newcomer, knocker::now()?)?;
+        self.sender.send(std::slice::from_ref(&knock))?;
+        let served = || Ok(open_sources(&self.server)?.contains(&source));
+        let what = format!("{} is served when it knocks anew", Knocker::name(*number));
+        until(&what, SOON, served)
+            .doing(format!("counters: {}", self.server.status()?["counters"]))?;
+        self.opened.insert(source);
+        self.knocks.push((source, knock));
+        self.fresh += 1;
+        Ok(())
+    }
+
+    /// In some rounds the daemon is told to reload, and what came of that is not waited for.
+    fn begin_reload(&mut self) -> Result<Option<Running>> {
+        if !self.tally.rounds.is_multiple_of(RELOAD) {
+            return Ok(None);
+        }
+        self.tally.reloads += 1;
+        self.server.begin(&["reload"]).map(Some)
     }
 
     /// Sends knocks and kills within some milliseconds.
@@ -142,12 +199,15 @@ impl<'site> Siege<'site> {
         let mut killer =
             self.site.server.spawn(["sh", "-c", &format!("echo aims; read go; kill -9 {pid}")])?;
         killer.wait_for("aims", SOON)?;
+        let reload = self.begin_reload()?;
         self.sender.send(&knocks)?;
         self.tally.sent += knocks.len() as u64;
         sleep(Duration::from_micros(self.dice.below(self.within)));
         killer.write_line("go")?;
         let killed = Instant::now();
         killer.wait(SOON)?;
+        // Whatever it says: its daemon may be dead.
+        reload.map(|mut reload| reload.wait(PATIENCE)).transpose()?;
         Ok(killed)
     }
 
@@ -171,16 +231,20 @@ impl<'site> Siege<'site> {
         let (again, new): (Vec<IpAddr>, Vec<IpAddr>) =
             open.into_iter().partition(|source| self.opened.contains(source));
         self.tally.opened_twice += again.len();
+        let first = self.newcomer.as_ref().map(|_| self.knocks[self.knocks.len() - self.fresh].0);
+        let first = u32::from(first.is_some_and(|first| new.contains(&first)));
         assert_eq!(again, Vec::<IpAddr>::new(), "open again in round {}", self.tally.rounds);
         if before_death {
             self.tally.granted_before += new.len();
+            self.tally.first_before += first;
             match new.len() {
                 0 => self.within += self.within / 3,
-                AT_ONCE => self.within -= self.within / 4,
+                all if all == self.fresh => self.within -= self.within / 4,
                 _ => self.tally.in_the_middle += 1,
             }
         } else {
             self.tally.granted_later += new.len();
+            self.tally.first_later += first;
         }
         self.opened.extend(new);
         Ok(())
@@ -189,7 +253,8 @@ impl<'site> Siege<'site> {
     fn revoke_all(&self) -> Result {
         let (spad, config) = (program("spad")?, self.server.config_path());
         let revoke = format!("{} revoke --config {}", spad.display(), config.display());
-        let names: Vec<_> = (0..KNOCKERS).map(|number| format!("c{number}")).collect();
+        let newcomer = self.newcomer.as_ref().map(|(number, _)| *number);
+        let names: Vec<_> = (0..KNOCKERS).chain(newcomer).map(Knocker::name).collect();
         let all = format!("for name in {}; do {revoke} $name || exit 1; done", names.join(" "));
         self.site.server.sh(&all)?.ok()?;
         assert_eq!(open_sources(&self.server)?, BTreeSet::new(), "nothing is open between rounds");
@@ -198,7 +263,7 @@ impl<'site> Siege<'site> {
 
     /// Sends this round's knocks again, and some older ones, from two addresses.
     fn play_back(&mut self) -> Result {
-        let this = self.knocks.len() - AT_ONCE;
+        let this = self.knocks.len() - self.fresh;
         let mut copies: Vec<_> = self.knocks[this..].to_vec();
         for _ in 0..OLDER.min(this as u64) {
             let at = usize::try_from(self.dice.below(this as u64))?;
@@ -218,6 +283,7 @@ impl<'site> Siege<'site> {
         self.tally.fresh += u64::from(served.knocks);
         self.tally.fresh_granted += 1;
         assert_eq!(served.knocks, 1, "at once: {served}");
+        self.newcomer_is_served()?;
         self.revoke_all()?;
         self.play_back()?;
         self.revoke_all()?;
@@ -253,9 +319,8 @@ fn killed_at_any_moment(victim: Victim) -> Result {
             println!("{victim:?} killed, so far: {:?}", siege.tally);
         }
     }
-    assert_eq!(siege.server.descriptors()?, open);
-    siege.health.nothing_opens(&siege.server, "after all rounds")?;
-    siege.health.is_quiet(&siege.server, "after all rounds")?;
+    siege.health.served_at_once(&siege.server, &siege.alice, "alice")?;
+    siege.health.all_is_well(&siege.server, open, "after all rounds")?;
     println!("{victim:?} killed: {:#?}", siege.tally);
     let Tally { rounds, in_the_middle, .. } = siege.tally;
     assert!(

@@ -28,6 +28,8 @@ pub(super) struct Memory {
     renewals: Renewals,
     /// Why the lease could not be written last time.
     fault: Option<String>,
+    /// Why the journal could not be written last time.
+    unwritable: Option<String>,
     tolerance: Tolerance,
     /// When the newest of all records was made that this process has heard of.
     newest: Timestamp,
@@ -70,6 +72,7 @@ impl Memory {
             lease,
             renewals: Renewals::of(file),
             fault: None,
+            unwritable: None,
             tolerance,
             newest: Timestamp::ZERO,
             last: now,
@@ -228,10 +231,15 @@ impl Memory {
         all.clear();
         self.unwritten = all;
         written.map_err(|error| {
-            self.outdated = true;
-            warn!(%error, "the journal cannot be written: no knock is granted");
+            self.cannot_write(&error);
             Reason::NotDurable
         })
+    }
+
+    fn cannot_write(&mut self, error: &JournalError) {
+        self.outdated = true;
+        warn!(%error, "the journal cannot be written: no knock is granted");
+        self.unwritable = Some(error.to_string());
     }
 
     /// Rule R5: a wall clock that moved against monotonic time while the
@@ -268,12 +276,13 @@ impl Memory {
         if self.outdated
             && let Err(error) = self.rewrite(ledger)
         {
-            warn!(%error, "the journal cannot be written: nothing is granted");
+            self.cannot_write(&error);
         }
     }
 
     pub(super) fn report(&self, now: Reading) -> report::Journal {
-        let fault = self.fault.clone().or_else(|| self.renewals.fault());
+        let of_lease = self.fault.clone().or_else(|| self.renewals.fault());
+        let fault = of_lease.or_else(|| self.unwritable.clone());
         let ahead = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         report::Journal {
             durable: fault.is_none(),

@@ -22,7 +22,7 @@ impl Knocker {
         seed[..4].copy_from_slice(&number.to_be_bytes());
         let signing = SigningKey::from_seed(&seed);
         let new = NewClient {
-            name: format!("c{number}").parse()?,
+            name: Self::name(number).parse()?,
             expires: None,
             policy: Policy {
                 services: vec!["ssh".parse()?],
@@ -35,6 +35,11 @@ impl Knocker {
         let Token { server, cloak, kid, psk, .. } = token;
         let keys = ClientKeys::derive(&psk, &server, &kid);
         Ok(Self(Credentials { server, kid, cloak, keys, signing }))
+    }
+
+    /// The name of the client of this number.
+    pub fn name(number: u32) -> String {
+        format!("c{number}")
     }
 
     /// A knock of this time for `source`, for an hour; `number` makes it another one than those

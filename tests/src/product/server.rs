@@ -112,6 +112,13 @@ impl<'host> Server<'host> {
         self.host.run([&[&*program], words, &["--config", &*config]].concat())
     }
 
+    /// As [`Server::spad`], without waiting for its end.
+    pub fn begin(&self, words: &[&str]) -> Result<Running> {
+        let (program, config) = (program("spad")?, self.config_path());
+        let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
+        self.host.spawn([&[&*program], words, &["--config", &*config]].concat())
+    }
+
     /// Starts the daemon and waits until capture and ruleset are in force.
     pub fn start(&mut self) -> Result {
         self.start_as(&[])

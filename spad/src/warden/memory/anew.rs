@@ -13,7 +13,7 @@ impl Memory {
         self.unwritten.clear();
         let grants = ledger.iter().map(entry).chain(ledger.sessions.iter().map(opened)).collect();
         self.journal.begin(&Snapshot { replay: &self.replay, grants })?;
-        (self.outdated, self.uncopied) = (false, false);
+        (self.outdated, self.uncopied, self.unwritable) = (false, false, None);
         Ok(())
     }
 

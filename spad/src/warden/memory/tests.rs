@@ -121,6 +121,22 @@ fn a_slow_disk_takes_nothing_of_the_leases_reach() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_written_is_reported_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut memory, _) = opened_in(dir.path());
+    let (ledger, now) = (Ledger::default(), Reading::now());
+    memory.begin(&ledger, now).unwrap();
+    let away = dir.path().with_extension("away");
+    std::fs::rename(dir.path(), &away).unwrap();
+    memory.write_anew(&ledger);
+    let report = memory.report(now);
+    assert!(!report.durable && report.fault.is_some_and(|why| why.contains("journal")));
+    std::fs::rename(&away, dir.path()).unwrap();
+    memory.catch_up(&ledger);
+    assert!(memory.report(now).durable);
+}
+
+#[test]
 fn a_client_that_had_not_knocked_may_have_when_the_machine_was_rolled_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut memory, _) = opened_in(dir.path());
