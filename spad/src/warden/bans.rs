@@ -311,7 +311,7 @@ impl Warden {
                 error!(%error, "the bans could not be set right: tried again");
             }
         }
-        self.bans.save(&mut self.writer);
+        self.bans.save(&mut self.ban_writer);
     }
 
     /// The kernel has let go of them by itself.

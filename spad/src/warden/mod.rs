@@ -101,6 +101,8 @@ struct Warden {
     overlaps: overlaps::Overlaps,
     /// Writes what knocks leave beside the records, and the bans.
     writer: worker::Worker,
+    /// Writes bans, which may be on another disk than the keys.
+    ban_writer: worker::Worker,
     ledger: Ledger,
     /// `None` where the kernel does not tell of connections.
     connections: Option<sessions::Connections>,

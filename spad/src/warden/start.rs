@@ -180,6 +180,7 @@ impl Warden {
             overlaps: Overlaps::none(),
             steady: Steady::since(Reading::now()),
             writer: Worker::new("records"),
+            ban_writer: Worker::new("bans"),
             last_knocks: Knocks::of(&Store::open(&config.keys_dir)),
             clients: Clients::new(Store::open(&config.keys_dir)),
             records: None,

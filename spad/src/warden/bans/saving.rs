@@ -126,7 +126,7 @@ impl Warden {
     pub(super) fn save_bans(&mut self, promise: Promise, asker: Asker) {
         self.bans.saving.owe();
         self.bans.saving.promise(promise, asker);
-        self.bans.save(&mut self.writer);
+        self.bans.save(&mut self.ban_writer);
     }
 
     /// Takes note of what became of a write. What has changed meanwhile is written next; what
@@ -135,7 +135,7 @@ impl Warden {
         let waiting = self.bans.saving.ended(outcome);
         self.keep_promises(waiting, outcome);
         if outcome.is_ok() || !self.bans.saving.next.is_empty() {
-            self.bans.save(&mut self.writer);
+            self.bans.save(&mut self.ban_writer);
         }
     }
 
@@ -154,7 +154,7 @@ impl Warden {
 
     /// Writes what is new, does not wait long for it, and answers whoever waits.
     pub(in crate::warden) async fn save_bans_at_the_end(&mut self) {
-        self.bans.save(&mut self.writer);
+        self.bans.save(&mut self.ban_writer);
         while self.bans.saving.under_way.is_some() {
             let Ok(outcome) = timeout(AT_THE_END, self.bans.saving.done()).await else { break };
             self.bans_written(&outcome);
