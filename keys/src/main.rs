@@ -18,6 +18,7 @@ use crate::cli::{Cli, Command};
 use crate::commands::Failure;
 
 fn main() -> ExitCode {
+    spa_keys::wipe::keep_to_itself();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

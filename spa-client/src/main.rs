@@ -68,6 +68,7 @@ use config::ConfigDir;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    spa_keys::wipe::keep_to_itself();
     let (cli, words) = Cli::of_this_process();
     let ended = run(cli, &words).unwrap_or_else(|failure| {
         report::complain(&failure);

@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use support::{Client, Ran, Server, SilentPort, free_port, set_mode};
@@ -88,6 +88,36 @@ fn a_service_that_comes_up_by_itself_is_no_sign_of_enrolment() {
     assert!(line(&ran, "after").contains("opened within"), "{}", ran.out);
     let file = fs::read_to_string(client.host_file("127.0.0.1")).unwrap();
     assert!(file.contains("secret"), "the token may not have been used");
+}
+
+/// Whether the program leaves its memory behind when it is aborted in the middle of something.
+#[cfg(target_os = "linux")]
+fn leaves_a_core(command: &Command, meanwhile: impl FnOnce()) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    let (place, mut aborted) = (tempfile::tempdir().unwrap(), Command::new("sh"));
+    aborted.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]).current_dir(&place);
+    aborted.arg(command.get_program()).args(command.get_args());
+    let mut child = aborted.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    meanwhile();
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGABRT).unwrap();
+    child.wait().unwrap().core_dumped()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_core_file_has_the_keys() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let port = SilentPort::new().port();
+    let doctor = client.command(&["doctor", "127.0.0.1", "--wait", "30", "--wait-port", &port]);
+    assert!(!leaves_a_core(&doctor, || drop(server.next_knock())));
+    let mut sleep = Command::new("sleep");
+    sleep.arg("30");
+    let begun = || std::thread::sleep(std::time::Duration::from_millis(300));
+    if !leaves_a_core(&sleep, begun) {
+        eprintln!("not shown: this machine makes no core files at all");
+    }
 }
 
 #[test]

@@ -251,6 +251,7 @@ const FAILED: u8 = 1;
 /// Runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    spa_keys::wipe::keep_to_itself();
     let Cli { command, config } = Cli::parse();
     let done = match command {
         Command::Run => run(config),

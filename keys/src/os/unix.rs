@@ -87,6 +87,13 @@ pub(crate) fn locked(lock: &Lock) -> &File {
     lock
 }
 
+/// No core file, and `/proc/PID` is root's.
+pub(crate) fn keep_to_itself() {
+    // Error: a kernel that does not know it.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
 /// What this host calls itself.
 pub(crate) fn host_name() -> Option<String> {
     gethostname().ok()?.into_string().ok()
