@@ -36,7 +36,7 @@ pub(crate) use assert_not_printable;
 
 #[test]
 fn the_question_can_be_answered() {
-    assert!(Printable::<u8>::DEBUG && Printable::<str>::DISPLAY);
     struct Neither;
-    assert!(!Printable::<Neither>::DEBUG && !Printable::<Neither>::DISPLAY);
+    assert_eq!((Printable::<u8>::DEBUG, Printable::<str>::DISPLAY), (true, true));
+    assert_eq!((Printable::<Neither>::DEBUG, Printable::<Neither>::DISPLAY), (false, false));
 }
