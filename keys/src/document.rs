@@ -18,7 +18,7 @@ impl Malformed {
     /// Of the file as a whole.
     #[must_use]
     pub fn new(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: None, message: message.into() }
+        Self { path: path.to_owned(), line: None, message: without_secrets(&message.into()) }
     }
 
     /// Which file.
@@ -53,12 +53,26 @@ impl std::error::Error for Malformed {}
 /// error it does not show that line.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Malformed> {
     toml::from_str(text).map_err(|error| {
-        let message = error.message().to_owned();
+        let message = without_secrets(error.message());
         // What is missing is on no line, though the parser names the first.
         let span = error.span().filter(|_| !message.starts_with("missing field"));
         let line = span.map(|span| line_at(text, span.start));
         Malformed { path: path.to_owned(), line, message }
     })
+}
+
+/// So many letters of base64 in a row are not shown: a secret under another name than its own, or
+/// in place of a name, is what the parser quotes. Longer than any word, shorter than any secret.
+const SECRET: usize = 16;
+
+/// The message with `…` for whatever may be a secret.
+fn without_secrets(message: &str) -> String {
+    let is_other = |letter: char| !(letter.is_ascii_alphanumeric() || "+/=".contains(letter));
+    let hidden = |run: &str| {
+        let word = run.trim_end_matches(is_other);
+        if word.len() < SECRET { run.to_owned() } else { format!("…{}", &run[word.len()..]) }
+    };
+    message.split_inclusive(is_other).map(hidden).collect()
 }
 
 /// Number of the line that the byte at `offset` is in, from 1.
@@ -93,5 +107,32 @@ mod tests {
         {
             assert!(!complain(text).contains("hush"), "{text:?}: {}", complain(text));
         }
+    }
+
+    #[test]
+    fn does_not_quote_what_may_be_a_secret_in_the_wrong_place() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Port {
+            #[expect(dead_code, reason = "only read")]
+            port: u16,
+        }
+        let secret = "uRzzugWuf0Qvavitj5+yGw==";
+        for text in [
+            format!("port = '{secret}'"),
+            format!("port = 'a \" {secret}'"),
+            format!("'{secret}' = 1"),
+            format!("port = 1\n{}='a'", secret.replace(['+', '='], "x")),
+        ] {
+            let said = parse::<Port>(Path::new("/x.toml"), &text).unwrap_err().to_string();
+            assert!(!said.contains(&secret[..8]) && said.contains('…'), "{text}: {said}");
+        }
+        let said = parse::<Port>(Path::new("/x.toml"), "port = 'ssh'").unwrap_err().to_string();
+        assert!(said.contains("string \"ssh\", expected u16"), "{said}");
+        let long = "port = 'mon-fri 8:00-18:00 Europe/Berlin'";
+        let said = parse::<Port>(Path::new("/x.toml"), long).unwrap_err().to_string();
+        assert!(said.contains("mon-fri 8:00-18:00 Europe/Berlin"), "{said}");
+        let said = parse::<Port>(Path::new("/x.toml"), "prt = 1").unwrap_err().to_string();
+        assert!(said.contains("unknown field `prt`, expected `port`"), "{said}");
     }
 }

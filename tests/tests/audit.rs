@@ -1,7 +1,9 @@
 //! What the daemon writes down: a line for each accepted knock, few for refused ones.
 
+use spa_keys::{ServerIdentity, Token, TokenEnrolment};
 use spa_tests::Result;
-use spa_tests::product::{Server, Site};
+use spa_tests::lab::{LabError, fail};
+use spa_tests::product::{Client, SERVER_NAME, Server, Site, texts};
 use spa_tests::wait::{SOON, until};
 
 /// Lines of the log that contain all of these.
@@ -47,10 +49,32 @@ fn refused_knocks_of_a_client_are_one_line_a_minute() -> Result {
 fn no_secret_is_in_the_log() -> Result {
     let site = Site::new()?;
     let server = site.spad()?;
-    let token = server.add("alice", &["--service", "ssh"])?;
-    let alice = spa_tests::product::Client::new(&site.client, "alice", "fw.example");
-    alice.enroll(&token)?.ok()?;
+    let line = server.add("alice", &["--service", "ssh"])?;
+    let token = Token::decode(&line).map_err(|error| LabError::new(error.to_string()))?;
+    let alice = Client::new(&site.client, "alice", SERVER_NAME);
+    alice.enroll(&line)?.ok()?;
     site.open(&server, &alice, &[])?;
-    assert!(!server.log().contains(&token));
+    site.refused(&server, &alice, &["--service", "web"], "unknown-service")?;
+    server.spad(&["reload"])?.ok()?;
+    server.keys(&["revoke", "alice"])?.ok()?;
+    until("she is gone", SOON, || Ok(server.status()?["clients"] == 0))?;
+    let TokenEnrolment::Secret { secret, .. } = &token.enrolment else { return fail("no secret") };
+    let own = ServerIdentity::load(&server.dir().join("keys"))
+        .map_err(|error| LabError::new(error.to_string()))?;
+    let log = server.log();
+    assert!(log.contains(&token.kid.to_string()), "control: it is about her: {log}");
+    let own = own.secret.expose();
+    let secrets: [(&str, &[u8]); 4] = [
+        ("psk", token.psk.expose()),
+        ("cloak", token.cloak.expose()),
+        ("enrolment", secret.expose()),
+        ("server", own.as_slice()),
+    ];
+    for (name, secret) in secrets {
+        for text in texts(secret) {
+            assert!(!log.contains(&text), "{name}, {text}: {log}");
+        }
+    }
+    assert!(!log.contains(line.trim()), "{log}");
     Ok(())
 }

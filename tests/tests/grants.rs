@@ -1,10 +1,11 @@
 //! A grant: how long it lasts, for whom, and what is shown of it.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use spa_tests::Result;
-use spa_tests::lab::Addressing;
-use spa_tests::product::{Settings, Site};
+use spa_tests::lab::{Addressing, fail};
+use spa_tests::product::{KNOCK_PORT, Knocker, Settings, Site, knocker};
 use spa_tests::wait::{SOON, until};
 
 #[test]
@@ -95,22 +96,49 @@ fn the_address_you_see_is_the_packets() -> Result {
     Ok(())
 }
 
+/// Asked for by whoever does not ask `spa`, which does not even send some of these.
 #[test]
 fn addresses_that_are_nobodys_are_never_granted() -> Result {
+    const NOBODYS: [&str; 14] = [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "239.255.255.255",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:192.0.2.1",
+        "::ffff:127.0.0.1",
+        "::ffff:0.0.0.0",
+    ];
     let site = Site::new()?;
     let server = site.spad()?;
-    let alice = site.client(&server, "alice")?;
-    site.open(&server, &alice, &[])?;
-    site.close(&server, "alice")?;
-    let own = site.address().to_string();
-    for source in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::1", "ff02::1", &own] {
-        let before = server.counter("not-grantable")?;
-        // The client may refuse to ask; if it does not, the server refuses to grant.
-        if alice.knock(&["--source", source])?.success() {
-            server.wait_for_counter("not-grantable", before + 1)?;
-        }
+    let asks = Knocker::new(&server, 0)?;
+    until("it is known", SOON, || Ok(server.status()?["clients"] == 1))?;
+    let mut sources: Vec<IpAddr> =
+        NOBODYS.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
+    // The server's own, and the broadcast address of its network.
+    sources.extend(site.server.addresses());
+    sources.push([10, 0, 0, 255].into());
+    // Beside each of them one that can be granted, in the same family.
+    let control = [IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse()?];
+    for (number, source) in (0..).zip(sources) {
+        let own = site.server.addresses().into_iter().find(|own| own.is_ipv4() == source.is_ipv4());
+        let Some(to) = own else { return fail("no address of this family") };
+        let knock = asks.knock(source, (to, KNOCK_PORT).into(), knocker::now()?, number)?;
+        site.client.send_udp(&[knock])?;
+        server.wait_for_counter("not-grantable", u64::from(number) + 1)?;
         assert_eq!(server.grants()?, [], "{source}");
     }
+    for (number, source) in (1000..).zip(control) {
+        let to = (site.server.addresses()[usize::from(source.is_ipv6())], KNOCK_PORT).into();
+        site.client.send_udp(&[asks.knock(source, to, knocker::now()?, number)?])?;
+    }
+    server.wait_for_counter("granted", 2)?;
     Ok(())
 }
 

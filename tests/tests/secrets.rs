@@ -1,9 +1,11 @@
 //! Secrets stay where they belong, and are gone when they should be.
 
 use std::fs;
+use std::path::Path;
 
-use spa_tests::lab::{Result, fail};
-use spa_tests::product::{SERVER_NAME, Server, Settings, Site, Traces};
+use spa_keys::encoding::from_base64;
+use spa_tests::lab::{Doing, Result, fail};
+use spa_tests::product::{SERVER_NAME, Server, Settings, Site, Traces, texts};
 use spa_tests::wait::{SOON, until};
 
 /// Process numbers of warden and gatekeeper.
@@ -106,17 +108,55 @@ fn keys_that_were_replaced_are_in_nobodys_memory() -> Result {
     Ok(())
 }
 
-/// All values of the server's files that are secret, as they stand there.
-fn secret_texts(server: &Server) -> Result<Vec<String>> {
-    let keys = server.dir().join("keys");
-    let text = fs::read_to_string(keys.join("server.toml"))?
-        + &fs::read_to_string(keys.join("clients/alice.toml"))?;
-    let secret = |line: &str| {
-        let (name, value) = line.split_once(" = ")?;
-        let value = value.trim_matches('"');
-        ["secret-key", "cloak", "psk"].contains(&name).then(|| value.to_owned())
-    };
-    Ok(text.lines().filter_map(secret).collect())
+/// Names of secrets in files.
+const SECRET: [&str; 5] = ["secret-key", "cloak", "psk", "signing-key", "secret"];
+
+/// The secrets that stand in these files, in all forms of [`texts`].
+fn secret_texts(files: &[&Path]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for file in files {
+        for line in fs::read_to_string(file)?.lines() {
+            let Some((name, value)) = line.split_once(" = ") else { continue };
+            if SECRET.contains(&name) {
+                let value = value.trim_matches('"');
+                let long = from_base64::<32>(value).map(|bytes| bytes.to_vec());
+                let bytes = long.or_else(|_| from_base64::<16>(value).map(|bytes| bytes.to_vec()));
+                found.extend(texts(&bytes.doing(format!("{name} of {}", file.display()))?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A file with one secret that is nearly right, in several ways: a letter too many, the quotes
+/// forgotten, one of them, another word before it, one letter that is none of this alphabet, twice,
+/// under a name that is for something else, and as a name itself.
+fn nearly_right(good: &str) -> Vec<String> {
+    let secret =
+        |line: &&str| line.split_once(" = ").is_some_and(|(name, _)| SECRET.contains(&name));
+    let mut broken = Vec::new();
+    for line in good.lines().filter(secret) {
+        let [first, last] = [line.find('"').unwrap_or(0), line.len() - 1];
+        for bad in [
+            line.replacen('"', "\"A", 1),
+            line.replace('"', ""),
+            line[..last].to_owned(),
+            format!("psk = {line}"),
+            format!("{}!{}", &line[..first + 9], &line[first + 9..]),
+            format!("{line}\n{line}"),
+            format!("{line}\nmodes = {}", &line[first..]),
+            format!("{line}\n{} = 1", &line[first..]),
+        ] {
+            broken.push(good.replace(line, &bad));
+        }
+    }
+    broken
+}
+
+fn assert_none_in(said: &str, secrets: &[String]) {
+    for secret in secrets {
+        assert!(!said.contains(secret.as_str()), "{secret} in {said}");
+    }
 }
 
 #[test]
@@ -125,16 +165,18 @@ fn no_secret_is_in_arguments_environment_log_or_answers() -> Result {
     let server = site.spad()?;
     let alice = site.client(&server, "alice")?;
     site.open(&server, &alice, &[])?;
-    // A record and a server key that are nearly right: complaints must not quote them.
+    // A record that is nearly right: complaints must not quote it.
     let record = server.dir().join("keys/clients/alice.toml");
     let good = fs::read_to_string(&record)?;
-    let secrets = secret_texts(&server)?;
-    assert_eq!(secrets.len(), 3, "{secrets:?}");
+    let secrets = secret_texts(&[&record, &server.dir().join("keys/server.toml")])?;
+    assert_eq!(secrets.len(), 3 * texts(&[0; 32]).len(), "psk, cloak and the server's key");
     let mut said = String::new();
-    for broken in [good.replace("psk = \"", "psk = \"A"), good.replace("psk = \"", "psk = ")] {
+    for broken in nearly_right(&good) {
         fs::write(&record, broken)?;
         until("it is refused", SOON, || Ok(server.status()?["clients"] == 0))?;
         said += &server.spad(&["check"])?.all();
+        said += &server.keys(&["list"])?.all();
+        said += &server.keys(&["show", "alice"])?.all();
         fs::write(&record, &good)?;
         until("it is taken", SOON, || Ok(server.status()?["clients"] == 1))?;
     }
@@ -148,9 +190,71 @@ fn no_secret_is_in_arguments_environment_log_or_answers() -> Result {
     }
     said += &server.log();
     assert!(said.contains("alice.toml") && said.contains("gatekeeper"), "control: {said}");
-    for secret in secrets {
-        assert!(!said.contains(&secret[1..]), "{secret} in {said}");
+    assert_none_in(&said, &secrets);
+    Ok(())
+}
+
+#[test]
+fn a_server_key_that_is_nearly_right_is_never_quoted() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    let key = server.dir().join("keys/server.toml");
+    let good = fs::read_to_string(&key)?;
+    let secrets = secret_texts(&[&key])?;
+    let broken = nearly_right(&good);
+    assert_eq!(broken.len(), 16, "of two secrets");
+    let mut said = String::new();
+    for text in &broken {
+        fs::write(&key, text)?;
+        // What runs reads it anew, what is started for the first time.
+        server.spad(&["reload"])?;
+        for command in [&["list"][..], &["add", "bob", "--service", "ssh"], &["rotate", "server"]] {
+            let refused = server.keys(command)?;
+            assert!(!refused.success() || command == ["list"], "control: {text}: {refused}");
+            said += &refused.all();
+        }
+        let check = server.spad(&["check"])?;
+        assert!(!check.success(), "control: {text}: {check}");
+        said += &check.all();
     }
+    said += &server.log();
+    server.stop()?;
+    server.launch()?;
+    assert!(!server.wait()?.success(), "it does not start with {}", broken[15]);
+    said += &server.log();
+    assert!(said.contains("server.toml"), "control: {said}");
+    assert_none_in(&said, &secrets);
+    fs::write(&key, &good)?;
+    server.start()
+}
+
+#[test]
+fn a_clients_key_that_is_nearly_right_is_never_quoted() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    // Without a knock, so that the secret of the enrolment is there still.
+    let alice = site.client(&server, "alice")?;
+    let file = alice.dir().join(format!("hosts/{SERVER_NAME}.toml"));
+    let good = fs::read_to_string(&file)?;
+    let secrets = secret_texts(&[&file])?;
+    let broken = nearly_right(&good);
+    assert_eq!(broken.len(), 32, "cloak, psk, signing key, and the enrolment's secret: {good}");
+    let mut said = String::new();
+    for text in &broken {
+        fs::write(&file, text)?;
+        for command in [&["knock", SERVER_NAME][..], &["hosts"], &["doctor", SERVER_NAME]] {
+            let refused = alice.spa(command)?;
+            assert!(!refused.success() || command == ["hosts"], "control: {text}: {refused}");
+            said += &refused.all();
+        }
+    }
+    assert!(said.contains(&format!("{SERVER_NAME}.toml")), "control: {said}");
+    assert_none_in(&said, &secrets);
+    assert_eq!(server.counter("granted")?, 0);
+    fs::write(&file, &good)?;
+    site.open(&server, &alice, &[])?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::ifaddrs::getifaddrs;
@@ -110,8 +110,20 @@ pub(crate) fn addresses() -> nix::Result<HashSet<IpAddr>> {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
     };
-    let both = getifaddrs()?.flat_map(|interface| [interface.address, interface.broadcast]);
-    Ok(both.flatten().filter_map(ip).collect())
+    let all = getifaddrs()?.flat_map(|interface| {
+        let [address, mask, broadcast] =
+            [interface.address, interface.netmask, interface.broadcast].map(|a| a.and_then(ip));
+        [address, broadcast, address.zip(mask).and_then(|(address, mask)| last(address, mask))]
+    });
+    Ok(all.flatten().collect())
+}
+
+/// The last address of a network of IPv4: the kernel takes it as the broadcast address also
+/// where no interface says so. Networks of two addresses, and of one, have none.
+fn last(address: IpAddr, mask: IpAddr) -> Option<IpAddr> {
+    let (IpAddr::V4(address), IpAddr::V4(mask)) = (address, mask) else { return None };
+    let hosts = !mask.to_bits();
+    (hosts > 1).then(|| Ipv4Addr::from_bits(address.to_bits() | hosts).into())
 }
 
 /// Reads all there is; whether there was any. Of what it says nothing is needed, so that
@@ -130,4 +142,23 @@ fn drain(socket: &OwnedFd) -> io::Result<bool> {
 
 fn heard(any: bool) -> io::Result<()> {
     if any { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_address_of_a_network_is_for_all_of_it() {
+        for (address, mask, expected) in [
+            ("10.0.0.1", "255.255.255.0", Some("10.0.0.255")),
+            ("10.0.0.9", "255.255.255.252", Some("10.0.0.11")),
+            ("10.0.0.8", "255.255.255.254", None),
+            ("10.0.0.9", "255.255.255.255", None),
+            ("2001:db8::1", "ffff::", None),
+        ] {
+            let [address, mask] = [address, mask].map(|text| text.parse().unwrap());
+            assert_eq!(last(address, mask), expected.map(|text| text.parse().unwrap()));
+        }
+    }
 }

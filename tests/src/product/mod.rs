@@ -18,7 +18,7 @@ pub use knocker::Knocker;
 pub use server::{Grant, Server};
 pub use settings::{Service, Settings};
 pub use site::{SERVER_NAME, Site};
-pub use traces::Traces;
+pub use traces::{Traces, texts};
 
 /// UDP port of the knocks unless a setting says otherwise.
 pub const KNOCK_PORT: u16 = 62201;

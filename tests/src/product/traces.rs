@@ -63,6 +63,19 @@ impl Traces {
     }
 }
 
+/// Halves of a secret in all forms in which it could be part of a text: hexadecimal, as files have
+/// it, and as a list of numbers.
+pub fn texts(secret: &[u8]) -> Vec<String> {
+    let base64 = spa_keys::encoding::to_base64(secret);
+    let (one, other) = base64.trim_end_matches('=').split_at(base64.len() / 2);
+    let mut texts = vec![one.to_owned(), other.to_owned()];
+    for half in halves(secret) {
+        let numbers: Vec<_> = half.iter().map(u8::to_string).collect();
+        texts.extend([hex(&half), hex(&half).to_uppercase(), numbers.join(", ")]);
+    }
+    texts
+}
+
 /// A secret as bytes, as hexadecimal, and as the record has it.
 fn as_stored(key: &[u8; 32]) -> Vec<Vec<u8>> {
     let text = spa_keys::encoding::to_base64(key);
