@@ -103,10 +103,10 @@ impl Sessions {
         self.open.get(ends)
     }
 
-    /// Whether one with these ends is open or begun.
+    /// The one with these ends, open or begun.
     #[must_use]
-    pub fn knows(&self, ends: &Ends) -> bool {
-        self.open.contains_key(ends) || self.begun.contains_key(ends)
+    pub fn find(&self, ends: &Ends) -> Option<&Session> {
+        self.get(ends).or_else(|| self.begun.get(ends))
     }
 
     /// How many are open.
@@ -167,6 +167,12 @@ pub fn grant_of<'a>(
     let in_force = elements.iter().find_map(|element| last_to_knock(ledger, element));
     let past = || elements.iter().find_map(|element| ledger.past_holder(element));
     in_force.map(|grant| (grant, Standing::InForce)).or_else(past)
+}
+
+/// Whether a grant in force lets such a connection in, whoever's.
+#[must_use]
+pub fn lets_in(ledger: &Ledger, config: &Config, sets: &[GrantSet], flow: &Flow) -> bool {
+    matches!(grant_of(ledger, config, sets, flow), Some((_, Standing::InForce)))
 }
 
 /// Who may have come in to what, the likeliest first. Where somebody redirects

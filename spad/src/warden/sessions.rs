@@ -21,7 +21,7 @@ use crate::firewall::{
 };
 use crate::grants::{Grant, Ledger, Standing};
 use crate::journal::Record;
-use crate::sessions::{Ends, Session, grant_of};
+use crate::sessions::{Ends, Session, grant_of, lets_in};
 use crate::sys::ready;
 
 /// How many times a thousand notifications are read where all are wanted.
@@ -246,8 +246,9 @@ impl Warden {
         self.hear_flows();
         let unrecorded = self.cut_unrecorded(&which);
         let new = self.cut_known(why, which);
+        let over = self.cut_over();
         self.hear_flows();
-        known + unrecorded + new
+        known + unrecorded + new + over
     }
 
     /// Hears nothing meanwhile. What is half open is cut as well, and not counted.
@@ -300,7 +301,7 @@ impl Warden {
         let (ledger, config, sets) = (&self.ledger, &self.config, &self.ruleset.grants);
         open.retain(|flow| {
             let grant = grant_of(ledger, config, sets, flow).map(|(grant, _)| grant);
-            let unknown = !ledger.sessions.knows(&Ends::from(flow));
+            let unknown = ledger.sessions.find(&Ends::from(flow)).is_none();
             let session = |grant| Session::through(grant, Ends::from(flow), clock::wall());
             unknown && grant.map(session).is_some_and(|session| which(&session))
         });
@@ -348,7 +349,30 @@ impl Warden {
         });
         let over: HashSet<u64> = cutting.map(|grant| grant.id).collect();
         if !over.is_empty() {
-            self.cut("grant expired", |session| over.contains(&session.grant));
+            self.cut_unrecorded(|session| over.contains(&session.grant));
+            self.cut_over();
+            self.hear_flows();
+        }
+    }
+
+    /// Of services that say so, cuts the connections that no grant lets in any more. Their own
+    /// may be over: where several clients share one address it is that of whoever knocked last,
+    /// whose time must not end what another's lets in.
+    fn cut_over(&mut self) -> usize {
+        let cuts =
+            |name| self.config.services.get(name).is_some_and(|service| service.cut_on_expiry);
+        let (ledger, sets) = (&self.ledger, &self.ruleset.grants);
+        let is_over = |flow: &&Flow| {
+            let session = ledger.sessions.find(&Ends::from(*flow));
+            session.is_some_and(|own| cuts(&own.service) && ledger.get(own.grant).is_none())
+                && !lets_in(ledger, &self.config, sets, flow)
+        };
+        let Some(Connections { watch, .. }) = &self.connections else { return 0 };
+        let flows = watch.flows().chain(watch.half_open()).filter(is_over);
+        let over: HashSet<_> = flows.map(Ends::from).collect();
+        match over.is_empty() {
+            true => 0,
+            false => self.cut_known("grant expired", |session| over.contains(&session.ends)),
         }
     }
 
@@ -447,12 +471,5 @@ impl Warden {
             self.ledger.sessions.with_begun().map(|session| session.kid).collect();
         let gone: HashSet<_> = gone.into_iter().filter(|kid| !self.clients.is_open(kid)).collect();
         self.cut("revoked", |session| gone.contains(&session.kid));
-        let in_force: HashSet<_> = self.ledger.iter().map(|grant| grant.id).collect();
-        let config = self.config.clone();
-        self.cut("grant expired", |session| {
-            let service = config.services.get(&session.service);
-            service.is_some_and(|service| service.cut_on_expiry)
-                && !in_force.contains(&session.grant)
-        });
     }
 }
