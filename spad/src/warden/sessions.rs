@@ -40,6 +40,8 @@ pub(super) struct Connections {
     ready: AsyncFd<OwnedFd>,
     /// Whether it was said that not all of them are known.
     said: bool,
+    /// Whether it was said that there is no room for more.
+    full: bool,
     /// When what was not heard may be looked for.
     look_at: Instant,
     /// Connections that came in just before the end of their grant, and why they are cut. Not in
@@ -67,7 +69,8 @@ impl Connections {
         let ready = ready
             .map_err(|source| FirewallError::Netlink { doing: "watch for connections", source })?;
         let (flows, look_at) = (Flows::open(labels)?, Instant::now());
-        Ok(Self { watch, flows, ready, said: false, look_at, doomed: HashMap::new() })
+        let (said, full) = (false, false);
+        Ok(Self { watch, flows, ready, said, full, look_at, doomed: HashMap::new() })
     }
 
     /// Waits until there is something to hear.
@@ -100,11 +103,20 @@ impl Connections {
     }
 
     fn turn_away(&mut self, crowded: &[Flow]) {
+        let mut cut = 0;
         for flow in crowded {
-            if let Err(error) = self.flows.turn_away(flow) {
-                error!(%error, source = %flow.source, "a connection could not be cut");
+            match self.flows.turn_away(flow) {
+                Ok(was_open) => cut += usize::from(was_open),
+                Err(error) => {
+                    error!(%error, source = %flow.source, "a connection could not be cut");
+                    self.watch.doubt();
+                }
             }
         }
+        if cut > 0 && !std::mem::replace(&mut self.full, true) {
+            error!(cut, "there is no room for more connections: they are cut as they come");
+        }
+        self.full &= cut > 0 || self.watch.is_full();
     }
 }
 
@@ -287,11 +299,11 @@ impl Warden {
         }
     }
 
-    /// Where there were more connections than the watch has room for, or not all
-    /// could be heard, those that it does not know are looked for in the kernel.
+    /// Where not all connections could be heard, those that the watch does not know
+    /// are looked for in the kernel.
     fn cut_unrecorded(&mut self, which: impl Fn(&Session) -> bool) -> usize {
         let Some(Connections { watch, flows, .. }) = &mut self.connections else { return 0 };
-        if watch.unrecorded() == 0 && !watch.is_behind() {
+        if !watch.is_behind() {
             return 0;
         }
         let mut open = flows.list().unwrap_or_else(|error| {

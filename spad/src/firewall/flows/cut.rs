@@ -76,13 +76,20 @@ impl Flows {
         Ok(())
     }
 
-    /// Forgets what is half open and has no room with the others: what answers is
-    /// one that nobody was granted, and whoever is granted something begins anew.
+    /// Ends what has no room with the others. What is half open still is forgotten:
+    /// what answers then is one that nobody was granted, and whoever is granted
+    /// something begins anew. Any other is cut: whether it was one.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn turn_away(&mut self, flow: &Flow) -> Result<(), FirewallError> {
-        self.tracker.forget(&flow.handle).map(drop)
+    /// If the kernel refuses, with the connection still open.
+    pub fn turn_away(&mut self, flow: &Flow) -> Result<bool, FirewallError> {
+        match self.tracker.look_up(&flow.handle)? {
+            Some((entry, labels)) if entry.established && self.labels.is_granted(labels) => {
+                self.end(&entry).map(|()| true)
+            }
+            Some(_) => self.tracker.forget(&flow.handle).map(|_| false),
+            None => Ok(false),
+        }
     }
 
     /// Cuts every connection, through a grant or not and of whatever protocol,

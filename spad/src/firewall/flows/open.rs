@@ -29,18 +29,12 @@ pub(super) struct OpenFlows {
     flows: HashMap<Handle, Flow>,
     half_open: HalfOpen,
     limit: usize,
-    unrecorded: u64,
 }
 
 impl OpenFlows {
     /// None yet, and never more than there is room for.
     pub(super) fn new(room: Room) -> Self {
-        Self {
-            flows: HashMap::new(),
-            half_open: HalfOpen::new(room.half_open),
-            limit: room.open,
-            unrecorded: 0,
-        }
+        Self { flows: HashMap::new(), half_open: HalfOpen::new(room.half_open), limit: room.open }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
@@ -60,9 +54,8 @@ impl OpenFlows {
         self.half_open.contains(handle)
     }
 
-    /// How many there was no room for.
-    pub(super) fn unrecorded(&self) -> u64 {
-        self.unrecorded
+    pub(super) fn is_full(&self) -> bool {
+        self.flows.len() >= self.limit
     }
 
     /// A granted entry was seen.
@@ -80,10 +73,10 @@ impl OpenFlows {
 
     fn opened(&mut self, flow: Flow, news: &mut News) {
         let begun = self.half_open.remove(&flow.handle);
-        if self.flows.len() >= self.limit {
-            self.unrecorded += 1;
+        if self.is_full() {
+            // Who is not known could not be cut when the grant is taken back.
             news.events.extend(begun.map(FlowEvent::Failed));
-            return;
+            return news.crowded.push(flow);
         }
         let started = begun.and_then(|begun| begun.started).or(flow.started);
         let flow = Flow { started, ..flow };

@@ -57,7 +57,8 @@ pub struct News {
     /// One after the other.
     pub events: Vec<FlowEvent>,
     /// There was no room for these: nothing more will be told of them, and they
-    /// are to be [turned away](super::Flows::turn_away) at once.
+    /// are to be [turned away](super::Flows::turn_away) at once. If that fails,
+    /// [`FlowWatch::doubt`] has it told again.
     pub crowded: Vec<Flow>,
     /// Why that is not all. What is missing is in the news of a later call of
     /// [`FlowWatch::events`].
@@ -224,11 +225,15 @@ impl FlowWatch {
         self.open.half_open()
     }
 
-    /// How many connections there was no room for in the table of those that
-    /// are open: nothing was reported of them.
+    /// Whether there is no room for one that opens now.
     #[must_use]
-    pub fn unrecorded(&self) -> u64 {
-        self.open.unrecorded()
+    pub fn is_full(&self) -> bool {
+        self.open.is_full()
+    }
+
+    /// Something is to be compared that the news was complete without.
+    pub fn doubt(&mut self) {
+        self.behind = true;
     }
 
     fn event(&mut self, message: &Message<'_>, news: &mut News) -> Result<(), FirewallError> {
