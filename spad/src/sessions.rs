@@ -67,53 +67,83 @@ impl Session {
     }
 }
 
-/// The connections that are open.
+/// The connections that are open, and those that may become so: of these nothing
+/// is told or written down, but they are cut as the others are.
 #[derive(Debug, Default)]
-pub struct Sessions(HashMap<Ends, Session>);
+pub struct Sessions {
+    open: HashMap<Ends, Session>,
+    begun: HashMap<Ends, Session>,
+}
 
 impl Sessions {
+    /// Somebody has sent its first packet. Whose it is shows now: the grant may be long
+    /// over when it is answered.
+    pub fn begin(&mut self, session: Session) {
+        self.begun.insert(session.ends, session);
+    }
+
+    /// It is no longer one that was merely begun.
+    pub fn take_begun(&mut self, ends: &Ends) -> Option<Session> {
+        self.begun.remove(ends)
+    }
+
     /// It is open from now on.
     pub fn open(&mut self, session: Session) {
-        self.0.insert(session.ends, session);
+        self.open.insert(session.ends, session);
     }
 
     /// It has ended.
     pub fn close(&mut self, ends: &Ends) -> Option<Session> {
-        self.0.remove(ends)
+        self.open.remove(ends)
     }
 
-    /// The one with these ends.
+    /// The open one with these ends.
     #[must_use]
     pub fn get(&self, ends: &Ends) -> Option<&Session> {
-        self.0.get(ends)
+        self.open.get(ends)
     }
 
-    /// How many there are.
+    /// The one with these ends, open or begun.
+    #[must_use]
+    pub fn find(&self, ends: &Ends) -> Option<&Session> {
+        self.get(ends).or_else(|| self.begun.get(ends))
+    }
+
+    /// How many are open.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.open.len()
     }
 
-    /// Whether there is none.
+    /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.open.is_empty()
     }
 
-    /// All of them.
+    /// All that are open.
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.0.values()
+        self.open.values()
+    }
+
+    /// These, and those that were begun.
+    pub fn with_begun(&self) -> impl Iterator<Item = &Session> {
+        self.iter().chain(self.begun.values())
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.open.values_mut().chain(self.begun.values_mut())
     }
 
     /// A client has another name now.
     pub fn rename(&mut self, kid: &Kid, name: &ClientName) {
-        let own = self.0.values_mut().filter(|session| session.kid == *kid);
+        let own = self.all_mut().filter(|session| session.kid == *kid);
         own.for_each(|session| session.client.clone_from(name));
     }
 
-    /// Those that `which` picks are being cut for this reason.
+    /// Those that `which` picks, open or begun, are being cut for this reason.
     pub fn condemn(&mut self, why: &'static str, which: impl Fn(&Session) -> bool) -> Vec<Ends> {
-        let condemned = self.0.values_mut().filter(|session| which(session));
+        let condemned = self.all_mut().filter(|session| which(session));
         condemned.map(|session| (session.cut = Some(why), session.ends).1).collect()
     }
 }
@@ -137,6 +167,12 @@ pub fn grant_of<'a>(
     let in_force = elements.iter().find_map(|element| last_to_knock(ledger, element));
     let past = || elements.iter().find_map(|element| ledger.past_holder(element));
     in_force.map(|grant| (grant, Standing::InForce)).or_else(past)
+}
+
+/// Whether a grant in force lets such a connection in, whoever's.
+#[must_use]
+pub fn lets_in(ledger: &Ledger, config: &Config, sets: &[GrantSet], flow: &Flow) -> bool {
+    matches!(grant_of(ledger, config, sets, flow), Some((_, Standing::InForce)))
 }
 
 /// Who may have come in to what, the likeliest first. Where somebody redirects

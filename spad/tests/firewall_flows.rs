@@ -10,11 +10,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use spad::firewall::{
-    Flow, FlowEvent, FlowWatch, Flows, Labels, News, PortRange, Protocol, Traffic, keep_records,
+    Flow, FlowEvent, FlowWatch, Flows, Labels, News, PortRange, Protocol, Room, Traffic,
+    keep_records,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,8 +130,26 @@ impl Site {
     }
 
     fn watch(&self) -> FlowWatch {
+        self.watch_with(Room::default())
+    }
+
+    fn watch_with(&self, room: Room) -> FlowWatch {
         let ports = SERVICES.map(PortRange::single);
-        self.net.server.run(|| FlowWatch::open(LABELS, &ports)).expect("a watch")
+        self.net.server.run(|| FlowWatch::open(LABELS, &ports, room)).expect("a watch")
+    }
+
+    /// Sends a datagram to port 22 from each of these, and is answered.
+    fn ask(&self, ports: Range<u16>) {
+        self.net.client.run(|| {
+            for port in ports {
+                let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a port");
+                socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+                eventually("an answer", || {
+                    socket.send_to(b"hello", at("10.0.1.1:22")).expect("sent");
+                    socket.recv(&mut [0; 64]).is_ok()
+                });
+            }
+        });
     }
 
     /// Ends what comes from one port.
@@ -315,8 +335,20 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// What has happened, of which nothing is missing.
 fn heard(news: News) -> Vec<FlowEvent> {
-    assert!(news.fault.is_none(), "{news:?}");
+    assert!(news.fault.is_none() && news.crowded.is_empty(), "{news:?}");
     news.events
+}
+
+/// The next connection that comes about, and that nothing else was told but how it was begun.
+fn opened(watch: &mut FlowWatch) -> Flow {
+    let all = until(watch, |event| matches!(event, FlowEvent::Opened(_)));
+    match &all[..] {
+        [FlowEvent::Opened(flow)] => flow.clone(),
+        [FlowEvent::Begun(begun), FlowEvent::Opened(flow)] if begun.source == flow.source => {
+            flow.clone()
+        }
+        _ => panic!("{all:?}"),
+    }
 }
 
 /// Events of the watch, until one is as wanted; returns all of them.
@@ -453,10 +485,9 @@ fn opened_and_closed_are_reported_with_what_went_through() {
         let mut watch = site.watch();
         for to in ["10.0.1.1:22", "[2001:db8:1::1]:22", "10.0.1.1:8022"].map(at) {
             let mut session = site.net.client.connect(to).expect("open");
-            let opened = until(&mut watch, |e| matches!(e, FlowEvent::Opened(_)));
-            let [FlowEvent::Opened(flow)] = &opened[..] else { panic!("{opened:?}") };
+            let flow = opened(&mut watch);
             assert_eq!(flow.source, session.local_addr().expect("its address"));
-            assert_eq!(watch.flows().collect::<Vec<_>>(), [flow]);
+            assert_eq!(watch.flows().collect::<Vec<_>>(), [&flow]);
             session.write_all(&[7; 10_000]).expect("writing");
             session.read_exact(&mut [0; 10_000]).expect("the echo");
             drop(session);
@@ -532,6 +563,131 @@ fn watch_takes_up_what_is_open_already() {
     });
 }
 
+/// What the server answers stays away for a while.
+#[test]
+fn handshake_is_a_connection_once_it_is_complete() {
+    isolated("handshake_is_a_connection_once_it_is_complete", || {
+        let site = Site::new();
+        let mut watch = site.watch();
+        for to in ["10.0.1.1:22", "[2001:db8:1::1]:22"].map(at) {
+            site.net.server.nft(
+                "table inet mute { chain out { type filter hook postrouting priority 400
+                    tcp sport 22 drop\n }\n }\n",
+            );
+            let client = site.net.client.run(|| {
+                thread::spawn(move || TcpStream::connect_timeout(&to, PATIENCE).expect("at last"))
+            });
+            let begun = until(&mut watch, |event| matches!(event, FlowEvent::Begun(_)));
+            assert_eq!(begun.len(), 1, "{begun:?}");
+            assert_eq!(heard(watch.resynchronise()), []);
+            assert_eq!((watch.flows().count(), watch.half_open().count()), (0, 1));
+            site.net.server.sh("nft delete table inet mute");
+            let flow = opened(&mut watch);
+            let session = client.join().expect("a connection");
+            assert_eq!(flow.source, session.local_addr().expect("its address"));
+            assert_eq!((watch.flows().count(), watch.half_open().count()), (1, 0));
+            site.forget(flow.source);
+            until(&mut watch, is_closed);
+        }
+    });
+}
+
+/// Sends a datagram to port 22, from each of these, and nothing is answered.
+fn ask_in_vain(site: &Site, ports: Range<u16>) {
+    site.net.server.nft(
+        "table inet mute { chain out { type filter hook output priority -350
+            udp sport 22 drop\n }\n }\n",
+    );
+    site.net.client.run(|| {
+        for port in ports {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a port");
+            socket.send_to(b"hello", at("10.0.1.1:22")).expect("sent");
+        }
+    });
+}
+
+#[test]
+fn what_nobody_answers_is_not_opened_and_can_be_cut() {
+    isolated("what_nobody_answers_is_not_opened_and_can_be_cut", || {
+        let site = Site::new();
+        let (mut watch, mut flows) = (site.watch(), site.flows());
+        ask_in_vain(&site, 10_000..10_003);
+        eventually("they are begun", || {
+            let told = heard(watch.events());
+            assert!(told.iter().all(|event| matches!(event, FlowEvent::Begun(_))), "{told:?}");
+            watch.half_open().count() == 3
+        });
+        assert_eq!(heard(watch.resynchronise()), [], "nothing new");
+        assert_eq!(heard(site.watch().resynchronise()).len(), 3, "the same for another");
+        let one = watch.half_open().next().expect("one of them").clone();
+        flows.cut_half_open(&one).expect("cut");
+        let failed = FlowEvent::Failed(one);
+        assert!(until(&mut watch, |event| *event == failed).len() == 1);
+        site.net.server.sh("conntrack -F 2>/dev/null");
+        until(&mut watch, |_| true);
+        eventually("the others have failed", || {
+            heard(watch.events());
+            watch.half_open().count() == 0
+        });
+    });
+}
+
+/// Whoever knows a granted address can begin as many as they like.
+#[test]
+fn of_what_is_half_open_the_oldest_goes_where_there_is_no_room() {
+    isolated("of_what_is_half_open_the_oldest_goes_where_there_is_no_room", || {
+        let site = Site::new();
+        let mut flows = site.flows();
+        let mut watch = site.watch_with(Room { half_open: 2, ..Room::default() });
+        let real = Talk::new(&site.net.client, Protocol::Udp, at("10.0.1.1:443"));
+        ask_in_vain(&site, 10_000..10_005);
+        let (mut gone, mut failed) = (Vec::new(), 0);
+        eventually("three have no room", || {
+            let News { events, crowded, fault } = watch.events();
+            assert!(fault.is_none(), "{fault:?}");
+            failed += events.iter().filter(|e| matches!(e, FlowEvent::Failed(_))).count();
+            gone.extend(crowded);
+            gone.len() == 3
+        });
+        assert_eq!(failed, 3);
+        let ports: Vec<_> = gone.iter().map(|flow| flow.source.port()).collect();
+        assert_eq!(ports, [10_000, 10_001, 10_002]);
+        gone.iter().for_each(|flow| assert!(!flows.turn_away(flow).expect("forgotten")));
+        assert_eq!(flows.list().expect("a list").len(), 3, "two, and the real one");
+        real.goes_on(10);
+        assert!(watch.flows().any(|flow| real.is(flow)));
+    });
+}
+
+/// What is not known would survive a revocation.
+#[test]
+fn connection_that_there_is_no_room_for_is_cut() {
+    isolated("connection_that_there_is_no_room_for_is_cut", || {
+        let site = Site::new();
+        let mut flows = site.flows();
+        for to in ["10.0.1.1:22", "[2001:db8:1::1]:22"].map(at) {
+            let mut watch = site.watch_with(Room { open: 1, ..Room::default() });
+            let kept = site.net.client.connect(to).expect("open");
+            let first = opened(&mut watch);
+            assert!(watch.is_full());
+            let one_more = site.net.client.connect(to).expect("open");
+            let mut crowded = Vec::new();
+            eventually("there is no room for it", || {
+                crowded.extend(watch.events().crowded);
+                !crowded.is_empty()
+            });
+            assert_eq!(crowded[0].source, one_more.local_addr().expect("its address"));
+            assert!(flows.turn_away(&crowded[0]).expect("cut"));
+            assert!(!alive(&one_more) && alive(&kept));
+            assert_eq!(heard(watch.resynchronise()), [], "it is not there any more");
+            assert_eq!((watch.flows().count(), watch.half_open().count()), (1, 0));
+            site.forget(first.source);
+            until(&mut watch, is_closed);
+            assert!(!watch.is_full());
+        }
+    });
+}
+
 /// As when rules come into force under a connection that exists.
 #[test]
 fn label_that_comes_later_counts_as_well() {
@@ -542,8 +698,7 @@ fn label_that_comes_later_counts_as_well() {
         assert!(!is_readable(&watch));
         site.net.server.sh("nft insert rule inet labels pre tcp dport 80 ct label set 95");
         assert!(alive(&session));
-        let opened = until(&mut watch, |e| matches!(e, FlowEvent::Opened(_)));
-        let [FlowEvent::Opened(flow)] = &opened[..] else { panic!("{opened:?}") };
+        let flow = opened(&mut watch);
         assert_eq!(flow.source, session.local_addr().expect("its address"));
         site.forget(flow.source);
         until(&mut watch, is_closed);
@@ -557,21 +712,15 @@ fn lost_notifications_are_made_up_for() {
         let site = Site::new();
         let (mut watch, mut flows) = (site.watch(), site.flows());
         setsockopt(&watch, sockopt::RcvBuf, &4096).expect("a small buffer");
-        let flood = |ports: std::ops::Range<u16>| {
-            for port in ports {
-                let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a port");
-                socket.send_to(b"hello", at("10.0.1.1:22")).expect("sent");
-            }
-        };
         let mut seen = Seen::default();
-        site.net.client.run(|| flood(10_000..11_000));
+        site.ask(10_000..11_000);
         eventually("a thousand are open", || {
             seen.count(heard(watch.events()));
             seen.opened >= 1000
         });
-        assert_eq!(seen, Seen { opened: 1000, ..Seen::default() });
+        assert_eq!(seen, Seen { opened: 1000, begun: seen.begun, ..Seen::default() });
         site.net.server.sh("conntrack -F 2>/dev/null");
-        site.net.client.run(|| flood(12_000..12_500));
+        site.ask(12_000..12_500);
         eventually("they have ended, and others are open", || {
             seen.count(heard(watch.events()));
             seen.closed + seen.vanished >= 1000 && seen.opened >= 1500
@@ -581,7 +730,6 @@ fn lost_notifications_are_made_up_for() {
         assert!(seen.vanished > 0, "the small buffer was too large");
         let listed = flows.list().expect("a list");
         assert_eq!((listed.len(), watch.flows().count()), (500, 500));
-        assert_eq!(watch.unrecorded(), 0);
     });
 }
 
@@ -603,31 +751,28 @@ fn a_loss_that_could_not_be_made_up_for_is_made_up_for_later() {
         let site = Site::new();
         let mut watch = site.watch();
         setsockopt(&watch, sockopt::RcvBuf, &4096).expect("a small buffer");
-        site.net.client.run(|| {
-            for port in 10_000..10_500 {
-                let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a port");
-                socket.send_to(b"hello", at("10.0.1.1:22")).expect("sent");
-            }
-        });
+        site.ask(10_000..10_500);
         let mut seen = Seen::default();
         for _ in 0..2 {
-            let News { events, fault } = unanswered(&site, || watch.events());
+            let News { events, fault, .. } = unanswered(&site, || watch.events());
             assert!(fault.is_some() && watch.is_behind());
             seen.count(events);
         }
-        assert!((1..500).contains(&seen.opened), "some are known, and some are not: {seen:?}");
+        assert!(seen.opened < 500, "{seen:?}");
+        assert!((1..500).contains(&seen.begun), "some are known, and some are not: {seen:?}");
         eventually("all are open", || {
             seen.count(heard(watch.events()));
             seen.opened >= 500
         });
         assert!(!watch.is_behind());
-        assert_eq!(seen, Seen { opened: 500, ..Seen::default() });
+        assert_eq!(seen, Seen { opened: 500, begun: seen.begun, ..Seen::default() });
     });
 }
 
 /// How many events there were.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
+    begun: usize,
     opened: usize,
     closed: usize,
     vanished: usize,
@@ -640,6 +785,8 @@ impl Seen {
                 FlowEvent::Opened(_) => self.opened += 1,
                 FlowEvent::Closed(_) => self.closed += 1,
                 FlowEvent::Vanished(_) => self.vanished += 1,
+                FlowEvent::Begun(_) => self.begun += 1,
+                FlowEvent::Failed(_) => {}
             }
         }
     }

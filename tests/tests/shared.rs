@@ -117,3 +117,47 @@ fn grants_of_a_service_that_is_gone_end_with_it() -> Result {
     }
     Ok(())
 }
+
+/// Where connections end with their grants, that is with the last grant that lets them in.
+#[test]
+fn a_connection_ends_with_the_last_grant_for_its_address_whoever_knocked_last() -> Result {
+    let site = Site::new()?;
+    let _echo = site.server.echo_tcp(7)?;
+    let more = "[service.echo]\nport = 7\ncut-on-expiry = true\n".to_owned();
+    let mut server = site.spad_with(&Settings { more, ..Settings::default() })?;
+    let service = ["--service", "echo"];
+    let [mallory, bob] = ["mallory", "bob"].map(|name| site.client_with(&server, name, &service));
+    let (mallory, bob) = (mallory?, bob?);
+    site.grant(&server, &bob, &["--service", "echo", "--ttl", "14s"])?;
+    site.grant(&server, &mallory, &["--service", "echo", "--ttl", "1s"])?;
+    let mut held = site.client.hold((site.address(), 7))?;
+    let began = std::time::Instant::now();
+    until("hers is over", SOON * 2, || Ok(!holders(&server)?.contains_key("mallory")))?;
+    assert!(held.is_alive("his"), "his lets it in");
+    server.restart()?;
+    assert!(holders(&server)?.contains_key("bob"), "after {:?}", began.elapsed());
+    assert!(held.is_alive("still"), "after a restart as well");
+    until("his is over", SOON * 6, || Ok(holders(&server)?.is_empty()))?;
+    until("and the connection", SOON, || Ok(!server.spad(&["sessions"])?.stdout.contains("echo")))?;
+    assert!(!held.is_alive("after"));
+    Ok(())
+}
+
+#[test]
+fn a_connection_ends_when_the_last_grant_for_its_address_is_taken_back() -> Result {
+    let site = Site::new()?;
+    let _echo = site.server.echo_tcp(7)?;
+    let more = "[service.echo]\nport = 7\ncut-on-expiry = true\n".to_owned();
+    let server = site.spad_with(&Settings { more, ..Settings::default() })?;
+    let service = ["--service", "echo"];
+    let bob = site.client_with(&server, "bob", &service)?;
+    let mallory = site.client_with(&server, "mallory", &service)?;
+    site.grant(&server, &bob, &["--service", "echo", "--ttl", "5m"])?;
+    site.grant(&server, &mallory, &["--service", "echo", "--ttl", "1s"])?;
+    let mut held = site.client.hold((site.address(), 7))?;
+    until("hers is over", SOON * 2, || Ok(!holders(&server)?.contains_key("mallory")))?;
+    assert!(held.is_alive("his"));
+    server.spad(&["revoke", "bob"])?.ok()?;
+    assert!(!held.is_alive("after"), "nothing lets it in any more");
+    Ok(())
+}

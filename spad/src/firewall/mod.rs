@@ -46,7 +46,7 @@ pub use counters::Counted;
 pub use element::{Element, Terms};
 pub use error::{Drift, FirewallError};
 pub(crate) use existing::end;
-pub use flows::{Count, Flow, FlowEvent, FlowWatch, Flows, News, Traffic, keep_records};
+pub use flows::{Count, Flow, FlowEvent, FlowWatch, Flows, News, Room, Traffic, keep_records};
 pub use foreign::{AttachError, Attachment, BadChainName, ChainName, Obstacle, Survey};
 pub use grant_set::GrantSet;
 pub use intervals::Interval;

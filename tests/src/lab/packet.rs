@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use pnet_packet::ip::IpNextHeaderProtocols;
@@ -265,6 +266,14 @@ impl Host {
     pub fn send_forged(&self, datagrams: &[Datagram]) -> Result {
         let lines = datagrams.iter().map(|datagram| format!("{datagram}\n"));
         self.helper(&["forge"], &lines.collect::<String>())?;
+        Ok(())
+    }
+
+    /// Sends the first segments of TCP connections, from ports of an address that may be somebody
+    /// else's.
+    pub fn send_forged_syns(&self, from: IpAddr, to: SocketAddr, ports: Range<u16>) -> Result {
+        let [first, count] = [ports.start, ports.end - ports.start].map(|n| n.to_string());
+        self.helper(&["syns", &from.to_string(), &to.to_string(), &first, &count], "")?;
         Ok(())
     }
 

@@ -64,6 +64,34 @@ impl Flows {
         }
     }
 
+    /// Cuts what is half open: of that there may be so much that it is not looked
+    /// at again. The server's own end gives up by itself.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with nothing done.
+    pub fn cut_half_open(&mut self, flow: &Flow) -> Result<(), FirewallError> {
+        if self.label_as_cut(&flow.handle)? && flow.protocol == Protocol::Udp {
+            self.remember(flow.source.ip(), &flow.handle);
+        }
+        Ok(())
+    }
+
+    /// Ends what has no room with the others. What is half open still is forgotten:
+    /// what answers then is one that nobody was granted, and whoever is granted
+    /// something begins anew. Any other is cut: whether it was one.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with the connection still open.
+    pub fn turn_away(&mut self, flow: &Flow) -> Result<bool, FirewallError> {
+        match self.tracker.look_up(&flow.handle)? {
+            Some((entry, labels)) if entry.established && self.labels.is_granted(labels) => {
+                self.end(&entry).map(|()| true)
+            }
+            Some(_) => self.tracker.forget(&flow.handle).map(|_| false),
+            None => Ok(false),
+        }
+    }
+
     /// Cuts every connection, through a grant or not and of whatever protocol,
     /// that somebody in `banned` has opened or was called by. Returns how many
     /// there were.
@@ -97,16 +125,20 @@ impl Flows {
     /// The server's own end first, so that its reset still passes.
     fn end(&mut self, entry: &Entry) -> Result<(), FirewallError> {
         let server_gone = self.end_socket(entry);
-        let (labels, mask) = (self.labels.cut_only(), self.labels.ours());
-        match self.tracker.relabel(&entry.handle, labels, mask) {
+        let there = self.label_as_cut(&entry.handle)?;
+        if there && (server_gone || entry.protocol == Protocol::Udp.number()) {
+            self.remember(entry.original.source.ip(), &entry.handle);
+        }
+        Ok(())
+    }
+
+    /// Whether it is there still, with that label.
+    fn label_as_cut(&mut self, handle: &Handle) -> Result<bool, FirewallError> {
+        match self.tracker.relabel(handle, self.labels.cut_only(), self.labels.ours()) {
             Err(e) if e.raw_os_error() == Some(ENOSPC) => {
-                self.tracker.forget(&entry.handle).map(drop)
+                self.tracker.forget(handle).map(|_| false)
             }
-            Ok(true) if server_gone || entry.protocol == Protocol::Udp.number() => {
-                self.remember(entry);
-                Ok(())
-            }
-            relabelled => relabelled.map(drop).map_err(failed("cutting a connection")),
+            relabelled => relabelled.map_err(failed("cutting a connection")),
         }
     }
 
@@ -118,10 +150,10 @@ impl Flows {
     }
 
     /// The oldest go first: conntrack has most likely forgotten them as well.
-    fn remember(&mut self, entry: &Entry) {
+    fn remember(&mut self, source: IpAddr, handle: &Handle) {
         if self.dead.len() >= REMEMBERED {
             self.dead.drain(..REMEMBERED / 2);
         }
-        self.dead.push((entry.original.source.ip(), entry.handle.clone()));
+        self.dead.push((source, handle.clone()));
     }
 }

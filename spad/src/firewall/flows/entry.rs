@@ -8,10 +8,12 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::conntrack::ConntrackAttribute;
 use spa_proto::{Protocol, Timestamp};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 // linux/netfilter/nfnetlink_conntrack.h
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
@@ -34,8 +36,14 @@ pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 // linux/netfilter/nf_conntrack_tcp.h
+const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
 const TCP_CONNTRACK_TIME_WAIT: u8 = 7;
 const TCP_CONNTRACK_CLOSE: u8 = 8;
+const HANDSHAKE_DONE: RangeInclusive<u8> = TCP_CONNTRACK_ESTABLISHED..=TCP_CONNTRACK_TIME_WAIT;
+
+// linux/netfilter/nf_conntrack_common.h
+const IPS_SEEN_REPLY: u32 = 1 << 1;
+const IPS_ASSURED: u32 = 1 << 2;
 
 const CTA_COUNTERS_PACKETS: u16 = 1;
 const CTA_COUNTERS_BYTES: u16 = 2;
@@ -87,6 +95,10 @@ pub(super) struct Entry {
     /// Whether both ends have closed the connection. Its entry is kept for two
     /// minutes more, for what may be late.
     pub(super) over: bool,
+    /// Whether there is, or was, more than a first packet and what it made the
+    /// service say, of which anybody can send the one in another's name: a TCP
+    /// handshake that is complete; over UDP, that says less, an answer.
+    pub(super) established: bool,
     traffic: Traffic,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
@@ -134,12 +146,22 @@ impl Entry {
         let count = |kind| value(kind).map(count).unwrap_or_default();
         let (to_server, to_client) = (count(CTA_COUNTERS_ORIG), count(CTA_COUNTERS_REPLY));
         let times = value(CTA_TIMESTAMP).unwrap_or_default();
+        let status = value(CTA_STATUS).and_then(|status| status.try_into().ok());
+        let status = status.map_or(0, u32::from_be_bytes);
+        let state = value(CTA_PROTOINFO).and_then(tcp_state);
         Some(Self {
             handle,
             protocol,
             original,
             reply,
-            over: value(CTA_PROTOINFO).is_some_and(is_over),
+            over: matches!(state, Some(TCP_CONNTRACK_TIME_WAIT | TCP_CONNTRACK_CLOSE)),
+            established: match (protocol == Protocol::Tcp.number(), state) {
+                (false, _) => status & IPS_SEEN_REPLY != 0,
+                // It stays assured when it is begun anew, so that the state says more. What was
+                // reset may have been that by whoever it was begun in the name of.
+                (true, Some(state)) => HANDSHAKE_DONE.contains(&state),
+                (true, None) => status & IPS_ASSURED != 0,
+            },
             traffic: Traffic { to_server, to_client },
             started: time(times, CTA_TIMESTAMP_START)
                 .or_else(|| value(CTA_TIMESTAMP_EVENT).and_then(timestamp)),
@@ -166,10 +188,9 @@ impl Entry {
     }
 }
 
-fn is_over(info: &[u8]) -> bool {
-    let tcp = find(wire::nested(info), CTA_PROTOINFO_TCP);
-    let state = tcp.and_then(|tcp| find(wire::nested(tcp), CTA_PROTOINFO_TCP_STATE));
-    matches!(state, Some([TCP_CONNTRACK_TIME_WAIT | TCP_CONNTRACK_CLOSE]))
+fn tcp_state(info: &[u8]) -> Option<u8> {
+    let tcp = find(wire::nested(info), CTA_PROTOINFO_TCP)?;
+    find(wire::nested(tcp), CTA_PROTOINFO_TCP_STATE)?.first().copied()
 }
 
 fn find<'a>(mut attributes: impl Iterator<Item = (u16, &'a [u8])>, kind: u16) -> Option<&'a [u8]> {

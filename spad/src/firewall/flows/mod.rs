@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! conntrack ─┬→ tracker: lists, looks up, relabels ─→ Flows: list, cut, release
-//!            └→ filter → notifications → open flows ─→ FlowWatch: opened, closed
+//!            └→ filter → notifications → open flows ─→ FlowWatch: begun, opened, closed
 //! ```
 //!
 //! The ruleset gives every connection that is opened through a grant the label
@@ -15,6 +15,7 @@ mod cut;
 mod entry;
 mod filter;
 mod flow;
+mod half_open;
 mod open;
 mod settings;
 mod tracker;
@@ -22,5 +23,6 @@ mod watch;
 
 pub use cut::Flows;
 pub use flow::{Count, Flow, Traffic};
+pub use open::Room;
 pub use settings::keep_records;
 pub use watch::{FlowEvent, FlowWatch, News};

@@ -3,7 +3,7 @@
 use super::entry::{self, Entry, Handle};
 use super::filter;
 use super::flow::Flow;
-use super::open::OpenFlows;
+use super::open::{OpenFlows, Room};
 use super::tracker::{Tracker, failed};
 use crate::firewall::error::FirewallError;
 use crate::firewall::plan::Labels;
@@ -27,15 +27,21 @@ const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// How many notifications are read in one call: whoever makes them must not keep
 /// the caller from everything else.
 const BATCH: usize = 1024;
-/// About 50 MB; each needs a connection through a grant.
+/// How many connections that are over are remembered.
 const LIMIT: usize = 65_536;
 
-/// What has become of a connection through a grant. Every one that is
-/// [`Opened`](Self::Opened) is [`Closed`](Self::Closed) or
+/// What has become of a connection through a grant. Every one that has
+/// [`Begun`](Self::Begun) is [`Opened`](Self::Opened) or has
+/// [`Failed`](Self::Failed) once; and every one that is opened, which one that was
+/// there before may be at once, is [`Closed`](Self::Closed) or
 /// [`Vanished`](Self::Vanished) once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlowEvent {
-    /// It is there.
+    /// Somebody has sent a first packet from a granted address, whoever it belongs to.
+    Begun(Flow),
+    /// Nothing came of it.
+    Failed(Flow),
+    /// It is there: its client answers, or over UDP the service has answered.
     Opened(Flow),
     /// It has been closed, was cut or forgotten, just now if [`Flow::ended`] says nothing; with
     /// all that went through it.
@@ -50,6 +56,10 @@ pub enum FlowEvent {
 pub struct News {
     /// One after the other.
     pub events: Vec<FlowEvent>,
+    /// There was no room for these: nothing more will be told of them, and they
+    /// are to be [turned away](super::Flows::turn_away) at once. If that fails,
+    /// [`FlowWatch::doubt`] has it told again.
+    pub crowded: Vec<Flow>,
     /// Why that is not all. What is missing is in the news of a later call of
     /// [`FlowWatch::events`].
     pub fault: Option<FirewallError>,
@@ -76,13 +86,13 @@ impl FlowWatch {
     ///
     /// # Errors
     /// If the netlink sockets cannot be made.
-    pub fn open(labels: Labels, ports: &[PortRange]) -> Result<Self, FirewallError> {
+    pub fn open(labels: Labels, ports: &[PortRange], room: Room) -> Result<Self, FirewallError> {
         let failed = || failed("listening for connections");
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed())?;
         socket.bind_auto().map_err(failed())?;
         socket.set_non_blocking(true).map_err(failed())?;
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        let (tracker, open) = (Tracker::open()?, OpenFlows::new(LIMIT));
+        let (tracker, open) = (Tracker::open()?, OpenFlows::new(room));
         let mut watch = Self {
             socket,
             tracker,
@@ -106,7 +116,8 @@ impl FlowWatch {
     /// If the kernel does not take the filter.
     pub fn set_ports(&mut self, ports: &[PortRange]) -> Result<(), FirewallError> {
         self.ports = ports.iter().copied().collect();
-        let elsewhere: Vec<_> = self.open.iter().map(|flow| flow.destination.port()).collect();
+        let flows = self.open.iter().chain(self.open.half_open());
+        let elsewhere: Vec<_> = flows.map(|flow| flow.destination.port()).collect();
         for port in elsewhere {
             self.cover(port);
         }
@@ -118,6 +129,16 @@ impl FlowWatch {
     /// readable first. After a loss of notifications, or a failure, it compares
     /// what it knows with what is there, with each call until that has succeeded.
     pub fn events(&mut self) -> News {
+        let mut news = self.read();
+        if self.behind {
+            self.catch_up(&mut news);
+        }
+        news
+    }
+
+    /// As [`Self::events`], but without comparing: that takes its time beside very
+    /// many connections. See [`Self::is_behind`] and [`Self::resynchronise`].
+    pub fn read(&mut self) -> News {
         let mut news = News::default();
         let mut buffer = vec![0; DATAGRAM];
         self.more = true;
@@ -140,9 +161,6 @@ impl FlowWatch {
                     break;
                 }
             }
-        }
-        if self.behind {
-            self.catch_up(&mut news);
         }
         news
     }
@@ -169,16 +187,15 @@ impl FlowWatch {
     fn catch_up(&mut self, news: &mut News) {
         self.behind = true;
         let granted = match self.tracker.list(|labels| self.labels.is_granted(labels)) {
-            Ok(granted) => granted.into_iter().filter(|entry| !entry.over).collect(),
+            Ok(granted) => granted,
             Err(error) => return self.miss(error, news),
         };
-        let events = self.open.reconcile(granted);
-        for event in &events {
-            self.cover_end_of(event);
-        }
-        news.events.extend(events);
+        let heard = news.events.len();
+        self.open.reconcile(granted, news);
+        let elsewhere = self.cover_ends_of(news, heard);
         // Also for a port that it could not be set for before.
-        match self.attach() {
+        let caught_up = self.attach().and_then(|()| self.look_at(&elsewhere, news));
+        match caught_up {
             Ok(()) => (self.behind, news.fault) = (false, None),
             Err(error) => self.miss(error, news),
         }
@@ -190,15 +207,10 @@ impl FlowWatch {
     }
 
     fn hear(&mut self, message: &Message<'_>, news: &mut News) {
-        match self.event(message) {
-            Ok(None) => {}
-            Ok(Some(event)) => {
-                if let Err(error) = self.follow(&event) {
-                    self.miss(error, news);
-                }
-                news.events.push(event);
-            }
-            Err(error) => self.miss(error, news),
+        let heard = news.events.len();
+        let followed = self.event(message, news).and_then(|()| self.follow(heard, news));
+        if let Err(error) = followed {
+            self.miss(error, news);
         }
     }
 
@@ -208,36 +220,57 @@ impl FlowWatch {
         self.open.iter()
     }
 
-    /// How many connections there was no room for in the table of those that
-    /// are open: nothing was reported of them.
-    #[must_use]
-    pub fn unrecorded(&self) -> u64 {
-        self.open.unrecorded()
+    /// Those that were begun and are not open yet, likewise.
+    pub fn half_open(&self) -> impl Iterator<Item = &Flow> {
+        self.open.half_open()
     }
 
-    fn event(&mut self, message: &Message<'_>) -> Result<Option<FlowEvent>, FirewallError> {
+    /// Whether there is no room for one that opens now.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open.is_full()
+    }
+
+    /// Something is to be compared that the news was complete without.
+    pub fn doubt(&mut self) {
+        self.behind = true;
+    }
+
+    fn event(&mut self, message: &Message<'_>, news: &mut News) -> Result<(), FirewallError> {
         if message.message_type() >> 8 != NFNL_SUBSYS_CTNETLINK {
-            return Ok(None);
+            return Ok(());
         }
         let labels = entry::labels(message);
-        let Some(entry) = Entry::read(message) else { return Ok(None) };
+        let Some(entry) = Entry::read(message) else { return Ok(()) };
         if message.message_type() & 0xff == IPCTNL_MSG_CT_DELETE {
             self.over.remove(&entry.handle);
-            return Ok(self.open.ended(entry));
+            self.open.ended(entry, news);
+            return Ok(());
         }
         if self.labels.is_cut(labels) || entry.over {
-            return self.cut_or_closed(&entry);
+            return self.cut_or_closed(&entry, news);
         }
-        match self.over.contains(&entry.handle) {
-            true => self.begun_anew(&entry),
-            false => Ok(self.labels.is_granted(labels).then(|| self.open.seen(entry)).flatten()),
+        if self.over.contains(&entry.handle) {
+            return self.begun_anew(&entry, news);
         }
+        // Of one that comes about the labels are not told again.
+        if self.labels.is_granted(labels) || self.open.is_half_open(&entry.handle) {
+            self.open.seen(entry, news);
+        }
+        Ok(())
     }
 
     /// Its entry lives on, and its counters with it: the connection ends here.
-    fn cut_or_closed(&mut self, entry: &Entry) -> Result<Option<FlowEvent>, FirewallError> {
+    fn cut_or_closed(&mut self, entry: &Entry, news: &mut News) -> Result<(), FirewallError> {
         if !self.open.contains(&entry.handle) {
-            return Ok(None);
+            return Ok(());
+        }
+        if !entry.established && self.open.is_half_open(&entry.handle) {
+            // One that was refused may be begun anew for as long as its entry is there.
+            if !entry.over {
+                self.open.vanished(&entry.handle, news);
+            }
+            return Ok(());
         }
         if entry.over {
             // Only where news of their end was lost can there be as many.
@@ -247,30 +280,56 @@ impl FlowWatch {
             self.over.insert(entry.handle.clone());
         }
         // If it is gone already, the notification of its end is on its way.
-        let now = self.tracker.look_up(&entry.handle)?;
-        Ok(now.and_then(|(entry, _)| self.open.ended(entry)))
+        if let Some((entry, _)) = self.tracker.look_up(&entry.handle)? {
+            self.open.ended(entry, news);
+        }
+        Ok(())
     }
 
     /// The news of such a connection does not say what labels it has.
-    fn begun_anew(&mut self, entry: &Entry) -> Result<Option<FlowEvent>, FirewallError> {
-        let Some((entry, labels)) = self.tracker.look_up(&entry.handle)? else { return Ok(None) };
-        if entry.over || !self.labels.is_granted(labels) {
-            return Ok(None);
+    fn begun_anew(&mut self, entry: &Entry, news: &mut News) -> Result<(), FirewallError> {
+        let Some((entry, labels)) = self.tracker.look_up(&entry.handle)? else { return Ok(()) };
+        if !entry.over && self.labels.is_granted(labels) {
+            self.over.remove(&entry.handle);
+            self.open.seen(entry, news);
         }
-        self.over.remove(&entry.handle);
-        Ok(self.open.seen(entry))
+        Ok(())
     }
 
-    /// Sees to it that the end of a new flow will pass the filter: its port is
+    /// Sees to it that what becomes of new flows will pass the filter: their port is
     /// another than a service's where somebody redirects one to the other.
-    fn follow(&mut self, event: &FlowEvent) -> Result<(), FirewallError> {
-        if self.cover_end_of(event) { self.attach() } else { Ok(()) }
+    fn follow(&mut self, heard: usize, news: &mut News) -> Result<(), FirewallError> {
+        let elsewhere = self.cover_ends_of(news, heard);
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        self.attach()?;
+        self.look_at(&elsewhere, news)
     }
 
-    /// Whether the filter has to be set for it.
-    fn cover_end_of(&mut self, event: &FlowEvent) -> bool {
-        let FlowEvent::Opened(flow) = event else { return false };
-        self.cover(flow.destination.port())
+    /// Of the events after those that were heard before, the flows for which the
+    /// filter has to be set.
+    fn cover_ends_of(&mut self, news: &News, heard: usize) -> Vec<Handle> {
+        let fresh = news.events.iter().skip(heard).filter_map(|event| match event {
+            FlowEvent::Begun(flow) | FlowEvent::Opened(flow) => Some(flow),
+            FlowEvent::Failed(_) | FlowEvent::Closed(_) | FlowEvent::Vanished(_) => None,
+        });
+        let elsewhere = fresh.filter(|flow| self.cover(flow.destination.port()));
+        elsewhere.map(|flow| flow.handle.clone()).collect()
+    }
+
+    /// What has become of these, while the filter kept it back.
+    fn look_at(&mut self, flows: &[Handle], news: &mut News) -> Result<(), FirewallError> {
+        for handle in flows {
+            match self.tracker.look_up(handle)? {
+                Some((entry, labels)) if entry.over || self.labels.is_cut(labels) => {
+                    self.cut_or_closed(&entry, news)?;
+                }
+                Some((entry, _)) => self.open.seen(entry, news),
+                None => self.open.vanished(handle, news),
+            }
+        }
+        Ok(())
     }
 
     fn cover(&mut self, port: u16) -> bool {

@@ -9,6 +9,7 @@ mod listen;
 mod scan;
 mod send;
 mod storm;
+mod syns;
 
 use std::env;
 use std::net::SocketAddr;
@@ -36,6 +37,9 @@ fn run(words: &[&str]) -> Result {
         ["keep", dir] => keep::until_end_of_input(dir.as_ref()),
         ["send"] => send::datagrams(),
         ["forge"] => send::forged(),
+        ["syns", from, to, first, count] => {
+            syns::forged(parse(from)?, address(to)?, parse(first)?, parse(count)?)
+        }
         ["junk", to, count, seed] => send::junk(address(to)?, parse(count)?, parse(seed)?),
         ["capture"] => capture::print_all(),
         ["connect", to, limit] => connect::once(address(to)?, millis(limit)?),

@@ -54,7 +54,7 @@ pub(crate) fn forged() -> Result {
     Ok(())
 }
 
-fn raw_socket(to: IpAddr) -> Result<OwnedFd> {
+pub(crate) fn raw_socket(to: IpAddr) -> Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).doing("raw socket")
 }
