@@ -67,13 +67,13 @@ impl Warden {
     fn decide(&mut self, request: &SignedRequest, at: Reading) -> Result<Option<Accepted>, Reason> {
         let (knock, record) = self.verified(request, at)?;
         // A copy costs the client nothing.
-        self.memory.judge(&knock, &record, at)?;
+        let unused = self.memory.judge(&knock, &record, at)?;
         if !self.budgets.take(record.kid, at.clock) {
             return Err(Reason::OverBudget);
         }
         let judged = self.judged(&knock, &record, at);
         // Refused by policy counts as used: it must not become valid later.
-        self.memory.use_up(&knock, &record, &self.ledger, at)?;
+        self.memory.use_up(unused, &self.ledger, at)?;
         let judgement = judged?;
         if record.knocked {
             return Ok(Some(Accepted::of(request, record.name, judgement, false, at)));

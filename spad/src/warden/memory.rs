@@ -109,52 +109,39 @@ impl Memory {
         &self.replay
     }
 
-    /// Step 11, the test alone: whether the knock may be used.
+    /// Step 11, the test: whether the knock may be used. Then [`Self::use_up`] sets it.
     pub(super) fn judge(
         &mut self,
         knock: &VerifiedKnock,
         record: &ClientRecord,
         now: Reading,
-    ) -> Result<(), Reason> {
-        self.test(used(knock), fresh(record), now).map(drop)
+    ) -> Result<Unused, Reason> {
+        let used = Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() };
+        self.test(used, (!record.knocked).then_some(record.created), now)
     }
 
-    /// Step 11: test and set. Whether the knock may be used, and from now on
-    /// it is used, whatever becomes of it. It is in the journal when the next
-    /// entry is: [`Self::note_grants`], or [`Self::write_down`].
-    pub(super) fn use_up(
-        &mut self,
-        knock: &VerifiedKnock,
-        record: &ClientRecord,
-        ledger: &Ledger,
-        now: Reading,
-    ) -> Result<(), Reason> {
-        self.test_and_set(used(knock), fresh(record), ledger, now)
-    }
-
-    /// `fresh` says when the record was made of a client that has never knocked before. Whether
-    /// this is the first of one of whom nothing can be unknown.
+    /// `fresh` says when the record was made of a client that has never knocked before.
     fn test(
-        &mut self,
-        Used { kid, time, nonce }: Used,
-        fresh: Option<Timestamp>,
-        now: Reading,
-    ) -> Result<bool, Reason> {
-        self.look_at_clocks(now);
-        let first = fresh.is_some_and(|created| self.replay.floor().exempts(created));
-        self.replay.judge(&kid, time, nonce, first, now.clock)?;
-        Ok(first)
-    }
-
-    fn test_and_set(
         &mut self,
         used: Used,
         fresh: Option<Timestamp>,
+        now: Reading,
+    ) -> Result<Unused, Reason> {
+        self.look_at_clocks(now);
+        let Used { kid, time, nonce } = used;
+        let first = fresh.is_some_and(|created| self.replay.floor().exempts(created));
+        self.replay.judge(&kid, time, nonce, first, now.clock)?;
+        Ok(Unused { used, first })
+    }
+
+    /// Step 11: from now on the knock is used, whatever becomes of it. It is in the
+    /// journal when the next entry is: [`Self::note_grants`], or [`Self::write_down`].
+    pub(super) fn use_up(
+        &mut self,
+        Unused { used: Used { kid, time, nonce }, first }: Unused,
         ledger: &Ledger,
         now: Reading,
     ) -> Result<(), Reason> {
-        let first = self.test(used, fresh, now)?;
-        let Used { kid, time, nonce } = used;
         self.cover(time, now)?;
         if first && self.replay.history(&kid).is_none() {
             let record = Record::History { kid, floor: Timestamp::ZERO, complete: true };
@@ -301,17 +288,15 @@ struct Used {
     nonce: Nonce,
 }
 
+/// A knock that may be used, as it stands in the memory at this moment.
+pub(super) struct Unused {
+    used: Used,
+    /// Whether it is the first of a client of whom nothing can be unknown.
+    first: bool,
+}
+
 fn another_start(lease: Timestamp, tolerance: Tolerance, now: Reading) -> Floor {
     Floor::at_start(lease, now.wall, now.clock, tolerance)
-}
-
-fn used(knock: &VerifiedKnock) -> Used {
-    Used { kid: knock.kid(), time: knock.time(), nonce: knock.nonce() }
-}
-
-/// When the record was made, if the client has never knocked.
-fn fresh(record: &ClientRecord) -> Option<Timestamp> {
-    (!record.knocked).then_some(record.created)
 }
 
 pub(super) fn entry(grant: &Grant) -> Record {

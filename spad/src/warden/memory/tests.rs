@@ -16,6 +16,20 @@ const CLIENTS: u32 = 300;
 /// Of a client that has never knocked.
 const NEW: Option<Timestamp> = Some(Timestamp::ZERO);
 
+impl Memory {
+    /// Step 11, of a knock that nobody has to make first.
+    fn test_and_set(
+        &mut self,
+        used: Used,
+        fresh: Option<Timestamp>,
+        ledger: &Ledger,
+        now: Reading,
+    ) -> Result<(), Reason> {
+        let unused = self.test(used, fresh, now)?;
+        self.use_up(unused, ledger, now)
+    }
+}
+
 fn opened_in(dir: &Path) -> (Memory, Vec<Record>) {
     let text = format!(
         "run-dir = \"{0}\"\nstate-dir = \"{0}\"\n[service.ssh]\nport = 22\n",
