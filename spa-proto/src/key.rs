@@ -7,6 +7,8 @@ use ed25519_dalek::Signer;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::x25519::{self, SharedSecret};
+
 macro_rules! public {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
@@ -89,16 +91,8 @@ impl ServerSecret {
     /// X25519 with a client's ephemeral key; `None` if the result is all zero,
     /// which a low-order point gives (RFC 7748 §6.1).
     pub(crate) fn agree(&self, ephemeral: [u8; 32]) -> Option<SharedSecret> {
-        agree(&self.0, ephemeral)
+        x25519::agree(&self.0, ephemeral)
     }
-}
-
-/// Output of X25519, to be fed to HKDF and nothing else.
-pub(crate) type SharedSecret = Zeroizing<[u8; 32]>;
-
-pub(crate) fn agree(secret: &StaticSecret, public: [u8; 32]) -> Option<SharedSecret> {
-    let shared = secret.diffie_hellman(&PublicKey::from(public));
-    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
 }
 
 /// Ed25519 key that a client makes for one server and never hands out

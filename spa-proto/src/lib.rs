@@ -47,6 +47,7 @@ mod shelf;
 mod signed;
 mod time;
 mod transcript;
+mod x25519;
 
 pub use book::{Generation, ServerKeys};
 pub use budget::{Budget, Rate};

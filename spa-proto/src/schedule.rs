@@ -6,11 +6,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::key::{Kid, Nonce, ServerPublic, SharedSecret};
+use crate::key::{Kid, Nonce, ServerPublic};
 use crate::packet::{HEADER_LEN, TAG_LEN, field};
 use crate::pseudonym::Pseudonym;
 use crate::secret::Psk;
 use crate::transcript::{Transcript, concat};
+use crate::x25519::SharedSecret;
 
 type HmacSha256 = Hmac<Sha256>;
 

@@ -7,7 +7,7 @@ use hmac::Mac;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::key::{Kid, Nonce, ServerPublic, SigningKey, agree};
+use crate::key::{Kid, Nonce, ServerPublic, SigningKey};
 use crate::packet::{
     COVERED, Datagram, HEADER, HEADER_LEN, NONCE, PACKET_LEN, PSEUDONYM, SEALED, SIGNATURE_LEN,
     TAG, field,
@@ -17,6 +17,7 @@ use crate::schedule::{ClientKeys, hmac};
 use crate::secret::Cloak;
 use crate::time::Timestamp;
 use crate::transcript::{Transcript, concat};
+use crate::x25519::agree;
 
 /// What a client holds for one server.
 #[derive(Clone)]
