@@ -2,7 +2,7 @@
 //! ruleset.
 
 use sha2::{Digest, Sha256};
-use spad::firewall::{Saved, wire};
+use spad::firewall::{Saved, Snapshot, wire};
 
 /// First byte: odd, the rest is what a kept ruleset says, with the checksum
 /// still to be put behind; even, it is a datagram of the kernel. Through: it is
@@ -24,6 +24,7 @@ fn kept(content: &[u8]) -> bool {
 fn datagram(bytes: &[u8]) -> bool {
     let mut about_us = false;
     let mut len = 0;
+    let mut all_tidied = Vec::new();
     for message in wire::messages(bytes) {
         len += message.length() as usize;
         assert!(len <= bytes.len(), "read beyond the datagram");
@@ -36,7 +37,13 @@ fn datagram(bytes: &[u8]) -> bool {
         assert_eq!(wire::is_about_us(&again), ours);
         assert_eq!(wire::tidied(again), tidied, "tidied twice");
         about_us |= ours;
+        all_tidied.extend(tidied);
     }
+    assert_eq!(
+        Snapshot::told(&all_tidied),
+        Snapshot::told(bytes),
+        "what is between attributes says nothing"
+    );
     wire::messages(bytes).for_each(|message| drop(wire::parse(message)));
     about_us
 }

@@ -98,6 +98,13 @@ fn grant_the_same_element_again(bencher: Bencher) {
     bencher.bench_local(|| firewall.grant(&element(0), Duration::from_secs(60)).unwrap());
 }
 
+/// The table read back and compared, as every 20 s and for `spad status`; no knock is served meanwhile.
+#[divan::bench]
+fn verify_the_ruleset(bencher: Bencher) {
+    let Some(firewall) = firewall() else { return };
+    bencher.bench_local(|| firewall.verify().unwrap());
+}
+
 /// A frame of the channel between the two processes, written and read by the same.
 #[divan::bench]
 fn pass_a_frame(bencher: Bencher) {

@@ -9,8 +9,7 @@ use firewall_lab::{Host, at, element, isolated, plan, service, ssh_only, unowned
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use spad::firewall::ruleset::{Rule, Statement};
 use spad::firewall::{
-    Drift, Element, Event, Firewall, FirewallError, Options, Origin, Plan, Protocol, Terms, Watch,
-    rules,
+    Element, Event, Firewall, FirewallError, Options, Origin, Plan, Protocol, Terms, Watch, rules,
 };
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -22,14 +21,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn refusal<T>(result: Result<T, FirewallError>) -> FirewallError {
     result.err().expect("an error")
-}
-
-fn differences(drift: Result<(), Drift>) -> Vec<String> {
-    match drift {
-        Ok(()) => Vec::new(),
-        Err(Drift::Changed(differences)) => differences,
-        Err(Drift::Unreadable(why)) => panic!("{why}"),
-    }
 }
 
 /// The only element's time, which has to be there.
@@ -199,44 +190,6 @@ fn refused_ruleset_changes_nothing_and_is_named() {
         assert_eq!(host.listed("inet spad"), before);
         firewall.verify().expect("the old ruleset is in force");
         firewall.grant(&element("192.0.2.1"), MINUTE).expect("no answer is left over");
-    });
-}
-
-#[test]
-fn every_foreign_change_is_noticed_and_put_back() {
-    isolated("every_foreign_change_is_noticed_and_put_back", || {
-        let host = Host::new();
-        let (mut firewall, _) = host.firewall(unowned(), &ssh_only());
-        assert!(!firewall.owned());
-        for (change, noticed) in [
-            ("insert rule inet spad guard accept", "'guard' has 10 rules instead of 9"),
-            ("add rule inet spad knock_peer counter", "'knock_peer' has 3 rules"),
-            ("flush chain inet spad granted_ssh", "'granted_ssh' has 0 rules"),
-            ("flush table inet spad", "has 0 rules"),
-            ("add chain inet spad theirs", "chain 'theirs' was added"),
-            ("add set inet spad theirs '{ type ipv4_addr; }'", "set 'theirs' was added"),
-            ("add table inet spad '{ flags dormant; }'", "flags are 0x1"),
-            (
-                "replace rule inet spad guard handle $(nft -a list chain inet spad guard | sed -n 's/.*103 counter.* accept # handle //p') ct label 105 counter accept",
-                "rule 3 of chain 'guard' is another",
-            ),
-            ("delete table inet spad", "is gone"),
-            ("flush ruleset", "is gone"),
-        ] {
-            firewall.grant(&element("192.0.2.1"), MINUTE).expect("a grant");
-            host.sh(&format!("nft {change}"));
-            let found = differences(firewall.verify()).join("; ");
-            assert!(found.contains(noticed), "{change}: {found}");
-            let installed = host.run(|| firewall.install(&ssh_only())).expect(change);
-            let gone = noticed == "is gone";
-            assert_eq!(installed.origin, if gone { Origin::Restored } else { Origin::Reloaded });
-            assert_eq!(
-                firewall.elements().expect("elements").len(),
-                usize::from(!gone),
-                "{change}"
-            );
-            firewall.verify().expect("all as it was");
-        }
     });
 }
 

@@ -2,13 +2,10 @@
 
 use super::error::FirewallError;
 use super::netlink::Channel;
+use super::numbers::{NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS};
 use super::requests;
-use super::wire;
-use netlink_packet_core::Nla;
-use netlink_packet_netfilter::nftables::{
-    ExpressionAttribute, Expressions, ListAttribute, NfTablesMessage, RuleAttribute,
-};
-use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use super::wire::{self, Message, long, text};
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use std::collections::BTreeMap;
 
 // linux/netfilter/nf_tables.h
@@ -31,45 +28,27 @@ pub(super) type Counters = BTreeMap<String, Vec<Option<Counted>>>;
 /// Reads them all.
 pub(super) fn read(channel: &Channel) -> Result<Counters, FirewallError> {
     let rules = channel.list(NetfilterProtoFamily::Inet, requests::list_rules(), |message| {
-        wire::is_about_us(&message).then(|| wire::parse(message)).transpose()
+        Ok(wire::is_about_us(&message).then(|| rule(&message)).flatten())
     })?;
     let mut counters = Counters::new();
-    for (chain, counted) in rules.iter().filter_map(rule) {
+    for (chain, counted) in rules {
         counters.entry(chain).or_default().push(counted);
     }
     Ok(counters)
 }
 
-fn rule(message: &NetfilterMessageInner) -> Option<(String, Option<Counted>)> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = message else {
-        return None;
-    };
-    let chain = rule.attributes.iter().find_map(|attribute| match attribute {
-        RuleAttribute::Chain(name) => Some(name.clone()),
-        _ => None,
-    });
-    let counted = rule.attributes.iter().find_map(|attribute| match attribute {
-        RuleAttribute::Expressions(list) => list.iter().find_map(expression),
-        _ => None,
-    });
-    Some((chain?, counted))
+fn rule(message: &Message<'_>) -> Option<(String, Option<Counted>)> {
+    let find = |wanted| wire::attributes(message).find(|(kind, _)| *kind == wanted);
+    let (_, chain) = find(NFTA_RULE_CHAIN)?;
+    let (_, expressions) = find(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    Some((text(chain), wire::nested(expressions).find_map(|(_, expression)| counted(expression))))
 }
 
-fn expression(entry: &ListAttribute<ExpressionAttribute>) -> Option<Counted> {
-    let ListAttribute::Element(parts) = entry else { return None };
-    let counter = |part: &ExpressionAttribute| matches!(part, ExpressionAttribute::Name(name) if name == "counter");
-    parts.iter().any(counter).then(|| parts.iter().find_map(counted)).flatten()
-}
-
-fn counted(part: &ExpressionAttribute) -> Option<Counted> {
-    let ExpressionAttribute::Data(Expressions::Other { attributes, .. }) = part else {
-        return None;
-    };
-    let number = |kind| {
-        let nla = attributes.iter().find(|nla| nla.kind() == kind)?;
-        let mut value = [0; 8];
-        (nla.value_len() == value.len()).then(|| nla.emit_value(&mut value))?;
-        Some(u64::from_be_bytes(value))
-    };
+fn counted(expression: &[u8]) -> Option<Counted> {
+    let find = |wanted| wire::nested(expression).find(|(kind, _)| *kind == wanted);
+    find(NFTA_EXPR_NAME).filter(|(_, name)| text(name) == "counter")?;
+    let (_, data) = find(NFTA_EXPR_DATA)?;
+    let number =
+        |wanted| wire::nested(data).find(|(kind, _)| *kind == wanted).map(|(_, n)| long(n));
     Some(Counted { packets: number(NFTA_COUNTER_PACKETS)?, bytes: number(NFTA_COUNTER_BYTES)? })
 }

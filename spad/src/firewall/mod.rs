@@ -53,5 +53,6 @@ pub use intervals::Interval;
 pub use plan::{Labels, Mode, Plan};
 pub use ruleset::{PortRange, Ruleset};
 pub use saved::Saved;
+pub use snapshot::Snapshot;
 pub use spa_proto::Protocol;
 pub use watch::{Event, Watch};

@@ -4,6 +4,7 @@
 
 use super::apply::{Firewall, OWNED, Options};
 use super::error::FirewallError;
+use super::numbers::{NFT_MSG_NEWCHAIN, NFT_MSG_NEWOBJ, NFT_MSG_NEWRULE, NFT_MSG_NEWSET};
 use super::requests;
 use super::rules::MARK;
 use super::ruleset::Ruleset;
@@ -16,11 +17,6 @@ use sha2::{Digest, Sha256};
 /// Another one when a later spad could not read what an earlier one has written.
 const MAGIC: &[u8; 8] = b"spa rul1";
 const CHECKSUM: usize = 32;
-// linux/netfilter/nf_tables.h
-const NFT_MSG_NEWCHAIN: u16 = 3;
-const NFT_MSG_NEWRULE: u16 = 6;
-const NFT_MSG_NEWSET: u16 = 9;
-const NFT_MSG_NEWOBJ: u16 = 18;
 const PARTS: [u16; 4] = [NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWOBJ];
 
 /// A ruleset without elements, to be written down and put in force later.

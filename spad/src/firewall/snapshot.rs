@@ -3,18 +3,21 @@
 
 use super::error::FirewallError;
 use super::netlink::Channel;
+use super::numbers::{
+    NFT_MSG_NEWCHAIN, NFT_MSG_NEWOBJ, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWTABLE,
+};
 use super::requests;
 use super::ruleset::{Ruleset, TABLE};
 use super::state::{ChainState, ObjectState, RuleState, SetState, TableState};
 use super::transaction::Transaction;
-use super::wire;
+use super::wire::{self, Message};
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::NfTablesMessage;
-use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
 use std::collections::BTreeMap;
 
 /// A table without the elements of its sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     pub(crate) table: TableState,
     pub(crate) objects: BTreeMap<String, ObjectState>,
     pub(crate) sets: BTreeMap<String, SetState>,
@@ -33,18 +36,23 @@ impl Snapshot {
     /// What the kernel will hold when this has been sent to an empty one.
     pub(crate) fn sent(transaction: Transaction) -> Result<Self, FirewallError> {
         let (bytes, _) = transaction.finish();
+        Ok(Self::told(&bytes))
+    }
+
+    /// What these messages say of our table; those of others may hold what we do not know.
+    #[must_use]
+    pub fn told(bytes: &[u8]) -> Self {
         let mut snapshot = Self::default();
-        for message in wire::messages(&bytes).filter(wire::is_about_us) {
-            snapshot.take(wire::parse(message)?);
-        }
-        Ok(snapshot)
+        wire::messages(bytes)
+            .filter_map(|message| Part::read(&message))
+            .for_each(|part| snapshot.take(part));
+        snapshot
     }
 
     /// What the kernel holds now; `None` if there is no table of our name.
     pub(crate) fn read(channel: &Channel) -> Result<Option<Self>, FirewallError> {
-        let mut snapshot = Self::default();
-        let tables = messages_about_us(channel, requests::list_tables())?;
-        if tables.is_empty() {
+        let mut parts = list(channel, requests::list_tables())?;
+        if parts.is_empty() {
             return Ok(None);
         }
         let requests = [
@@ -53,35 +61,21 @@ impl Snapshot {
             requests::list_chains(),
             requests::list_rules(),
         ];
-        let mut messages = tables;
         for request in requests {
-            messages.extend(messages_about_us(channel, request)?);
+            parts.extend(list(channel, request)?);
         }
-        messages.into_iter().for_each(|message| snapshot.take(message));
+        let mut snapshot = Self::default();
+        parts.into_iter().for_each(|part| snapshot.take(part));
         Ok(Some(snapshot))
     }
 
-    fn take(&mut self, message: NetfilterMessageInner) {
-        let NetfilterMessageInner::NfTables(message) = message else { return };
-        match message {
-            NfTablesMessage::NewTable(m) => self.table = TableState::from(&m.attributes[..]),
-            NfTablesMessage::NewObject(attributes) => {
-                let object = ObjectState::from(&attributes[..]);
-                self.objects.insert(object.title(), object);
-            }
-            NfTablesMessage::NewSet(m) => {
-                let set = SetState::from(&m.attributes[..]);
-                self.sets.insert(set.name.clone(), set);
-            }
-            NfTablesMessage::NewChain(m) => {
-                let chain = ChainState::from(&m.attributes[..]);
-                self.chains.insert(chain.name.clone(), chain);
-            }
-            NfTablesMessage::NewRule(m) => {
-                let rule = RuleState::from(&m.attributes[..]);
-                self.rules.entry(rule.chain.clone()).or_default().push(rule);
-            }
-            _ => {}
+    fn take(&mut self, part: Part) {
+        match part {
+            Part::Table(table) => self.table = table,
+            Part::Object(object) => drop(self.objects.insert(object.title(), object)),
+            Part::Set(set) => drop(self.sets.insert(set.name.clone(), set)),
+            Part::Chain(chain) => drop(self.chains.insert(chain.name.clone(), chain)),
+            Part::Rule(rule) => self.rules.entry(rule.chain.clone()).or_default().push(rule),
         }
     }
 
@@ -98,22 +92,41 @@ impl Snapshot {
         compare("set", &self.sets, &now.sets, &mut found);
         compare("chain", &self.chains, &now.chains, &mut found);
         for chain in self.chains.keys() {
-            let none = Vec::new();
-            let rules = |of: &Self| of.rules.get(chain).unwrap_or(&none).clone();
-            compare_rules(chain, &rules(self), &rules(now), &mut found);
+            compare_rules(chain, self.rules_of(chain), now.rules_of(chain), &mut found);
         }
         found
     }
+
+    fn rules_of(&self, chain: &str) -> &[RuleState] {
+        self.rules.get(chain).map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
-fn messages_about_us(
-    channel: &Channel,
-    request: NfTablesMessage,
-) -> Result<Vec<NetfilterMessageInner>, FirewallError> {
-    channel.list(NetfilterProtoFamily::Inet, request, |message| {
-        // Those of others are not even parsed: they may hold what we do not know.
-        wire::is_about_us(&message).then(|| wire::parse(message)).transpose()
-    })
+/// What one message says.
+enum Part {
+    Table(TableState),
+    Object(ObjectState),
+    Set(SetState),
+    Chain(ChainState),
+    Rule(RuleState),
+}
+
+impl Part {
+    /// `None` for one that is about another table, or about none.
+    fn read(message: &Message<'_>) -> Option<Self> {
+        Some(match wire::is_about_us(message).then(|| message.message_type() & 0xff)? {
+            NFT_MSG_NEWTABLE => Self::Table(TableState::read(message)),
+            NFT_MSG_NEWOBJ => Self::Object(ObjectState::read(message)),
+            NFT_MSG_NEWSET => Self::Set(SetState::read(message)),
+            NFT_MSG_NEWCHAIN => Self::Chain(ChainState::read(message)),
+            NFT_MSG_NEWRULE => Self::Rule(RuleState::read(message)),
+            _ => return None,
+        })
+    }
+}
+
+fn list(channel: &Channel, request: NfTablesMessage) -> Result<Vec<Part>, FirewallError> {
+    channel.list(NetfilterProtoFamily::Inet, request, |message| Ok(Part::read(&message)))
 }
 
 fn compare<T: PartialEq>(

@@ -1,22 +1,34 @@
 //! Objects of nftables as netlink messages have them, without what differs from
 //! one installation to the next: handles, transaction numbers, counts.
 
-use super::numbers::{NFTA_EXPR_DATA, UDATA_COMMENT};
+use super::numbers::{
+    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_DATA_VERDICT,
+    NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA,
+    NFTA_SET_EXPR, NFTA_TABLE_OWNER, NFTA_VERDICT_CHAIN, UDATA_COMMENT,
+};
 use super::requests::{
     NFT_OBJECT_CT_HELPER, NFTA_CT_HELPER_L4PROTO, NFTA_CT_HELPER_NAME, NFTA_OBJ_DATA,
     NFTA_OBJ_NAME, NFTA_OBJ_TYPE,
 };
-use super::wire;
-use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK, Nla};
-use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ExpressionAttribute, Expressions, Hook, ListAttribute, RuleAttribute,
-    SetAttribute, SetDescription, TableAttribute,
-};
+use super::wire::{self, Message, long, text, word};
 use std::collections::BTreeMap;
 
 // linux/netfilter/nf_tables.h
+const NFTA_TABLE_FLAGS: u16 = 2;
+const NFTA_TABLE_USERDATA: u16 = 6;
+const NFTA_SET_NAME: u16 = 2;
+const NFTA_SET_FLAGS: u16 = 3;
+const NFTA_SET_KEY_TYPE: u16 = 4;
+const NFTA_SET_KEY_LEN: u16 = 5;
+const NFTA_SET_DESC: u16 = 9;
+const NFTA_SET_DESC_SIZE: u16 = 1;
+const NFTA_SET_TIMEOUT: u16 = 11;
 const NFTA_DYNSET_EXPR: u16 = 7;
-const NFTA_OBJREF_IMM_NAME: u16 = 2;
+/// Attributes of expressions that hold a value or a verdict.
+const OF_DATA: [(&str, &[u16]); 3] = [("bitwise", &[4, 5, 7]), ("cmp", &[3]), ("immediate", &[2])];
+/// And those that name a set or an object, with a zero byte at the end or without: libnftnl leaves
+/// out some that the kernel has.
+const OF_NAME: [(&str, u16); 2] = [("lookup", 1), ("objref", 2)];
 
 /// A table itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +70,7 @@ pub(crate) struct SetState {
 pub(crate) struct ChainState {
     pub(crate) name: String,
     kind: String,
-    hook: Vec<Hook>,
+    hook: BTreeMap<u16, Vec<u8>>,
     policy: Option<u32>,
 }
 
@@ -78,14 +90,14 @@ struct ExpressionState {
     attributes: BTreeMap<u16, Vec<u8>>,
 }
 
-impl From<&[TableAttribute]> for TableState {
-    fn from(attributes: &[TableAttribute]) -> Self {
+impl TableState {
+    pub(crate) fn read(message: &Message<'_>) -> Self {
         let mut state = Self::default();
-        for attribute in attributes {
-            match attribute {
-                TableAttribute::Flags(flags) => state.flags = flags.bits(),
-                TableAttribute::Owner(port) => state.owner = Some(*port),
-                TableAttribute::UserData(data) => state.comment = comment(data).unwrap_or_default(),
+        for (kind, value) in wire::attributes(message) {
+            match kind {
+                NFTA_TABLE_FLAGS => state.flags = word(value),
+                NFTA_TABLE_OWNER => state.owner = Some(word(value)),
+                NFTA_TABLE_USERDATA => state.comment = comment(value).unwrap_or_default(),
                 _ => {}
             }
         }
@@ -101,38 +113,18 @@ impl ObjectState {
             kind => format!("{} of kind {kind}", self.name),
         }
     }
-}
 
-impl From<&[DefaultNla]> for ObjectState {
-    fn from(list: &[DefaultNla]) -> Self {
-        let attributes = attributes(list);
-        let value = |kind| attributes.get(&kind).map(Vec::as_slice).unwrap_or_default();
-        let name = value(NFTA_OBJ_NAME).strip_suffix(&[0]).unwrap_or_default();
-        let ours =
-            |(kind, _): &(u16, &[u8])| [NFTA_CT_HELPER_NAME, NFTA_CT_HELPER_L4PROTO].contains(kind);
-        let data = wire::nested(value(NFTA_OBJ_DATA)).filter(ours);
-        Self {
-            name: String::from_utf8_lossy(name).into_owned(),
-            kind: value(NFTA_OBJ_TYPE).first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)),
-            helper: data.map(|(kind, value)| (kind, value.to_vec())).collect(),
-        }
-    }
-}
-
-impl From<&[SetAttribute]> for SetState {
-    fn from(attributes: &[SetAttribute]) -> Self {
+    pub(crate) fn read(message: &Message<'_>) -> Self {
         let mut state = Self::default();
-        for attribute in attributes {
-            match attribute {
-                SetAttribute::Name(name) => state.name.clone_from(name),
-                SetAttribute::Flags(flags) => state.flags = flags.bits(),
-                SetAttribute::KeyType(number) => state.key_type = *number,
-                SetAttribute::KeyLen(len) => state.key_len = *len,
-                SetAttribute::Timeout(timeout) => state.timeout = *timeout,
-                SetAttribute::Expression(ExpressionAttribute::Name(name)) => {
-                    state.expression.clone_from(name);
+        for (kind, value) in wire::attributes(message) {
+            match kind {
+                NFTA_OBJ_NAME => state.name = text(value),
+                NFTA_OBJ_TYPE => state.kind = word(value),
+                NFTA_OBJ_DATA => {
+                    let ours = [NFTA_CT_HELPER_NAME, NFTA_CT_HELPER_L4PROTO];
+                    state.helper = owned(value);
+                    state.helper.retain(|kind, _| ours.contains(kind));
                 }
-                SetAttribute::Description(description) => state.size = size(description),
                 _ => {}
             }
         }
@@ -140,15 +132,24 @@ impl From<&[SetAttribute]> for SetState {
     }
 }
 
-impl From<&[ChainAttribute]> for ChainState {
-    fn from(attributes: &[ChainAttribute]) -> Self {
+impl SetState {
+    pub(crate) fn read(message: &Message<'_>) -> Self {
         let mut state = Self::default();
-        for attribute in attributes {
-            match attribute {
-                ChainAttribute::Name(name) => state.name.clone_from(name),
-                ChainAttribute::Type(kind) => state.kind = kind.clone(),
-                ChainAttribute::Hook(hook) => state.hook = hook.clone(),
-                ChainAttribute::Policy(policy) => state.policy = Some(*policy),
+        for (kind, value) in wire::attributes(message) {
+            let inner = |wanted| wire::nested(value).find(|(kind, _)| *kind == wanted);
+            match kind {
+                NFTA_SET_NAME => state.name = text(value),
+                NFTA_SET_FLAGS => state.flags = word(value),
+                NFTA_SET_KEY_TYPE => state.key_type = word(value),
+                NFTA_SET_KEY_LEN => state.key_len = word(value),
+                NFTA_SET_TIMEOUT => state.timeout = long(value),
+                NFTA_SET_EXPR => {
+                    state.expression =
+                        inner(NFTA_EXPR_NAME).map_or(String::new(), |(_, name)| text(name));
+                }
+                NFTA_SET_DESC => {
+                    state.size = inner(NFTA_SET_DESC_SIZE).map_or(0, |(_, size)| word(size));
+                }
                 _ => {}
             }
         }
@@ -156,14 +157,15 @@ impl From<&[ChainAttribute]> for ChainState {
     }
 }
 
-impl From<&[RuleAttribute]> for RuleState {
-    fn from(attributes: &[RuleAttribute]) -> Self {
+impl ChainState {
+    pub(crate) fn read(message: &Message<'_>) -> Self {
         let mut state = Self::default();
-        for attribute in attributes {
-            match attribute {
-                RuleAttribute::Chain(name) => state.chain.clone_from(name),
-                RuleAttribute::Expressions(list) => state.expressions = expressions(list),
-                RuleAttribute::UserData(data) => state.comment = data.clone(),
+        for (kind, value) in wire::attributes(message) {
+            match kind {
+                NFTA_CHAIN_NAME => state.name = text(value),
+                NFTA_CHAIN_TYPE => state.kind = text(value),
+                NFTA_CHAIN_HOOK => state.hook = owned(value),
+                NFTA_CHAIN_POLICY => state.policy = Some(word(value)),
                 _ => {}
             }
         }
@@ -171,71 +173,75 @@ impl From<&[RuleAttribute]> for RuleState {
     }
 }
 
-fn size(description: &[SetDescription]) -> u32 {
-    let size = |d: &SetDescription| if let SetDescription::Size(n) = d { Some(*n) } else { None };
-    description.iter().find_map(size).unwrap_or_default()
-}
-
-fn expressions(list: &[ListAttribute<ExpressionAttribute>]) -> Vec<ExpressionState> {
-    let expression = |entry: &ListAttribute<ExpressionAttribute>| match entry {
-        ListAttribute::Element(parts) => ExpressionState::from(&parts[..]),
-        _ => ExpressionState::default(),
-    };
-    list.iter().map(expression).collect()
-}
-
-impl From<&[ExpressionAttribute]> for ExpressionState {
-    fn from(parts: &[ExpressionAttribute]) -> Self {
+impl RuleState {
+    pub(crate) fn read(message: &Message<'_>) -> Self {
         let mut state = Self::default();
-        for part in parts {
-            match part {
-                ExpressionAttribute::Name(name) => state.name.clone_from(name),
-                ExpressionAttribute::Data(data) => state.attributes = data_attributes(data),
+        for (kind, value) in wire::attributes(message) {
+            match kind {
+                NFTA_RULE_CHAIN => state.chain = text(value),
+                NFTA_RULE_USERDATA => state.comment = value.to_vec(),
+                NFTA_RULE_EXPRESSIONS => {
+                    let list = wire::nested(value);
+                    state.expressions = list.map(|(_, it)| ExpressionState::read(it)).collect();
+                }
                 _ => {}
             }
         }
-        if let Some(inner) = state.attributes.get_mut(&NFTA_DYNSET_EXPR)
-            && state.name == "dynset"
-        {
-            *inner = plain_expression(inner);
+        state
+    }
+}
+
+impl ExpressionState {
+    fn read(expression: &[u8]) -> Self {
+        let mut state = Self::default();
+        for (kind, value) in wire::nested(expression) {
+            match kind {
+                NFTA_EXPR_NAME => state.name = text(value),
+                NFTA_EXPR_DATA => state.attributes = owned(value),
+                _ => {}
+            }
         }
-        if let Some(name) = state.attributes.get_mut(&NFTA_OBJREF_IMM_NAME)
-            && state.name == "objref"
-        {
-            // libnftnl leaves out the zero byte that the kernel puts behind it.
-            name.retain(|byte| *byte != 0);
+        let Self { name, attributes } = &mut state;
+        for (kind, value) in attributes.iter_mut() {
+            if name == "dynset" && *kind == NFTA_DYNSET_EXPR {
+                *value = plain_expression(value);
+            } else if OF_NAME.contains(&(name, *kind)) {
+                *value = text(value).into_bytes();
+            } else if OF_DATA.iter().any(|(of, kinds)| of == name && kinds.contains(kind)) {
+                *value = plain_data(value);
+            }
         }
-        if state.name == "counter" {
+        attributes.retain(|_, value| value.iter().any(|byte| *byte != 0));
+        if name == "counter" {
             // What it has counted is no part of the ruleset.
-            state.attributes.clear();
+            attributes.clear();
         }
         state
     }
 }
 
-fn data_attributes(data: &Expressions) -> BTreeMap<u16, Vec<u8>> {
-    match data {
-        Expressions::Bitwise(list) => attributes(list),
-        Expressions::Cmp(list) => attributes(list),
-        Expressions::Immediate(list) => attributes(list),
-        Expressions::Lookup(list) => attributes(list),
-        Expressions::Meta(list) => attributes(list),
-        Expressions::Payload(list) => attributes(list),
-        Expressions::Unknown(list) | Expressions::Other { attributes: list, .. } => {
-            attributes(list)
-        }
-        // A kind that a later version of the crate knows: never equal to ours.
-        _ => BTreeMap::from([(u16::MAX, vec![1])]),
-    }
+fn owned(attributes: &[u8]) -> BTreeMap<u16, Vec<u8>> {
+    wire::nested(attributes).map(|(kind, value)| (kind, value.to_vec())).collect()
 }
 
-fn attributes<N: Nla>(list: &[N]) -> BTreeMap<u16, Vec<u8>> {
-    let value = |nla: &N| {
-        let mut value = vec![0; nla.value_len()];
-        nla.emit_value(&mut value);
-        (nla.kind() & NLA_TYPE_MASK, value)
-    };
-    list.iter().map(value).filter(|(_, value)| value.iter().any(|b| *b != 0)).collect()
+/// A value or a verdict, without its attributes' flags, and without what may be between them.
+fn plain_data(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    for (kind, value) in wire::nested(bytes) {
+        plain.extend(kind.to_be_bytes());
+        if kind != NFTA_DATA_VERDICT {
+            plain.extend(value);
+            continue;
+        }
+        for (kind, value) in wire::nested(value) {
+            plain.extend(kind.to_be_bytes());
+            match kind {
+                NFTA_VERDICT_CHAIN => plain.extend(text(value).as_bytes()),
+                _ => plain.extend(value),
+            }
+        }
+    }
+    plain
 }
 
 /// An expression inside another, its attributes' flags and those that are zero

@@ -5,10 +5,13 @@ use super::rule::{self, ForeignRule};
 use super::walk::{Found, Sets, Table};
 use crate::firewall::error::FirewallError;
 use crate::firewall::netlink::Channel;
-use crate::firewall::numbers::{NF_DROP, NFTA_SET_ELEM_LIST_ELEMENTS};
+use crate::firewall::numbers::{
+    NF_DROP, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE,
+    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_TABLE_OWNER,
+};
 use crate::firewall::requests;
 use crate::firewall::ruleset::Stage;
-use crate::firewall::wire::{self, Message};
+use crate::firewall::wire::{self, Message, text, word};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetElementAttribute,
@@ -18,11 +21,6 @@ use std::collections::HashMap;
 
 // linux/netfilter/nf_tables.h, linux/netfilter.h
 const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_TABLE_OWNER: u16 = 7;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_SET_ELEM_DATA: u16 = 2;
@@ -52,8 +50,8 @@ pub(super) fn base_chains(channel: &Channel) -> Result<Vec<BaseChain>, FirewallE
 pub(super) fn owner(channel: &Channel, table: &TableName) -> Result<Option<u32>, FirewallError> {
     let owners = channel.list(table.family.protocol(), requests::list_tables(), |message| {
         let part = |wanted: u16| wire::attributes(&message).find(|(kind, _)| *kind == wanted);
-        let is_it = part(NFTA_TABLE_NAME).is_some_and(|(_, name)| rule::text(name) == table.name);
-        Ok(part(NFTA_TABLE_OWNER).filter(|_| is_it).map(|(_, port)| number(port)))
+        let is_it = part(NFTA_TABLE_NAME).is_some_and(|(_, name)| text(name) == table.name);
+        Ok(part(NFTA_TABLE_OWNER).filter(|_| is_it).map(|(_, port)| word(port)))
     })?;
     Ok(owners.into_iter().find(|port| *port != 0))
 }
@@ -109,7 +107,7 @@ pub(crate) fn table_of(message: &Message<'_>) -> Option<TableName> {
     let family = Family::of_number(*message.payload().first()?)?;
     // In every nftables message the first kind of attribute is the table's name.
     let (_, name) = wire::attributes(message).find(|(kind, _)| *kind == NFTA_TABLE_NAME)?;
-    Some(TableName { family, name: rule::text(name) }).filter(|table| !table.is_ours())
+    Some(TableName { family, name: text(name) }).filter(|table| !table.is_ours())
 }
 
 fn base_chain(message: &Message<'_>) -> Option<BaseChain> {
@@ -117,22 +115,18 @@ fn base_chain(message: &Message<'_>) -> Option<BaseChain> {
     let part = |wanted: u16| wire::attributes(message).find(|(kind, _)| *kind == wanted);
     let (_, hook) = part(NFTA_CHAIN_HOOK)?;
     let of_hook = |wanted: u16| wire::nested(hook).find(|(kind, _)| *kind == wanted);
-    let stage = match number(of_hook(NFTA_HOOK_HOOKNUM)?.1) {
+    let stage = match word(of_hook(NFTA_HOOK_HOOKNUM)?.1) {
         NF_INET_LOCAL_IN => Stage::Input,
         NF_INET_FORWARD => Stage::Forward,
         _ => return None,
     };
-    let is_filter = part(NFTA_CHAIN_TYPE).is_some_and(|(_, kind)| rule::text(kind) == "filter");
+    let is_filter = part(NFTA_CHAIN_TYPE).is_some_and(|(_, kind)| text(kind) == "filter");
     is_filter.then_some(BaseChain {
-        name: ChainName { table, chain: rule::text(part(NFTA_CHAIN_NAME)?.1) },
+        name: ChainName { table, chain: text(part(NFTA_CHAIN_NAME)?.1) },
         stage,
-        priority: number(of_hook(NFTA_HOOK_PRIORITY)?.1).cast_signed(),
-        drops: part(NFTA_CHAIN_POLICY).is_some_and(|(_, policy)| number(policy) == NF_DROP),
+        priority: word(of_hook(NFTA_HOOK_PRIORITY)?.1).cast_signed(),
+        drops: part(NFTA_CHAIN_POLICY).is_some_and(|(_, policy)| word(policy) == NF_DROP),
     })
-}
-
-fn number(value: &[u8]) -> u32 {
-    value.try_into().map_or(0, u32::from_be_bytes)
 }
 
 /// The sets of a table, asked one key at a time: they may be long.

@@ -3,18 +3,15 @@
 
 use super::xtables;
 use crate::firewall::numbers::{
-    NF_DROP, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_EXPRESSIONS,
+    NF_DROP, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA, NFTA_VERDICT_CHAIN,
 };
 use crate::firewall::state;
-use crate::firewall::wire::{self, Message};
+use crate::firewall::wire::{self, Message, long, text, word};
 
 // linux/netfilter/nf_tables.h
-const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
-const NFTA_RULE_USERDATA: u16 = 7;
-const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
-const NFTA_VERDICT_CHAIN: u16 = 2;
 const NF_ACCEPT: u32 = 1;
 const NFT_JUMP: u32 = 0xffff_fffd;
 const NFT_GOTO: u32 = 0xffff_fffc;
@@ -92,7 +89,7 @@ impl Expression {
 
     /// A number; 0 if it is not there, which is what the kernel means by that.
     pub(super) fn number(&self, kind: u16) -> u32 {
-        self.attribute(kind).and_then(|value| value.try_into().ok()).map_or(0, u32::from_be_bytes)
+        self.attribute(kind).map_or(0, word)
     }
 
     pub(super) fn text(&self, kind: u16) -> String {
@@ -124,14 +121,4 @@ pub(super) fn verdict(data: &[u8]) -> Option<Verdict> {
         NFT_GOTO => Verdict::Goto(chain()),
         _ => Verdict::Other,
     })
-}
-
-/// Up to the zero byte that ends it.
-pub(super) fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-    String::from_utf8_lossy(&value[..end]).into_owned()
-}
-
-fn long(value: &[u8]) -> u64 {
-    value.try_into().map_or(0, u64::from_be_bytes)
 }

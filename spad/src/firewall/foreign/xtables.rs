@@ -2,7 +2,8 @@
 //! code, and lists its settings as the bytes that it works with.
 
 use super::packet::Packet;
-use super::rule::{Expression, text};
+use super::rule::Expression;
+use crate::firewall::wire::text;
 
 // linux/netfilter/nf_tables_compat.h
 const NFTA_MATCH_NAME: u16 = 1;
