@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -63,21 +64,38 @@ impl<'host> Ours<'host> {
         Ok(Self { server, crowd, settings, numbers: 0 })
     }
 
-    /// Starts the daemon and waits until it takes knocks; gives the time until it listened.
+    /// How long a start takes with both processors, until the daemon tells the service manager
+    /// that knocks are heard. Nobody asks it before: an answer takes of its time.
+    pub(crate) fn time_to_start(&mut self) -> Result<Duration> {
+        let path = self.scratch("notify");
+        let manager = UnixDatagram::bind(&path)?;
+        manager.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let socket = format!("NOTIFY_SOCKET={}", path.display());
+        let begun = Instant::now();
+        self.server.launch_as(&["env", &socket, "taskset", "-c", "0-1"])?;
+        let mut said = [0; 4096];
+        while said.split(|byte| *byte == b'\n').all(|line| line != b"READY=1") {
+            said.fill(b'\n');
+            manager.recv(&mut said).doing(self.server.log())?;
+        }
+        let took = begun.elapsed();
+        self.server.stop()?;
+        std::fs::remove_file(path)?;
+        Ok(took)
+    }
+
+    /// Starts the daemon on its one processor and waits until it takes knocks.
     ///
     /// After its very first start it takes none that was made within the tolerance (protocol §7,
     /// rule R4). So the first tolerance is a short one, and the usual one is put in its place.
-    pub(crate) fn launch(&mut self, choice: &Choice) -> Result<Duration> {
+    pub(crate) fn launch(&mut self, choice: &Choice) -> Result {
         let cpus = if choice.pinned { SERVER.to_string() } else { "0-1".to_owned() };
-        let begun = Instant::now();
         self.server.launch_as(&["taskset", "-c", &cpus])?;
         self.wait_until_listening("the daemon listens")?;
-        let took = begun.elapsed();
         std::thread::sleep(Duration::from_millis(1100));
         self.server.configure(&self.settings)?;
         self.server.spad(&["reload"])?.ok()?;
-        self.wait_until_listening("the reloaded daemon listens")?;
-        Ok(took)
+        self.wait_until_listening("the reloaded daemon listens")
     }
 
     fn wait_until_listening(&self, what: &str) -> Result {

@@ -20,6 +20,8 @@ use crate::site::{Family, Site};
 use crate::stats::percentile;
 
 const SIZES: [u32; 4] = [1, 1_000, 10_000, 100_000];
+/// How often it is started.
+const STARTS: usize = 31;
 /// How often the cost of junk is measured, and how much of it comes then.
 const REFUSED: (usize, u64) = (31, 20_000);
 /// Knocks whose cost is measured: no more than one client alone may send.
@@ -63,9 +65,8 @@ impl<'site> Measured<'site> {
     fn alone(site: &'site Site, at: usize, clients: u32) -> Result<Self> {
         let choice = Choice { clients, ..Choice::default() };
         let mut ours = Ours::prepare(&site.servers[at], &choice)?;
-        // A start takes both processors; all that follows has one, from its start on.
-        let start = ours.launch(&Choice { pinned: false, ..choice })?;
-        ours.server.stop()?;
+        let starts = (0..STARTS).map(|_| Ok(ours.time_to_start()?.as_secs_f64()));
+        let start = percentile(&starts.collect::<Result<Vec<_>>>()?, 0.5).unwrap_or(f64::NAN);
         ours.launch(&choice)?;
         // A reload looks at all records while it serves already: that is over by then.
         thread::sleep(Duration::from_secs(5));
@@ -74,7 +75,7 @@ impl<'site> Measured<'site> {
         let private = [process::private_memory(warden)?, all].map(|bytes| bytes as f64);
         let row = Row::new(format!("{clients} clients"))
             .number("clients", f64::from(clients))
-            .number("start s", start.as_secs_f64())
+            .number("start s", start)
             .number("record bytes", ours.crowd.record_len() as f64)
             .number("memory of both MB", family.sum(process::proportional_set)? as f64 / 1e6)
             .number("private bytes", private[1])
