@@ -24,8 +24,9 @@ const SIZES: [u32; 4] = [1, 1_000, 10_000, 100_000];
 const STARTS: usize = 31;
 /// How often the cost of junk is measured, and how much of it comes then.
 const REFUSED: (usize, u64) = (31, 20_000);
-/// Knocks whose cost is measured: no more than one client alone may send.
-const ACCEPTED: u32 = 48;
+/// How often the cost of knocks is measured, and how many of them come then, at this rate: no more
+/// than one client alone may send.
+const ACCEPTED: (u32, u32) = (5, 12);
 const ACCEPTED_RATE: u32 = 6;
 /// Clients that are added to a running daemon.
 const ADDED: usize = 7;
@@ -48,6 +49,11 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
             crowd.refuse(&site)?;
         }
     }
+    for round in 0..ACCEPTED.0 {
+        for crowd in &mut crowds {
+            crowd.accept(&site, round)?;
+        }
+    }
     crowds.into_iter().map(|crowd| crowd.row(&site)).collect()
 }
 
@@ -58,6 +64,7 @@ struct Measured<'site> {
     ours: Ours<'site>,
     row: Row,
     refused_ns: Vec<f64>,
+    accepted_us: Vec<f64>,
 }
 
 impl<'site> Measured<'site> {
@@ -81,7 +88,7 @@ impl<'site> Measured<'site> {
             .number("private bytes", private[1])
             .number("private bytes, warden", private[0]);
         ours.server.stop()?;
-        Ok(Self { at, choice, ours, row, refused_ns: Vec::new() })
+        Ok(Self { at, choice, ours, row, refused_ns: Vec::new(), accepted_us: Vec::new() })
     }
 
     /// Nanoseconds of the gatekeeper for each packet of junk that it took, from its own
@@ -104,24 +111,26 @@ impl<'site> Measured<'site> {
 
     /// All of it, with what else is measured of one after the other.
     fn row(mut self, site: &Site) -> Result<Row> {
-        let refused = percentile(&self.refused_ns, 0.5).unwrap_or(f64::NAN);
-        let accepted = self.accepted(site)?;
-        let row = std::mem::take(&mut self.row);
-        let row = row.number("refused ns", refused).number("accepted µs", accepted);
+        let median = |of: &[f64]| percentile(of, 0.5).unwrap_or(f64::NAN);
+        let row = std::mem::take(&mut self.row)
+            .number("refused ns", median(&self.refused_ns))
+            .number("accepted µs", median(&self.accepted_us));
         Ok(row.samples("ms", self.added(site)?))
     }
 
     /// Microseconds of both processes for each knock, with those it takes to wake up.
-    fn accepted(&mut self, site: &Site) -> Result<f64> {
-        let size = self.choice.clients;
-        let knocking = ACCEPTED.min(size);
+    fn accept(&mut self, site: &Site, round: u32) -> Result {
+        let (size, count) = (self.choice.clients, ACCEPTED.1);
+        let knocking = count.min(size);
         let credentials = |number| self.ours.crowd.credentials(number * (size / knocking));
         let clients: Vec<_> = (0..knocking).map(credentials).collect();
         let file = self.ours.scratch("knocks");
         let rate = Some(ACCEPTED_RATE);
-        Knocks { clients: &clients, rate, first: 0, count: ACCEPTED }.write(&file)?;
+        Knocks { clients: &clients, rate, first: round * count, count }.write(&file)?;
         let to = site.knock(self.at, Family::V4)?;
-        send(site, &mut self.ours, Send { to, file, rate })?.cost_of_all(ACCEPTED)
+        let sent = send(site, &mut self.ours, Send { to, file, rate })?;
+        self.accepted_us.push(sent.cost_of_all(count)?);
+        Ok(())
     }
 
     /// Milliseconds from the moment a record is there until its client is let in; it knocks all
