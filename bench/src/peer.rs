@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use spa_tests::Result;
 use spa_tests::lab::{Doing, Host, LabError, Running, fail};
 use spa_tests::wait;
@@ -71,6 +72,11 @@ impl<'host> Fwknop<'host> {
         // The socket comes first; what is still to be done takes a few milliseconds.
         std::thread::sleep(Duration::from_millis(300));
         Ok(())
+    }
+
+    /// Stands still, or goes on: two servers on one processor are in each other's way.
+    pub(crate) fn stands_still(&self, still: bool) -> Result {
+        if still { self.running.signal(Signal::SIGSTOP) } else { self.running.resume() }
     }
 
     /// Its process, and children that live just now.

@@ -1,6 +1,6 @@
 //! From a knock on the wire to a connection that is let in: ours and fwknop's, in turn; and ours on
 //! a processor that does not fall asleep between two knocks, since something of no priority runs
-//! on it.
+//! on it. While ours, or one of fwknop's, is asked, fwknop's others stand still: no host has two.
 
 use spa_tests::Result;
 use spa_tests::lab::{Host, Running};
@@ -66,6 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
         samples.extend(turn_of(&site, &mut servers, 0, share(of(0), turn))?);
     }
     rows.push(finish(Row::new(AWAKE), &samples));
+    servers.peers.iter().try_for_each(|(_, peer)| peer.stands_still(false))?;
     Ok(rows)
 }
 
@@ -89,6 +90,9 @@ fn turn_of(
     server: usize,
     tries: usize,
 ) -> Result<Vec<Option<f64>>> {
+    for (peer, at) in servers.peers.iter().map(|(_, peer)| peer).zip(1..) {
+        peer.stands_still(at != server)?;
+    }
     let sources = fresh(site, Family::V4, tries);
     let tries = match server.checked_sub(1).and_then(|peer| servers.peers.get(peer)) {
         Some((_, fwknop)) => fwknop.tries(&sources)?,
