@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use ed25519_dalek::Signer;
+use ed25519_dalek::{Signer, Verifier};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -165,13 +165,53 @@ impl VerifyingKey {
         self.0
     }
 
-    /// Verifies strictly: no weak keys, no malleable signatures.
+    /// Verifies strictly: no weak keys, no malleable signatures, no R of small order.
+    ///
+    /// What `verify_strict` of the library refuses beside what `verify` does is a key or an R
+    /// of small order. This key has been looked at; and an R that verifies is canonical, so
+    /// that it need not be decompressed to be known.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0);
-        key.is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+        let is_valid = |key: ed25519_dalek::VerifyingKey| key.verify(message, &signature).is_ok();
+        !is_of_small_order(*signature.r_bytes()) && key.is_ok_and(is_valid)
     }
+}
+
+/// The y of the eight points whose order divides 8, as encoded without the sign of x
+/// (RFC 8032 §5.1.2).
+const OF_SMALL_ORDER: [[u8; 32]; 5] = [
+    [
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00,
+    ],
+    [
+        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00,
+    ],
+    [
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0x7f,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+];
+
+fn is_of_small_order(mut point: [u8; 32]) -> bool {
+    point[31] &= 0x7f;
+    OF_SMALL_ORDER.contains(&point)
 }
 
 /// Whether the encoded y, little-endian under the sign of x, is below
@@ -182,7 +222,38 @@ fn is_reduced([low, middle @ .., high]: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::scalar::Scalar;
+    use sha2::{Digest, Sha512};
+
     use super::*;
+
+    /// With R of small order whoever has the key can make signatures that mean several messages:
+    /// the equation without the factor 8 holds for them, and they are refused all the same.
+    #[test]
+    fn a_signature_with_r_of_small_order_is_refused() {
+        let points = EIGHT_TORSION.map(|point| point.compress().to_bytes());
+        assert!(points.into_iter().all(is_of_small_order));
+        assert!(OF_SMALL_ORDER.iter().all(|y| points.contains(y)));
+
+        let signing = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let key = VerifyingKey(signing.verifying_key().to_bytes());
+        let message = b"a message";
+        let mut hold = 0;
+        for point in points {
+            let k = Sha512::new().chain_update(point).chain_update(key.0).chain_update(message);
+            let k = Scalar::from_bytes_mod_order_wide(&k.finalize().into());
+            let s = k * signing.to_scalar();
+            let signature = [point, s.to_bytes()].concat().try_into().unwrap();
+            let theirs = ed25519_dalek::Signature::from_bytes(&signature);
+            hold += u32::from(signing.verifying_key().verify(message, &theirs).is_ok());
+            assert!(signing.verifying_key().verify_strict(message, &theirs).is_err());
+            assert!(!key.verify(message, &signature), "{point:02x?}");
+        }
+        assert_eq!(hold, 1, "control: with the neutral element the equation holds");
+        let genuine = signing.sign(message).to_bytes();
+        assert!(key.verify(message, &genuine) && !key.verify(b"another", &genuine));
+    }
 
     /// What is said twice is found by compressing again what was decompressed.
     #[test]
