@@ -4,7 +4,7 @@ use super::error::FirewallError;
 use super::netlink::Channel;
 use super::numbers::{NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS};
 use super::requests;
-use super::wire::{self, Message, long, text};
+use super::wire::{self, Message, find, long, text};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use std::collections::BTreeMap;
 
@@ -38,17 +38,14 @@ pub(super) fn read(channel: &Channel) -> Result<Counters, FirewallError> {
 }
 
 fn rule(message: &Message<'_>) -> Option<(String, Option<Counted>)> {
-    let find = |wanted| wire::attributes(message).find(|(kind, _)| *kind == wanted);
-    let (_, chain) = find(NFTA_RULE_CHAIN)?;
-    let (_, expressions) = find(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    let chain = find(wire::attributes(message), NFTA_RULE_CHAIN)?;
+    let expressions = find(wire::attributes(message), NFTA_RULE_EXPRESSIONS).unwrap_or_default();
     Some((text(chain), wire::nested(expressions).find_map(|(_, expression)| counted(expression))))
 }
 
 fn counted(expression: &[u8]) -> Option<Counted> {
-    let find = |wanted| wire::nested(expression).find(|(kind, _)| *kind == wanted);
-    find(NFTA_EXPR_NAME).filter(|(_, name)| text(name) == "counter")?;
-    let (_, data) = find(NFTA_EXPR_DATA)?;
-    let number =
-        |wanted| wire::nested(data).find(|(kind, _)| *kind == wanted).map(|(_, n)| long(n));
+    find(wire::nested(expression), NFTA_EXPR_NAME).filter(|name| text(name) == "counter")?;
+    let data = find(wire::nested(expression), NFTA_EXPR_DATA)?;
+    let number = |kind| find(wire::nested(data), kind).map(long);
     Some(Counted { packets: number(NFTA_COUNTER_PACKETS)?, bytes: number(NFTA_COUNTER_BYTES)? })
 }

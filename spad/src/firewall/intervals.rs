@@ -93,10 +93,10 @@ fn ends(interval: &Interval) -> impl Iterator<Item = End> + use<> {
 }
 
 fn end(element: &[u8]) -> Option<End> {
-    let value = |wanted| wire::nested(element).find(|(kind, _)| *kind == wanted).map(|(_, v)| v);
+    let value = |kind| wire::find(wire::nested(element), kind);
     let key = wire::nested(value(NFTA_SET_ELEM_KEY)?).next()?.1.to_vec();
-    let flags = value(NFTA_SET_ELEM_FLAGS).and_then(|v| v.try_into().ok());
-    if flags.map_or(0, u32::from_be_bytes) & NFT_SET_ELEM_INTERVAL_END != 0 {
+    let flags = value(NFTA_SET_ELEM_FLAGS).map_or(0, wire::word);
+    if flags & NFT_SET_ELEM_INTERVAL_END != 0 {
         return Some(End::Behind(key));
     }
     let left = value(NFTA_SET_ELEM_EXPIRATION).and_then(|v| v.try_into().ok());

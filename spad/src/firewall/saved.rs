@@ -101,7 +101,7 @@ impl Saved {
     fn snapshot(&self, flags: u32) -> Result<Snapshot, FirewallError> {
         let mut transaction = Transaction::new();
         self.define(&mut transaction, flags)?;
-        Snapshot::sent(transaction)
+        Ok(Snapshot::sent(transaction))
     }
 }
 

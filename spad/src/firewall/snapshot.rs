@@ -30,13 +30,13 @@ impl Snapshot {
     pub(crate) fn of(ruleset: &Ruleset, flags: u32) -> Result<Self, FirewallError> {
         let mut transaction = Transaction::new();
         transaction.define(ruleset, flags)?;
-        Self::sent(transaction)
+        Ok(Self::sent(transaction))
     }
 
     /// What the kernel will hold when this has been sent to an empty one.
-    pub(crate) fn sent(transaction: Transaction) -> Result<Self, FirewallError> {
+    pub(crate) fn sent(transaction: Transaction) -> Self {
         let (bytes, _) = transaction.finish();
-        Ok(Self::told(&bytes))
+        Self::told(&bytes)
     }
 
     /// What these messages say of our table; those of others may hold what we do not know.

@@ -10,7 +10,7 @@ use super::requests::{
     NFT_OBJECT_CT_HELPER, NFTA_CT_HELPER_L4PROTO, NFTA_CT_HELPER_NAME, NFTA_OBJ_DATA,
     NFTA_OBJ_NAME, NFTA_OBJ_TYPE,
 };
-use super::wire::{self, Message, long, text, word};
+use super::wire::{self, Message, find, long, text, word};
 use std::collections::BTreeMap;
 
 // linux/netfilter/nf_tables.h
@@ -136,7 +136,6 @@ impl SetState {
     pub(crate) fn read(message: &Message<'_>) -> Self {
         let mut state = Self::default();
         for (kind, value) in wire::attributes(message) {
-            let inner = |wanted| wire::nested(value).find(|(kind, _)| *kind == wanted);
             match kind {
                 NFTA_SET_NAME => state.name = text(value),
                 NFTA_SET_FLAGS => state.flags = word(value),
@@ -144,11 +143,11 @@ impl SetState {
                 NFTA_SET_KEY_LEN => state.key_len = word(value),
                 NFTA_SET_TIMEOUT => state.timeout = long(value),
                 NFTA_SET_EXPR => {
-                    state.expression =
-                        inner(NFTA_EXPR_NAME).map_or(String::new(), |(_, name)| text(name));
+                    let name = find(wire::nested(value), NFTA_EXPR_NAME);
+                    state.expression = name.map(text).unwrap_or_default();
                 }
                 NFTA_SET_DESC => {
-                    state.size = inner(NFTA_SET_DESC_SIZE).map_or(0, |(_, size)| word(size));
+                    state.size = find(wire::nested(value), NFTA_SET_DESC_SIZE).map_or(0, word);
                 }
                 _ => {}
             }

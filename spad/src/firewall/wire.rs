@@ -193,6 +193,14 @@ fn tidy(mut attributes: &mut [u8]) {
     }
 }
 
+/// The value of the first attribute of this kind.
+pub(super) fn find<'a>(
+    mut attributes: impl Iterator<Item = (u16, &'a [u8])>,
+    kind: u16,
+) -> Option<&'a [u8]> {
+    attributes.find(|(k, _)| *k == kind).map(|(_, value)| value)
+}
+
 /// Text in an attribute's value, up to the zero byte that ends it.
 pub(super) fn text(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());

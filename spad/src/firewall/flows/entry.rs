@@ -2,7 +2,7 @@
 //! there may be hundreds of thousands, nearly all of them not ours.
 
 use super::flow::{Count, Flow, Traffic};
-use crate::firewall::wire::{self, Message};
+use crate::firewall::wire::{self, Message, find};
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::conntrack::ConntrackAttribute;
@@ -191,10 +191,6 @@ impl Entry {
 fn tcp_state(info: &[u8]) -> Option<u8> {
     let tcp = find(wire::nested(info), CTA_PROTOINFO_TCP)?;
     find(wire::nested(tcp), CTA_PROTOINFO_TCP_STATE)?.first().copied()
-}
-
-fn find<'a>(mut attributes: impl Iterator<Item = (u16, &'a [u8])>, kind: u16) -> Option<&'a [u8]> {
-    attributes.find(|(k, _)| *k == kind).map(|(_, value)| value)
 }
 
 /// Protocol and ends in a tuple.

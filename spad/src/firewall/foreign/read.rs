@@ -11,7 +11,7 @@ use crate::firewall::numbers::{
 };
 use crate::firewall::requests;
 use crate::firewall::ruleset::Stage;
-use crate::firewall::wire::{self, Message, text, word};
+use crate::firewall::wire::{self, Message, find, text, word};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetElementAttribute,
@@ -49,9 +49,9 @@ pub(super) fn base_chains(channel: &Channel) -> Result<Vec<BaseChain>, FirewallE
 /// The netlink port of the process that owns a table, if one does.
 pub(super) fn owner(channel: &Channel, table: &TableName) -> Result<Option<u32>, FirewallError> {
     let owners = channel.list(table.family.protocol(), requests::list_tables(), |message| {
-        let part = |wanted: u16| wire::attributes(&message).find(|(kind, _)| *kind == wanted);
-        let is_it = part(NFTA_TABLE_NAME).is_some_and(|(_, name)| text(name) == table.name);
-        Ok(part(NFTA_TABLE_OWNER).filter(|_| is_it).map(|(_, port)| word(port)))
+        let part = |kind| find(wire::attributes(&message), kind);
+        let is_it = part(NFTA_TABLE_NAME).is_some_and(|name| text(name) == table.name);
+        Ok(part(NFTA_TABLE_OWNER).filter(|_| is_it).map(word))
     })?;
     Ok(owners.into_iter().find(|port| *port != 0))
 }
@@ -106,26 +106,26 @@ pub(super) fn rules_with_comment(
 pub(crate) fn table_of(message: &Message<'_>) -> Option<TableName> {
     let family = Family::of_number(*message.payload().first()?)?;
     // In every nftables message the first kind of attribute is the table's name.
-    let (_, name) = wire::attributes(message).find(|(kind, _)| *kind == NFTA_TABLE_NAME)?;
+    let name = find(wire::attributes(message), NFTA_TABLE_NAME)?;
     Some(TableName { family, name: text(name) }).filter(|table| !table.is_ours())
 }
 
 fn base_chain(message: &Message<'_>) -> Option<BaseChain> {
     let table = table_of(message)?;
-    let part = |wanted: u16| wire::attributes(message).find(|(kind, _)| *kind == wanted);
-    let (_, hook) = part(NFTA_CHAIN_HOOK)?;
-    let of_hook = |wanted: u16| wire::nested(hook).find(|(kind, _)| *kind == wanted);
-    let stage = match word(of_hook(NFTA_HOOK_HOOKNUM)?.1) {
+    let part = |kind| find(wire::attributes(message), kind);
+    let hook = part(NFTA_CHAIN_HOOK)?;
+    let of_hook = |kind| find(wire::nested(hook), kind);
+    let stage = match word(of_hook(NFTA_HOOK_HOOKNUM)?) {
         NF_INET_LOCAL_IN => Stage::Input,
         NF_INET_FORWARD => Stage::Forward,
         _ => return None,
     };
-    let is_filter = part(NFTA_CHAIN_TYPE).is_some_and(|(_, kind)| text(kind) == "filter");
+    let is_filter = part(NFTA_CHAIN_TYPE).is_some_and(|kind| text(kind) == "filter");
     is_filter.then_some(BaseChain {
-        name: ChainName { table, chain: text(part(NFTA_CHAIN_NAME)?.1) },
+        name: ChainName { table, chain: text(part(NFTA_CHAIN_NAME)?) },
         stage,
-        priority: word(of_hook(NFTA_HOOK_PRIORITY)?.1).cast_signed(),
-        drops: part(NFTA_CHAIN_POLICY).is_some_and(|(_, policy)| word(policy) == NF_DROP),
+        priority: word(of_hook(NFTA_HOOK_PRIORITY)?).cast_signed(),
+        drops: part(NFTA_CHAIN_POLICY).is_some_and(|policy| word(policy) == NF_DROP),
     })
 }
 
@@ -159,10 +159,8 @@ fn get_element(table: &TableName, set: &str, key: &[u8]) -> Vec<u8> {
 /// The element in the kernel's answer, with the verdict that a map has beside it.
 fn found(answer: &[u8]) -> Found {
     let Some(message) = wire::messages(answer).next() else { return Found::Nothing };
-    let list = wire::attributes(&message).find(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS);
-    let element = list.and_then(|(_, list)| wire::nested(list).next());
-    let data = element.and_then(|(_, element)| {
-        wire::nested(element).find(|(kind, _)| *kind == NFTA_SET_ELEM_DATA)
-    });
-    Found::Element(data.and_then(|(_, data)| rule::verdict(data)))
+    let list = find(wire::attributes(&message), NFTA_SET_ELEM_LIST_ELEMENTS);
+    let element = list.and_then(|list| wire::nested(list).next());
+    let data = element.and_then(|(_, element)| find(wire::nested(element), NFTA_SET_ELEM_DATA));
+    Found::Element(data.and_then(rule::verdict))
 }

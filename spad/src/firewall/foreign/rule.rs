@@ -7,7 +7,7 @@ use crate::firewall::numbers::{
     NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA, NFTA_VERDICT_CHAIN,
 };
 use crate::firewall::state;
-use crate::firewall::wire::{self, Message, long, text, word};
+use crate::firewall::wire::{self, Message, find, long, text, word};
 
 // linux/netfilter/nf_tables.h
 const NFTA_RULE_HANDLE: u16 = 3;
@@ -98,7 +98,7 @@ impl Expression {
 
     /// The bytes inside an attribute that holds a value.
     pub(super) fn value(&self, kind: u16) -> Option<&[u8]> {
-        wire::nested(self.attribute(kind)?).find(|(k, _)| *k == NFTA_DATA_VALUE).map(|(_, v)| v)
+        find(wire::nested(self.attribute(kind)?), NFTA_DATA_VALUE)
     }
 
     /// The verdict inside an attribute that holds one.
@@ -109,8 +109,8 @@ impl Expression {
 
 /// The verdict in the value of an attribute of data.
 pub(super) fn verdict(data: &[u8]) -> Option<Verdict> {
-    let (_, verdict) = wire::nested(data).find(|(kind, _)| *kind == NFTA_DATA_VERDICT)?;
-    let part = |wanted: u16| wire::nested(verdict).find(|(k, _)| *k == wanted).map(|(_, v)| v);
+    let verdict = find(wire::nested(data), NFTA_DATA_VERDICT)?;
+    let part = |kind| find(wire::nested(verdict), kind);
     let code = part(NFTA_VERDICT_CODE).and_then(|code| code.try_into().ok());
     let chain = || part(NFTA_VERDICT_CHAIN).map(text).unwrap_or_default();
     Some(match code.map(u32::from_be_bytes)? {
