@@ -10,8 +10,8 @@ use divan::Bencher;
 use sha2::{Digest, Sha256};
 use spa_proto::{
     Address, Arrival, ClientKeys, Cloak, Credentials, Datagram, Entropy, Gate, GateSettings,
-    Generation, Kid, Kind, Mode, Monotonic, Psk, Rate, Reason, Request, ServerKeys, ServerSecret,
-    Services, SigningKey, Timestamp, Tolerance, Verifier, seal,
+    Generation, Kid, Kind, Mode, Monotonic, PreparedKeys, Psk, Rate, Reason, Request, ServerKeys,
+    ServerSecret, Services, SigningKey, Timestamp, Tolerance, Verifier, seal,
 };
 
 fn main() {
@@ -179,13 +179,25 @@ fn admit_a_knock(bencher: Bencher, clients: u32) {
 /// The warden's part: the signature.
 #[divan::bench]
 fn verify_a_request(bencher: Bencher) {
+    verify(bencher, PreparedKeys::none);
+}
+
+/// As [`verify_a_request`], of a client that knocked lately.
+#[divan::bench]
+fn verify_a_request_with_a_prepared_key(bencher: Bencher) {
+    verify(bencher, PreparedKeys::new);
+}
+
+fn verify(bencher: Bencher, prepared: fn() -> PreparedKeys) {
+    let mut prepared = prepared();
     let client = credentials(0);
     let verifier = Verifier::Bound(client.signing.verifying_key());
     let signed = gate(1).admit(&knock(&client, 0), arrival(), NOW, CLOCK);
     let signed = signed.unwrap_or_else(|reason| unreachable!("{reason:?}"));
     let public = secret().public();
     bencher.bench_local(|| {
-        let verified = signed.verify(&public, &verifier, NOW, Tolerance::DEFAULT);
+        let tolerance = Tolerance::DEFAULT;
+        let verified = signed.verify_with(&mut prepared, &public, &verifier, NOW, tolerance);
         assert!(verified.is_ok());
     });
 }

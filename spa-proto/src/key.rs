@@ -166,16 +166,35 @@ impl VerifyingKey {
     }
 
     /// Verifies strictly: no weak keys, no malleable signatures, no R of small order.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.point().is_some_and(|point| point.verify(message, signature))
+    }
+
+    /// Its point of the curve; `None` of no key, since each was looked at.
+    pub(crate) fn point(&self) -> Option<Point> {
+        ed25519_dalek::VerifyingKey::from_bytes(&self.0).ok().map(Point)
+    }
+}
+
+/// A [`VerifyingKey`] decompressed.
+#[derive(Clone, Copy)]
+pub(crate) struct Point(ed25519_dalek::VerifyingKey);
+
+impl Point {
+    /// Whether this is the point of `key`.
+    pub(crate) fn is_of(&self, key: &VerifyingKey) -> bool {
+        *self.0.as_bytes() == key.0
+    }
+
+    /// As [`VerifyingKey::verify`].
     ///
     /// What `verify_strict` of the library refuses beside what `verify` does is a key or an R
     /// of small order. This key has been looked at; and an R that verifies is canonical, so
     /// that it need not be decompressed to be known.
-    #[must_use]
-    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0);
-        let is_valid = |key: ed25519_dalek::VerifyingKey| key.verify(message, &signature).is_ok();
-        !is_of_small_order(*signature.r_bytes()) && key.is_ok_and(is_valid)
+        !is_of_small_order(*signature.r_bytes()) && self.0.verify(message, &signature).is_ok()
     }
 }
 

@@ -32,6 +32,7 @@ mod key;
 mod mode;
 mod open;
 mod packet;
+mod prepared;
 #[cfg(test)]
 mod printable;
 mod pseudonym;
@@ -55,6 +56,7 @@ pub use gate::{Gate, GateSettings};
 pub use key::{Kid, Nonce, ServerPublic, ServerSecret, SigningKey, VerifyingKey, WeakKey};
 pub use mode::{GrantMode, InvalidMode};
 pub use packet::{Datagram, PACKET_LEN};
+pub use prepared::PreparedKeys;
 pub use reason::Reason;
 pub use replay::{Floor, History, Lease, RING_LEN, Replay};
 pub use request::{Address, BODY_LEN, Enrolment, Kind, Mode, NotCanonical, Prefix, Request};

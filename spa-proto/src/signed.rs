@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::book::Generation;
 use crate::key::{Kid, Nonce, ServerPublic, VerifyingKey};
 use crate::packet::{SIGNATURE_LEN, field};
+use crate::prepared::PreparedKeys;
 use crate::reason::Reason;
 use crate::request::{BODY_LEN, Enrolment, Kind, Request};
 use crate::secret::EnrolHash;
@@ -148,12 +149,28 @@ impl SignedRequest {
         now: Timestamp,
         tolerance: Tolerance,
     ) -> Result<VerifiedKnock, Reason> {
+        self.verify_with(&mut PreparedKeys::none(), server, verifier, now, tolerance)
+    }
+
+    /// As [`SignedRequest::verify`], faster for clients whose keys are kept in `prepared`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn verify_with(
+        &self,
+        prepared: &mut PreparedKeys,
+        server: &ServerPublic,
+        verifier: &Verifier,
+        now: Timestamp,
+        tolerance: Tolerance,
+    ) -> Result<VerifiedKnock, Reason> {
         if !tolerance.admits(self.time, now) {
             return Err(Reason::Stale);
         }
         let request = Request::decode(&self.body).map_err(|_| Reason::NotCanonical)?;
         let signer = signer(verifier, &request.kind)?;
-        if !signer.verify(&self.transcript(*server).to_sign(&self.body), &self.signature) {
+        let message = self.transcript(*server).to_sign(&self.body);
+        if !prepared.verify(&signer, &message, &self.signature) {
             return Err(Reason::BadSignature);
         }
         let binds = binds(verifier, &request.kind, now)?;

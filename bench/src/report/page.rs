@@ -202,7 +202,7 @@ fn way(figures: &Figures) -> String {
             rare(parts::GATE),
         ),
         ("a frame to the warden, which is woken", wake.map(|both| both / 2.0), None),
-        ("Ed25519", micro("verify_a_request", 1.0), rare(parts::SIGNATURE)),
+        ("Ed25519", micro("verify_a_request_with_a_prepared_key", 1.0), rare(parts::SIGNATURE)),
         ("journal: the knock, the grant", micro("write_to_the_journal", 2.0), None),
         ("netlink: the element is in the kernel", micro("grant_a_new_element", 1.0), None),
         ("the SYN that gets through, and its answer", None, rare(parts::ASKING)),

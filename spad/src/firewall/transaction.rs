@@ -13,6 +13,8 @@ use std::fmt;
 const PAGE: u32 = 64 * 1024;
 /// No message of ours is longer.
 const LONGEST: usize = 64 * 1024;
+/// Bytes of a transaction that grants one element.
+const USUAL: usize = 256;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 /// Where a netlink message has its flags.
@@ -53,7 +55,9 @@ pub(crate) struct Part {
 
 impl Transaction {
     pub(crate) fn new() -> Self {
-        Self { bytes: wire::batch(NFNL_MSG_BATCH_BEGIN), parts: Vec::new() }
+        let mut bytes = Vec::with_capacity(USUAL);
+        bytes.extend(wire::batch(NFNL_MSG_BATCH_BEGIN));
+        Self { bytes, parts: Vec::new() }
     }
 
     /// Adds a message.

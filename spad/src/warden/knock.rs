@@ -87,13 +87,14 @@ impl Warden {
 
     /// Steps 8 and 9.
     pub(super) fn verified(
-        &self,
+        &mut self,
         request: &SignedRequest,
         at: Reading,
     ) -> Result<(VerifiedKnock, ClientRecord), Reason> {
         let record = self.clients.get(&request.kid()).ok_or(Reason::NoRecord)?;
         let server = self.own.public(request.generation(), at.wall).ok_or(Reason::NoRecord)?;
-        let knock = request.verify(&server, &record.verifier, at.wall, self.config.tolerance)?;
+        let (prepared, tolerance) = (&mut self.prepared, self.config.tolerance);
+        let knock = request.verify_with(prepared, &server, &record.verifier, at.wall, tolerance)?;
         Ok((knock, record))
     }
 

@@ -37,7 +37,7 @@ mod worker;
 
 use std::path::PathBuf;
 
-use spa_proto::{Monotonic, Reason};
+use spa_proto::{Monotonic, PreparedKeys, Reason};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -95,6 +95,8 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
+    /// Of clients that knocked lately.
+    prepared: PreparedKeys,
     budgets: budgets::Budgets,
     first_knocks: first_knocks::FirstKnocks,
     last_knocks: last_knocks::Knocks,

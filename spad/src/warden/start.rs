@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spa_keys::{Store, StoreError, files};
+use spa_proto::PreparedKeys;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -175,6 +176,7 @@ impl Warden {
         Ok(Self {
             config_path,
             own,
+            prepared: PreparedKeys::new(),
             budgets: Budgets::new(),
             first_knocks: FirstKnocks::none(),
             overlaps: Overlaps::none(),
