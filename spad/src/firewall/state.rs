@@ -61,8 +61,8 @@ pub(crate) struct SetState {
     /// In milliseconds; 0 for none.
     pub(crate) timeout: u64,
     pub(crate) size: u32,
-    /// Name of the expression that each element carries.
-    pub(crate) expression: String,
+    /// The expression that each element carries, with its numbers; empty for none.
+    pub(crate) expression: Vec<u8>,
 }
 
 /// What a chain is, without its rules.
@@ -142,10 +142,7 @@ impl SetState {
                 NFTA_SET_KEY_TYPE => state.key_type = word(value),
                 NFTA_SET_KEY_LEN => state.key_len = word(value),
                 NFTA_SET_TIMEOUT => state.timeout = long(value),
-                NFTA_SET_EXPR => {
-                    let name = find(wire::nested(value), NFTA_EXPR_NAME);
-                    state.expression = name.map(text).unwrap_or_default();
-                }
+                NFTA_SET_EXPR => state.expression = plain_expression(value),
                 NFTA_SET_DESC => {
                     state.size = find(wire::nested(value), NFTA_SET_DESC_SIZE).map_or(0, word);
                 }
@@ -243,8 +240,8 @@ fn plain_data(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// An expression inside another, its attributes' flags and those that are zero
-/// left out.
+/// An expression inside another or of a set, its attributes' flags and those that are zero
+/// left out. Its name is text, with a zero byte at the end or without.
 fn plain_expression(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     for (kind, value) in wire::nested(bytes) {
