@@ -158,6 +158,10 @@ impl Gatekeeper {
                 self.gate.iter_mut().for_each(|gate| gate.prepare(clock::wall()));
                 self.channel.send(&ToWarden::Counters(self.counters).encode(), &[])?;
             }
+            // The one in force must not wait for the other.
+            ToGate::Remove(kid) => {
+                self.gate.iter_mut().chain(&mut self.next).for_each(|gate| gate.remove(&kid));
+            }
             about_a_client => self.enrol(about_a_client),
         }
         Ok(true)
@@ -172,9 +176,8 @@ impl Gatekeeper {
             ToGate::Insert { former: true, clients } => {
                 clients.into_iter().for_each(|(kid, keys)| gate.insert_former(kid, keys));
             }
-            ToGate::Remove(kid) => gate.remove(&kid),
             ToGate::Recall { kid, floor, used } => gate.recall(&kid, floor, used),
-            ToGate::Serve { .. } | ToGate::Listen { .. } | ToGate::Report => {}
+            ToGate::Serve { .. } | ToGate::Listen { .. } | ToGate::Report | ToGate::Remove(_) => {}
         }
     }
 
@@ -233,6 +236,10 @@ mod tests {
     use super::*;
     use crate::ipc::Frame;
     use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+    use spa_proto::{
+        Address, Arrival, ClientKeys, Cloak, Credentials, Entropy, GateSettings, Generation, Kid,
+        Kind, Mode, Psk, Request, ServerKeys, ServerSecret, Services, SigningKey, seal,
+    };
 
     /// A gatekeeper, the warden's end of its channel, and who sends to its sockets.
     struct Room {
@@ -303,6 +310,63 @@ mod tests {
         // Returns although nobody says anything.
         keeper.turn().unwrap();
         assert!(!keeper.pace.gather());
+    }
+
+    #[test]
+    fn a_revoked_client_is_gone_from_the_gate_in_force_while_the_next_is_filled() {
+        let Room { mut keeper, warden, .. } = room();
+        let (server, cloak) = (ServerSecret::from_bytes([3; 32]), Cloak::from_bytes([4; 16]));
+        let kid = Kid::from_bytes([5; 16]);
+        let client = Credentials {
+            server: server.public(),
+            kid,
+            cloak: cloak.clone(),
+            keys: ClientKeys::derive(&Psk::from_bytes([6; 32]), &server.public(), &kid),
+            signing: SigningKey::from_seed(&[7; 32]),
+        };
+        let serve = || {
+            let generation = Generation::new(1);
+            let (secret, cloak) = (server.clone(), cloak.clone());
+            let current = ServerKeys { generation, secret, cloak };
+            ToGate::Serve { current, former: None, settings: GateSettings::default() }
+        };
+        let insert = || {
+            let clients = vec![(kid, client.keys.clone())];
+            ToGate::Insert { former: false, clients }
+        };
+        let tell = |keeper: &mut Gatekeeper, message: ToGate| {
+            warden.send(&message.encode(), &[]).unwrap();
+            assert!(keeper.obey().unwrap());
+        };
+        let verdict = |keeper: &mut Gatekeeper, number: u8| {
+            let Now { wall, clock } = Now::read();
+            let request = Request {
+                kind: Kind::Knock,
+                mode: Mode::Default,
+                address: Address::Seen,
+                width: None,
+                seconds: None,
+                services: Services::new(["ssh".parse().unwrap()]).unwrap(),
+            };
+            let entropy = Entropy::from_bytes([number; 32]);
+            let knock = seal(&client, &request, wall, &entropy).unwrap();
+            let [source, destination] = [[192, 0, 2, 7].into(), [192, 0, 2, 1].into()];
+            let gate = keeper.gate.as_mut().unwrap();
+            gate.admit(&knock, Arrival { source, destination }, wall, clock).err()
+        };
+
+        tell(&mut keeper, serve());
+        tell(&mut keeper, insert());
+        keeper.listen(62201, vec![pair().0, pair().0]).unwrap();
+        assert_eq!(verdict(&mut keeper, 1), None);
+        // A reload, and in the middle of it a revocation.
+        tell(&mut keeper, serve());
+        tell(&mut keeper, insert());
+        assert_eq!(verdict(&mut keeper, 2), None);
+        tell(&mut keeper, ToGate::Remove(kid));
+        assert_eq!(verdict(&mut keeper, 3), Some(Reason::UnknownClient));
+        keeper.listen(62201, vec![pair().0, pair().0]).unwrap();
+        assert_eq!(verdict(&mut keeper, 4), Some(Reason::UnknownClient));
     }
 
     #[test]
