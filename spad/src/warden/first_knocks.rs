@@ -1,5 +1,5 @@
 //! The first knock of each client, which is written to its record before anything is
-//! granted (protocol §4 and §7, rule R4): it waits for the disk, and nobody else does.
+//! granted (protocol §8, and §7, rule R4): it waits for the disk, and nobody else does.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -32,6 +32,13 @@ pub(super) struct First {
     pub(super) name: ClientName,
     pub(super) kid: Kid,
     pub(super) binds: Option<VerifyingKey>,
+}
+
+/// A record that is written, or cannot be, and what waited for it.
+struct Written {
+    first: First,
+    waited: Vec<SignedRequest>,
+    refused: Option<Reason>,
 }
 
 /// Knocks that wait for their record.
@@ -146,28 +153,23 @@ impl Warden {
 
     /// Opens what waited for these records, and some others that are written by now.
     pub(super) fn first_knocks_noted(&mut self, first: Noted) {
-        let mut next = Some(first);
-        let mut accepted = Vec::new();
-        for left in (0..BATCH).rev() {
-            let Some((first, written)) = next.take() else { break };
-            accepted.extend(self.first_knock_noted(&first, written));
-            if left > 0 {
-                next = self.first_knocks.noted.try_recv().ok();
-            }
+        let mut noted = vec![first];
+        while noted.len() < BATCH
+            && let Ok(next) = self.first_knocks.noted.try_recv()
+        {
+            noted.push(next);
         }
+        // All records before the first decision: what ends with one that was disabled, or is
+        // gone, are grants, and what is about to be opened is none yet.
+        let written: Vec<_> =
+            noted.into_iter().map(|(first, written)| self.look_again(first, written)).collect();
+        let accepted: Vec<_> = written.into_iter().flat_map(|one| self.decide_all(&one)).collect();
         accepted.chunks(BATCH).for_each(|some| self.open(some));
     }
 
-    /// Of one client. By now it may have been revoked, or have other rights, so each of
-    /// its knocks is decided on as if it came now, with the record as it is on the disk;
-    /// but that it was used stays as it was. What may have been granted before the machine
-    /// was rolled back is not granted again.
-    fn first_knock_noted(
-        &mut self,
-        first: &First,
-        written: Result<(), StoreError>,
-    ) -> Vec<Accepted> {
-        let First { name, kid, binds } = first;
+    /// Takes what waited for a record, and looks at that as it is on the disk.
+    fn look_again(&mut self, first: First, written: Result<(), StoreError>) -> Written {
+        let First { name, kid, binds } = &first;
         let waited = self.first_knocks.take(kid);
         let refused = match written {
             Ok(()) => {
@@ -183,12 +185,20 @@ impl Warden {
                 Some(why(&error))
             }
         };
+        Written { first, waited, refused }
+    }
+
+    /// Of one client. By now it may have been revoked, or have other rights, so each of
+    /// its knocks is decided on as if it came now, with the record as it is on the disk;
+    /// but that it was used stays as it was. What may have been granted before the machine
+    /// was rolled back is not granted again.
+    fn decide_all(&mut self, Written { first, waited, refused }: &Written) -> Vec<Accepted> {
         let (mut accepted, at) = (Vec::new(), Reading::now());
         for (number, request) in waited.iter().enumerate() {
-            let enrolled = number == 0 && binds.is_some();
+            let enrolled = number == 0 && first.binds.is_some();
             match refused.map_or_else(|| self.decide_again(request, enrolled, at), Err) {
                 Ok(one) => accepted.push(one),
-                Err(reason) => self.turn_down(*kid, request.arrival(), reason, at),
+                Err(reason) => self.turn_down(first.kid, request.arrival(), reason, at),
             }
         }
         accepted
