@@ -229,6 +229,7 @@ fn refused(parts: &[Part], sequence: u32, source: io::Error) -> FirewallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
     use nix::libc::{EBUSY, ENOMEM, ENOSPC};
 
     fn parts() -> Vec<Part> {
@@ -258,6 +259,18 @@ mod tests {
         assert!(matches!(whole, FirewallError::NoPermission), "{whole}");
         let whole = check(&parts(), vec![answer(1, Some(ENOBUFS))]).unwrap_err();
         assert!(matches!(whole, FirewallError::Refused { .. }), "{whole}");
+    }
+
+    #[test]
+    fn an_error_that_does_not_say_which_is_one() {
+        let bare = |kind: u16| {
+            let mut message = [0; 16];
+            message[0] = 16;
+            message[4..6].copy_from_slice(&kind.to_ne_bytes());
+            let answer = wire::messages(&message).next().and_then(|m| wire::answer(&m));
+            answer.unwrap().error.is_some()
+        };
+        assert!(bare(NLMSG_ERROR) && !bare(NLMSG_DONE));
     }
 
     #[test]

@@ -212,8 +212,16 @@ mod tests {
         let first = content.len() - saved.messages.len();
         let mut other = content.to_vec();
         other[first + 4] = 8;
+        // Of two names, the kernel takes the second.
+        let len = u32::from_ne_bytes(*content[first..].first_chunk().unwrap());
+        let mut twice = content.to_vec();
+        twice[first..first + 4].copy_from_slice(&(len + 12).to_ne_bytes());
+        let name = [&[11, 0, 1, 0][..], b"filter\0\0"].concat();
+        let end = first + usize::try_from(len).unwrap();
+        twice.splice(end..end, name);
         for (content, what) in [
             (&other[..], "another kind of message"),
+            (&twice[..], "two names"),
             (&content[..content.len() - 4], "cut short"),
             (&content[..first], "empty"),
             (&[content, &[0; 8]].concat()[..], "too long"),

@@ -9,6 +9,7 @@ use netlink_packet_core::{
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
+use nix::libc::EBADMSG;
 use std::io;
 
 const NETLINK_HEADER_LEN: usize = 16;
@@ -138,7 +139,9 @@ pub fn answer(message: &Message<'_>) -> Option<Answer> {
     if !matches!(message.message_type(), NLMSG_ERROR | NLMSG_DONE) {
         return None;
     }
-    let code = message.payload().first_chunk().map_or(0, |c| i32::from_ne_bytes(*c));
+    let code = message.payload().first_chunk().map(|code| i32::from_ne_bytes(*code));
+    // The end of a list may say nothing; an error that does not say which is none the less one.
+    let code = code.unwrap_or(if message.message_type() == NLMSG_DONE { 0 } else { -EBADMSG });
     let error = (code != 0).then(|| io::Error::from_raw_os_error(code.saturating_neg()));
     Some(Answer { sequence: message.sequence_number(), error })
 }
@@ -147,9 +150,12 @@ pub fn answer(message: &Message<'_>) -> Option<Answer> {
 #[must_use]
 pub fn is_about_us(message: &Message<'_>) -> bool {
     let ours = |name: &[u8]| name.strip_suffix(&[0]) == Some(TABLE.as_bytes());
+    // Of an attribute that comes twice, the kernel takes the last.
+    let mut names = attributes(message).filter(|(kind, _)| *kind == TABLE_NAME).peekable();
     message.message_type() >> 8 == NFNL_SUBSYS_NFTABLES
         && message.payload().first() == Some(&u8::from(NetfilterProtoFamily::Inet))
-        && attributes(message).any(|(kind, value)| kind == TABLE_NAME && ours(value))
+        && names.peek().is_some()
+        && names.all(|(_, name)| ours(name))
 }
 
 /// The attributes of a message of netfilter, as kind and value.
