@@ -43,9 +43,12 @@ impl Snapshot {
     #[must_use]
     pub fn told(bytes: &[u8]) -> Self {
         let mut snapshot = Self::default();
-        wire::messages(bytes)
-            .filter_map(|message| Part::read(&message))
-            .for_each(|part| snapshot.take(part));
+        for message in wire::messages(bytes) {
+            // Ours come from libnftnl, which leaves between attributes what was in memory.
+            let tidied = wire::tidied(message);
+            let parts = wire::messages(&tidied).filter_map(|message| Part::read(&message));
+            parts.for_each(|part| snapshot.take(part));
+        }
         snapshot
     }
 
