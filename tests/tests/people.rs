@@ -1,7 +1,7 @@
 //! People with several devices; clients that are disabled, limited and renamed while the daemon runs.
 
 use spa_tests::Result;
-use spa_tests::product::{Client, Server, Site};
+use spa_tests::product::{Client, Server, Settings, Site};
 use spa_tests::wait::{SOON, until, until_some};
 
 /// Two devices of one person, and how often knocks were granted so far.
@@ -242,6 +242,23 @@ fn the_list_says_when_a_client_has_last_knocked() -> Result {
     server.start()?;
     server.stop()?;
     assert_eq!(last(&server)?, first, "and known after a restart");
+    Ok(())
+}
+
+#[test]
+fn who_found_no_room_was_not_let_in() -> Result {
+    let site = Site::new()?;
+    let one = "[firewall]\nmax-grants = 1\n".to_owned();
+    let mut server = site.spad_with(&Settings { more: one, ..Settings::default() })?;
+    let (alice, carol) = (site.client(&server, "alice")?, site.client(&server, "carol")?);
+    site.grant(&server, &alice, &["--source", "10.0.0.51"])?;
+    site.refused(&server, &carol, &[], "full")?;
+    server.stop()?;
+    for (client, was_let_in) in [("alice", true), ("carol", false)] {
+        let shown = server.keys(&["show", client, "--json"])?.ok()?;
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout)?;
+        assert_eq!(shown["last_knock"].is_string(), was_let_in, "{client}: {shown}");
+    }
     Ok(())
 }
 

@@ -119,10 +119,7 @@ impl Warden {
             self.expire(clock::monotonic());
             let mut full = FullSets::default();
             apart(accepted).into_iter().for_each(|knocks| self.open_together(knocks, &mut full));
-            for knock in accepted {
-                self.own.accepted(knock.kid, knock.generation);
-                self.last_knocks.note(knock.kid, knock.at.wall);
-            }
+            accepted.iter().for_each(|knock| self.own.accepted(knock.kid, knock.generation));
         }
     }
 
@@ -136,7 +133,7 @@ impl Warden {
             full.refuses(element, is_new(&self.ledger, element))
         };
         if all.len() > 1 && !all.iter().any(in_vain) && self.grant(&all).is_ok() {
-            return knocks.iter().for_each(|_| self.count(Reason::Granted));
+            return knocks.iter().for_each(|knock| self.let_in(knock));
         }
         for knock in knocks {
             let opened = knock.wants().try_for_each(|wanted| {
@@ -144,7 +141,7 @@ impl Warden {
                 full.ask(element, is_new(&self.ledger, element), || self.grant(&[wanted]))
             });
             match opened {
-                Ok(()) => self.count(Reason::Granted),
+                Ok(()) => self.let_in(knock),
                 Err(refused) => {
                     let reason = refused.reason();
                     refused.tell(&knock.client);
@@ -152,6 +149,11 @@ impl Warden {
                 }
             }
         }
+    }
+
+    fn let_in(&mut self, knock: &Accepted) {
+        self.count(Reason::Granted);
+        self.last_knocks.note(knock.kid, knock.at.wall);
     }
 
     /// Writes down that these are in force, puts them in force, and says so.
