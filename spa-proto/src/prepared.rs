@@ -1,11 +1,12 @@
-//! Signing keys of clients that knocked lately, as points of the curve: what it takes to
-//! decompress one is a third of what it takes to verify a signature (protocol §3.3).
+//! Verifying keys of clients that have knocked, as points of the curve: to decompress one is a
+//! good part of what it takes to verify a signature (protocol §3.3).
 
 use crate::key::{Point, VerifyingKey};
 
-/// Points of keys that verified a signature lately, at most 256 of 192 bytes: what is kept is
-/// public, and changes no verdict. Two clients whose keys begin with the same byte take each
-/// other's place, which costs them what it costs everybody without this.
+/// Points of keys that have verified a signature, at most 256 of 192 bytes: what is kept is
+/// public, and changes no verdict; that of a revoked client stays until another takes its place.
+/// Two clients whose keys begin with the same byte do so with each knock, which costs them what
+/// it costs everybody without this.
 pub struct PreparedKeys {
     /// By the first byte of the key. Empty where none are kept.
     places: Vec<Option<Box<Point>>>,

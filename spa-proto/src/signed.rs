@@ -152,7 +152,7 @@ impl SignedRequest {
         self.verify_with(&mut PreparedKeys::none(), server, verifier, now, tolerance)
     }
 
-    /// As [`SignedRequest::verify`], faster for clients whose keys are kept in `prepared`.
+    /// As [`SignedRequest::verify`], faster for clients whose keys `prepared` has.
     ///
     /// # Errors
     /// The same.

@@ -2,8 +2,9 @@
 //!
 //! The Montgomery ladder does one bit of the secret after the other, and nothing in it
 //! can be done side by side. On the Edwards form of the curve there are tables, and
-//! vectors where the processor has them: half the time of the ladder, of which a server
-//! has nearly all of a knock's. What comes out is the same for every input.
+//! vectors where the processor has them: half the time of the ladder with AVX-512, two
+//! thirds with AVX2, a little more than the ladder's with neither. What comes out is the
+//! same for every input.
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::traits::IsIdentity;

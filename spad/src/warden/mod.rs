@@ -95,7 +95,7 @@ struct Warden {
     machine: Option<machine::Machine>,
     present: host::Present,
     memory: memory::Memory,
-    /// Of clients that knocked lately.
+    /// Verifying keys of clients that have knocked.
     prepared: PreparedKeys,
     budgets: budgets::Budgets,
     first_knocks: first_knocks::FirstKnocks,
