@@ -2,6 +2,7 @@
 //! steps, and what stands between them, is the gate's.
 
 use chacha20poly1305::aead::AeadInOut;
+use zeroize::Zeroizing;
 
 use crate::activity::Mark;
 use crate::key::{Kid, Nonce, ServerPublic, ServerSecret};
@@ -10,7 +11,7 @@ use crate::packet::{
 };
 use crate::pseudonym::Pseudonym;
 use crate::reason::Reason;
-use crate::request::BODY_LEN;
+use crate::request::{BODY_LEN, Body};
 use crate::schedule::Keys;
 use crate::seal::xor;
 use crate::secret::Cloak;
@@ -18,7 +19,7 @@ use crate::time::Timestamp;
 use crate::transcript::Transcript;
 
 /// Body and signature, decrypted.
-pub(crate) type Opened = ([u8; BODY_LEN], [u8; SIGNATURE_LEN]);
+pub(crate) type Opened = (Body, [u8; SIGNATURE_LEN]);
 
 pub(crate) fn nonce(datagram: &Datagram) -> Nonce {
     Nonce::from_bytes(field(datagram, NONCE))
@@ -69,7 +70,8 @@ pub(crate) fn unseal(
     let cipher = keys.cipher(&shared, transcript);
     let sealed: [u8; SEALED.end - SEALED.start] = field(datagram, SEALED);
     let (text, tag) = sealed.split_at(BODY_LEN + SIGNATURE_LEN);
-    let mut text: [u8; BODY_LEN + SIGNATURE_LEN] = field(text, 0..text.len());
+    let mut text: Zeroizing<[u8; BODY_LEN + SIGNATURE_LEN]> =
+        Zeroizing::new(field(text, 0..text.len()));
     let tag: [u8; 16] = field(tag, 0..tag.len());
     cipher
         .decrypt_inout_detached(
@@ -79,5 +81,6 @@ pub(crate) fn unseal(
             &tag.into(),
         )
         .map_err(|_| Reason::BadSeal)?;
-    Ok((field(&text, 0..BODY_LEN), field(&text, BODY_LEN..text.len())))
+    let body = Box::new(Zeroizing::new(field(&*text, 0..BODY_LEN)));
+    Ok((body, field(&*text, BODY_LEN..text.len())))
 }

@@ -22,6 +22,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use zeroize::Zeroizing;
+
 use crate::key::VerifyingKey;
 use crate::packet::field;
 use crate::secret::EnrolSecret;
@@ -29,6 +31,9 @@ use crate::service::Services;
 
 /// Length of the body, in bytes.
 pub const BODY_LEN: usize = 160;
+/// A body that somebody else made: that of an enrolment holds the one-time secret, so it is
+/// wiped when dropped, and in a box, which leaves no copy where it was.
+pub(crate) type Body = Box<Zeroizing<[u8; BODY_LEN]>>;
 
 const VERSION: u8 = 1;
 const ENROLMENT: std::ops::Range<usize> = 92..156;
@@ -165,6 +170,11 @@ impl Request {
     /// writes for some request.
     pub fn decode(body: &[u8; BODY_LEN]) -> Result<Self, NotCanonical> {
         Self::read(body).filter(|request| request.write() == *body).ok_or(NotCanonical)
+    }
+
+    /// Whether this is the body of an enrolment, if it is one at all.
+    pub(crate) const fn enrols(body: &[u8; BODY_LEN]) -> bool {
+        body[1] != 0
     }
 
     fn write(&self) -> [u8; BODY_LEN] {

@@ -3,12 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use zeroize::Zeroizing;
+
 use crate::book::Generation;
 use crate::key::{Kid, Nonce, ServerPublic, VerifyingKey};
 use crate::packet::{SIGNATURE_LEN, field};
 use crate::prepared::PreparedKeys;
 use crate::reason::Reason;
-use crate::request::{BODY_LEN, Enrolment, Kind, Request};
+use crate::request::{BODY_LEN, Body, Enrolment, Kind, Request};
 use crate::secret::EnrolHash;
 use crate::time::{Timestamp, Tolerance};
 use crate::transcript::{Transcript, concat};
@@ -29,13 +31,13 @@ pub struct Arrival {
 /// A request that the gate let through: plain transcript, body, signature, and
 /// the observed addresses. Of one fixed size, and worth nothing before
 /// [`SignedRequest::verify`].
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct SignedRequest {
     kid: Kid,
     nonce: Nonce,
     time: Timestamp,
     ephemeral: [u8; 32],
-    body: [u8; BODY_LEN],
+    body: Body,
     signature: [u8; SIGNATURE_LEN],
     arrival: Arrival,
     generation: Generation,
@@ -68,7 +70,7 @@ pub struct VerifiedKnock {
 impl SignedRequest {
     pub(crate) fn new(
         transcript: &Transcript,
-        body: [u8; BODY_LEN],
+        body: Body,
         signature: [u8; SIGNATURE_LEN],
         arrival: Arrival,
         generation: Generation,
@@ -95,6 +97,13 @@ impl SignedRequest {
         self.generation
     }
 
+    /// Whether it is an enrolment, which has the token's secret in it: whoever has dealt with
+    /// one wipes the stack. Before [`Self::verify`] it is only what somebody says.
+    #[must_use]
+    pub fn enrols(&self) -> bool {
+        Request::enrols(&self.body)
+    }
+
     /// For the channel between the two processes.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; SIGNED_REQUEST_LEN] {
@@ -104,7 +113,7 @@ impl SignedRequest {
             self.nonce.as_bytes(),
             &self.time.as_millis().to_be_bytes(),
             &self.ephemeral,
-            &self.body,
+            self.body.as_slice(),
             &self.signature,
             &[if source.is_ipv4() { 4 } else { 6 }],
             &to_octets(source),
@@ -123,7 +132,7 @@ impl SignedRequest {
             nonce: Nonce::from_bytes(field(bytes, 16..32)),
             time: Timestamp::from_millis(u64::from_be_bytes(field(bytes, 32..40))),
             ephemeral: field(bytes, 40..72),
-            body: field(bytes, 72..72 + BODY_LEN),
+            body: Box::new(Zeroizing::new(field(bytes, 72..72 + BODY_LEN))),
             signature: field(bytes, 72 + BODY_LEN..arrival),
             arrival: Arrival {
                 source: from_octets(bytes[arrival], field(bytes, arrival + 1..arrival + 17))?,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use spa_keys::encoding::from_base64;
 use spa_tests::lab::{Doing, Result, fail};
-use spa_tests::product::{SERVER_NAME, Server, Settings, Site, Traces, texts};
+use spa_tests::product::{Client, SERVER_NAME, Server, Settings, Site, Traces, texts};
 use spa_tests::wait::{SOON, until};
 
 /// Process numbers of warden and gatekeeper.
@@ -105,6 +105,25 @@ fn keys_that_were_replaced_are_in_nobodys_memory() -> Result {
     until("they are gone", SOON, || Ok(look(&site, &server, &before)?.derived[1] == 0))?;
     let after = look(&site, &server, &own)?;
     assert_eq!(after, NOTHING, "the server's old key; before: {during:?}");
+    Ok(())
+}
+
+/// While an enrolment is refused by policy, its token stays good: whoever takes a process over
+/// later must not find what was in it.
+#[test]
+fn the_one_time_secret_of_an_enrolment_is_in_nobodys_memory() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let token = server.add("alice", &["--service", "ssh"])?;
+    let secret = Traces::of_token(&token)?;
+    let alice = Client::new(&site.client, "alice", SERVER_NAME);
+    alice.enroll(&token)?.ok()?;
+    server.keys(&["set", "alice", "--clear", "service", "--service", "web"])?.ok()?;
+    site.refused(&server, &alice, &["--service", "ssh"], "service-not-allowed")?;
+    assert_eq!(look(&site, &server, &secret)?, NOTHING, "after it was refused");
+    server.keys(&["set", "alice", "--clear", "service", "--service", "ssh"])?.ok()?;
+    site.open(&server, &alice, &[])?;
+    assert_eq!(look(&site, &server, &secret)?, NOTHING, "after it was accepted");
     Ok(())
 }
 

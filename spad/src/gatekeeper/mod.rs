@@ -114,9 +114,13 @@ impl Gatekeeper {
                     let whole = packet.get(..len).unwrap_or_default();
                     match judge(self.gate.as_mut(), self.port, *family, whole, now) {
                         Ok(request) => {
+                            let enrols = request.enrols();
                             // Waits while the warden is behind, and packets wait in the
                             // sockets meanwhile; the warden never waits for this process.
                             self.channel.send(&ToWarden::Request(request).encode(), &[])?;
+                            if enrols {
+                                wipe::stack_after(|| ());
+                            }
                             now = Now::read();
                         }
                         Err(reason) => self.count(reason, 1),

@@ -145,7 +145,7 @@ impl Warden {
         first: First,
     ) -> Result<(), Reason> {
         let store = self.clients.store();
-        self.first_knocks.hold(*request, first, store, &mut self.writer)?;
+        self.first_knocks.hold(request.clone(), first, store, &mut self.writer)?;
         // Nothing that is granted writes it down with itself.
         self.memory.write_down(&self.ledger);
         Ok(())
@@ -163,8 +163,10 @@ impl Warden {
         // gone, are grants, and what is about to be opened is none yet.
         let written: Vec<_> =
             noted.into_iter().map(|(first, written)| self.look_again(first, written)).collect();
-        let accepted: Vec<_> = written.into_iter().flat_map(|one| self.decide_all(&one)).collect();
+        let accepted: Vec<_> = written.iter().flat_map(|one| self.decide_all(one)).collect();
         accepted.chunks(BATCH).for_each(|some| self.open(some));
+        drop(written);
+        wipe::stack_after(|| ());
     }
 
     /// Takes what waited for a record, and looks at that as it is on the disk.

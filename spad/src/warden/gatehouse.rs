@@ -167,11 +167,14 @@ impl Warden {
     pub(super) fn heard(&mut self, first: io::Result<ToWarden>) {
         let begun = Instant::now();
         let most = if begun.duration_since(self.heard_at) < TURN { BATCH } else { 1 };
-        let mut accepted = Vec::new();
+        let (mut accepted, mut enrols) = (Vec::new(), false);
         let mut next = Some(first);
         while let Some(message) = next.take() {
             match self.expected(message) {
-                Ok(ToWarden::Request(request)) => accepted.extend(self.accept(&request)),
+                Ok(ToWarden::Request(request)) => {
+                    enrols |= request.enrols();
+                    accepted.extend(self.accept(&request));
+                }
                 Ok(ToWarden::Listening) => self.listens(),
                 Ok(ToWarden::Counters(counters)) => {
                     self.counters.gate = counters;
@@ -184,6 +187,9 @@ impl Warden {
             }
         }
         self.open(&accepted);
+        if enrols {
+            wipe::stack_after(|| ());
+        }
         self.heard_at = Instant::now();
         self.owes_a_look = true;
     }

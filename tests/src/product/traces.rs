@@ -4,7 +4,7 @@
 use hkdf::Hkdf;
 use sha2::Sha256;
 use sha2::block_api::compress256;
-use spa_keys::{ClientName, ServerIdentity, Store};
+use spa_keys::{ClientName, ServerIdentity, Store, Token, TokenEnrolment};
 use spa_proto::ClientKeys;
 
 use super::Server;
@@ -48,6 +48,15 @@ impl Traces {
         let dir = server.dir().join("keys");
         let secret = ServerIdentity::load(&dir).doing("the server's key")?.secret;
         Ok(Self { psk: as_stored(&secret.expose()), derived: Vec::new() })
+    }
+
+    /// The bytes of the one-time secret of a token, which nothing is derived from.
+    pub fn of_token(token: &str) -> Result<Self> {
+        let token = Token::decode(token).doing("a token")?;
+        let TokenEnrolment::Secret { secret, .. } = token.enrolment else {
+            return fail("no token with a secret");
+        };
+        Ok(Self { psk: halves(secret.expose()).to_vec(), derived: Vec::new() })
     }
 
     /// How many of these are somewhere in the memory of a process of this host.
