@@ -8,14 +8,15 @@
 //! DIR/state/                where DIR was given; else with the state of other programs (again)
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use spa_keys::files;
 use spa_proto::{Kid, ServerPublic};
 
 use crate::alias::{Alias, same_host};
+use crate::erase::{self, Leaving};
 use crate::exit::Failure;
 use crate::host_file::HostEntry;
 use crate::os;
@@ -197,11 +198,7 @@ impl ConfigDir {
 
     /// Deletes that copy, if there is one, and overwrites what it held.
     pub(crate) fn forget_aside(&self, alias: &Alias) -> Result<(), Failure> {
-        let path = self.former_path(alias);
-        let Ok(former) = File::options().write(true).open(&path) else { return Ok(()) };
-        overwrite(&former)
-            .and_then(|()| fs::remove_file(&path))
-            .map_err(|error| Failure::keys(format!("cannot delete {}: {error}", path.display())))
+        erase::remove_if_there(&self.former_path(alias)).map_err(Failure::keys)
     }
 
     /// Takes the token's secret out of a server's file, and forgets the keys from
@@ -212,40 +209,27 @@ impl ConfigDir {
         if entry.key_id() != *kid {
             return Ok(());
         }
-        if entry.forget_secret() {
-            let text = entry.into_text().map_err(Failure::keys)?;
-            files::write_atomic(&self.host_path(alias), &text).map_err(Failure::keys)?;
-        }
-        self.forget_aside(alias)
+        let cleared = if entry.forget_secret() { self.replace(alias, entry) } else { Ok(()) };
+        self.forget_aside(alias).and(cleared)
     }
 
-    /// Writes a server's file anew, and overwrites what the old one held, as far as that can be
-    /// done: copies that file systems, disks and backups make stay.
+    /// Writes a server's file anew, and overwrites what the old one held.
     pub(crate) fn replace(&self, alias: &Alias, entry: HostEntry) -> Result<(), Failure> {
         let path = self.host_path(alias);
-        let old = File::options().write(true).open(&path);
+        let old = Leaving::open(&path);
         let text = entry.into_text().map_err(Failure::keys)?;
         files::write_atomic(&path, &text).map_err(Failure::keys)?;
-        // It has no name any more: nobody sees it half overwritten.
-        old.and_then(|old| overwrite(&old)).map_err(|error| {
+        old.erase().map_err(|error| {
             let path = path.display();
             Failure::keys(format!("{path} is new, but what it held is still on the disk: {error}"))
         })
     }
 
-    /// Deletes a server's file.
+    /// Deletes a server's file, and overwrites what it held.
     pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
         self.forget_aside(alias)?;
-        let path = self.host_path(alias);
-        fs::remove_file(&path)
-            .map_err(|error| Failure::keys(format!("cannot delete {}: {error}", path.display())))
+        erase::remove(&self.host_path(alias)).map_err(Failure::keys)
     }
-}
-
-fn overwrite(mut file: &File) -> io::Result<()> {
-    let len = file.metadata()?.len();
-    io::copy(&mut io::repeat(0).take(len), &mut file)?;
-    file.sync_all()
 }
 
 /// The `.toml` files in a directory; none where there is no directory.
@@ -265,10 +249,16 @@ pub(crate) fn toml_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host_file::PendingEnrolment;
     use spa_keys::{Token, TokenEnrolment};
-    use spa_proto::{Cloak, Psk, ServerSecret, SigningKey};
+    use spa_proto::{Cloak, EnrolSecret, Psk, ServerSecret, SigningKey, Timestamp};
+    use std::io::Read;
 
     fn entry(kid: u8) -> HostEntry {
+        entry_with(kid, None)
+    }
+
+    fn entry_with(kid: u8, enrolment: Option<PendingEnrolment>) -> HostEntry {
         let signing = SigningKey::from_seed(&[1; 32]);
         let token = Token {
             server: ServerSecret::from_bytes([2; 32]).public(),
@@ -281,7 +271,7 @@ mod tests {
             services: vec!["ssh".parse().unwrap()],
             lasting: Default::default(),
         };
-        HostEntry::new(token, signing, None).unwrap()
+        HostEntry::new(token, signing, enrolment).unwrap()
     }
 
     /// A knock that opened while others took its place says nothing of those.
@@ -297,5 +287,21 @@ mod tests {
         assert!(config.former_path(&alias).exists());
         config.confirm(&alias, &Kid::from_bytes([2; 16])).unwrap();
         assert!(!config.former_path(&alias).exists());
+    }
+
+    #[test]
+    fn the_file_that_held_the_tokens_secret_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ConfigDir::new(Some(dir.path().to_owned())).unwrap();
+        let alias: Alias = "fw".parse().unwrap();
+        let secret = EnrolSecret::from_bytes([5; 32]);
+        let pending = PendingEnrolment::new(secret, Timestamp::from_millis(9));
+        config.add(&alias, entry_with(1, Some(pending))).unwrap();
+        let mut held = fs::File::open(config.host_path(&alias)).unwrap();
+        config.confirm(&alias, &Kid::from_bytes([1; 16])).unwrap();
+        assert!(config.load(&alias).unwrap().token_expires().is_none());
+        let mut left = String::new();
+        held.read_to_string(&mut left).unwrap();
+        assert_eq!((left.is_empty(), left.trim_matches('\0')), (false, ""));
     }
 }

@@ -289,7 +289,7 @@ impl Door<'_> {
     pub(crate) fn confirm(&self) {
         let Host { config, alias, entry, .. } = &self.host;
         if let Err(failure) = config.confirm(alias, &entry.key_id()) {
-            self.story.step(|| format!("the token's secret stays in the file: {failure}"));
+            self.story.step(|| format!("not all that is over is cleared away: {failure}"));
         }
     }
 }

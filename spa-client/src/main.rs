@@ -25,6 +25,7 @@ mod config;
 mod doctor;
 mod door;
 mod enroll;
+mod erase;
 mod exit;
 mod field;
 mod host_file;

@@ -1,7 +1,6 @@
 //! `spa request`: enrolment the other way round. The key is made first, and
 //! waits in `requests/` for the token that names it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use spa_proto::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::config::{ConfigDir, toml_files};
+use crate::erase;
 use crate::exit::{Exit, Failure};
 use crate::field;
 use crate::report;
@@ -31,8 +31,8 @@ pub(crate) struct PendingKey {
 
 impl PendingKey {
     /// Deletes the file, once the key is kept elsewhere.
-    pub(crate) fn delete(self) -> std::io::Result<()> {
-        fs::remove_file(self.path)
+    pub(crate) fn delete(self) -> Result<(), String> {
+        erase::remove(&self.path)
     }
 }
 
