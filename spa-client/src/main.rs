@@ -68,6 +68,11 @@ use cli::{Cli, Command, Words};
 use config::ConfigDir;
 use exit::{Exit, Failure};
 
+/// Libraries leave copies of what they read and write; freed, these are wiped.
+#[global_allocator]
+static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
     spa_keys::wipe::keep_to_itself();
     let (cli, words) = Cli::of_this_process();

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use spa_keys::wipe;
 use spa_proto::{GrantMode, Mode, Service, Services};
 
 use crate::cli::ProxyOptions;
@@ -32,14 +33,21 @@ struct Plan {
 
 /// Connects, and passes on what comes until both ends are done.
 pub(crate) fn run(config: &ConfigDir, options: &ProxyOptions) -> Result<Exit, Failure> {
+    // The connection may last for days, and whoever locks the keys meanwhile means it: they
+    // are gone from here when it begins.
+    let stream = wipe::stack_after(|| enter(config, options))?;
+    relay::run(&stream).map_err(|why| Failure::broken(format!("{}: {why}", options.host)))?;
+    Ok(Exit::Done)
+}
+
+/// Knocks, and connects.
+fn enter(config: &ConfigDir, options: &ProxyOptions) -> Result<TcpStream, Failure> {
     warn_of_clock();
     let host = Host::find(config, &options.host)?;
     let plan = plan(options, host.mode(&options.request))?;
     let reporter = Reporter::new(Manner::of_steps(options.request.verbose), &options.host);
     let door = host.door(&options.request, services(options)?, &reporter)?;
-    let stream = connect(&door, &plan)?;
-    relay::run(&stream).map_err(|why| Failure::broken(format!("{}: {why}", options.host)))?;
-    Ok(Exit::Done)
+    connect(&door, &plan)
 }
 
 fn plan(options: &ProxyOptions, mode: Option<GrantMode>) -> Result<Plan, Failure> {

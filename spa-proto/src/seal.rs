@@ -5,7 +5,7 @@ use std::fmt;
 use chacha20poly1305::aead::AeadInOut;
 use hmac::Mac;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::key::{Kid, Nonce, ServerPublic, SigningKey};
 use crate::packet::{
@@ -85,14 +85,14 @@ pub fn seal(
     now: Timestamp,
     entropy: &Entropy,
 ) -> Result<Datagram, SealError> {
-    let body = request.encode().map_err(SealError::Request)?;
+    let body = Zeroizing::new(request.encode().map_err(SealError::Request)?);
     let ephemeral =
-        StaticSecret::from(hedged(credentials, b"spa1 ephemeral\0", entropy, now, &body));
+        StaticSecret::from(*hedged(credentials, b"spa1 ephemeral\0", entropy, now, &body));
     let transcript = Transcript {
         server: credentials.server,
         kid: credentials.kid,
         nonce: Nonce::from_bytes(field(
-            &hedged(credentials, b"spa1 nonce\0", entropy, now, &body),
+            &*hedged(credentials, b"spa1 nonce\0", entropy, now, &body),
             0..16,
         )),
         time: now,
@@ -110,10 +110,10 @@ fn hedged(
     entropy: &Entropy,
     now: Timestamp,
     body: &[u8; BODY_LEN],
-) -> [u8; 32] {
+) -> Zeroizing<[u8; 32]> {
     let secret = credentials.signing.expose();
     let time = now.as_millis().to_be_bytes();
-    hmac(&secret, &[label, &entropy.0, &time, body]).finalize().into_bytes().into()
+    Zeroizing::new(hmac(&secret, &[label, &entropy.0, &time, body]).finalize().into_bytes().into())
 }
 
 /// `AEAD(body | signature)` with its tag behind.
@@ -123,15 +123,16 @@ fn encrypt(
     transcript: &Transcript,
     body: &[u8; BODY_LEN],
 ) -> Result<[u8; SEALED.end - SEALED.start], SealError> {
-    let signature = credentials.signing.sign(&transcript.to_sign(body));
-    let mut text: [u8; BODY_LEN + SIGNATURE_LEN] = concat(&[body, &signature]);
+    let signature = credentials.signing.sign(&*Zeroizing::new(transcript.to_sign(body)));
+    let mut text: Zeroizing<[u8; BODY_LEN + SIGNATURE_LEN]> =
+        Zeroizing::new(concat(&[body, &signature]));
     let shared = agree(ephemeral, *credentials.server.as_bytes()).ok_or(SealError::ServerKey)?;
     let cipher = credentials.keys.keys().cipher(&shared, transcript);
     let tag = cipher
         .encrypt_inout_detached(&[0; 12].into(), &transcript.to_bytes(), text.as_mut_slice().into())
         // ChaCha20-Poly1305 refuses only texts of more than 256 GiB.
         .map_err(|_| SealError::Request(NotCanonical))?;
-    Ok(concat(&[&text, &tag]))
+    Ok(concat(&[text.as_slice(), &tag]))
 }
 
 fn assemble(credentials: &Credentials, transcript: &Transcript, sealed: &[u8]) -> Datagram {

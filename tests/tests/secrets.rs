@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use spa_keys::encoding::from_base64;
-use spa_tests::lab::{Doing, Result, fail};
+use spa_tests::lab::{Doing, Result, fail, program};
 use spa_tests::product::{Client, SERVER_NAME, Server, Settings, Site, Traces, texts};
 use spa_tests::wait::{SOON, until};
 
@@ -124,6 +125,36 @@ fn the_one_time_secret_of_an_enrolment_is_in_nobodys_memory() -> Result {
     server.keys(&["set", "alice", "--clear", "service", "--service", "ssh"])?.ok()?;
     site.open(&server, &alice, &[])?;
     assert_eq!(look(&site, &server, &secret)?, NOTHING, "after it was accepted");
+    Ok(())
+}
+
+/// A connection through `spa proxy` lasts for days, `spa lock` is said meanwhile.
+#[test]
+fn a_proxy_holds_no_keys_once_it_is_connected() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    let Traces { psk, derived } = Traces::of(&server, "alice")?;
+    site.close(&server, "alice")?;
+    server.stop()?;
+    let (spa, dir) = (program("spa")?.display().to_string(), alice.dir().display().to_string());
+    let words = ["proxy", SERVER_NAME, "22", "--wait", "60", "--config-dir", &dir];
+    let mut proxy = site.client.spawn([spa.as_str()].iter().chain(&words))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid()))?;
+    let of_host = |line: &str| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok();
+    let Some(pid) = status.lines().find_map(of_host) else { return fail(status) };
+    let held = || -> Result<[usize; 2]> {
+        let found = |needles: &[Vec<u8>]| Traces::found(needles, &site.client, pid);
+        Ok([found(&psk)?, found(&derived)?])
+    };
+    let keeps = || Ok(held()?.iter().all(|found| *found > 0));
+    until("it has keys while it knocks", Duration::from_secs(10), keeps)?;
+    server.start()?;
+    proxy.write_line("a line")?;
+    proxy.wait_for("a line", Duration::from_secs(30))?;
+    assert_eq!(held()?, [0, 0], "and none when it is connected");
+    assert!(proxy.is_running()?);
     Ok(())
 }
 
