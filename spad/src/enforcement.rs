@@ -57,7 +57,10 @@ impl Enforcement {
     /// What holds for this configuration.
     #[must_use]
     pub fn of(config: &Config, now: Monotonic) -> Self {
-        if always(config).is_some() || !matches!(kept::latest(&config.state_dir), Kept::Nothing) {
+        // Only an administrator's word takes it out, not that what was kept of it is gone.
+        let was_in_force = kept::is_in_force(&config.run_dir)
+            || !matches!(kept::latest(&config.state_dir), Kept::Nothing);
+        if always(config).is_some() || was_in_force {
             return Self::InForce;
         }
         let trial = Trial::noted(&config.run_dir).filter(|trial| trial.ends > now);
@@ -187,9 +190,14 @@ mod tests {
         assert_eq!(Enforcement::of(&config, now.clock), Enforcement::InForce);
         fs::write(kept::path(&config.state_dir), "damaged").unwrap();
         assert_eq!(Enforcement::of(&config, now.clock), Enforcement::InForce);
+        fs::remove_file(kept::path(&config.state_dir)).unwrap();
+        assert_eq!(Enforcement::of(&config, now.clock), Enforcement::InForce, "in this boot");
         // A trial does not weaken it.
         Trial::new(now, Duration::from_secs(60)).note(&config.run_dir).unwrap();
         assert_eq!(Enforcement::of(&config, now.clock), Enforcement::InForce);
+        Trial::forget(&config.run_dir).unwrap();
+        kept::note_open(&config.run_dir).unwrap();
+        assert_eq!(Enforcement::of(&config, now.clock), Enforcement::NotInForce);
     }
 
     #[test]

@@ -386,6 +386,28 @@ fn what_cannot_be_kept_for_certain_is_forgotten_again() -> Result {
 }
 
 #[test]
+fn it_stays_shut_though_what_was_kept_of_it_is_gone() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    server.spad(&["enable"])?.ok()?;
+    let kept = ["ruleset", "ruleset.previous"].map(|name| server.dir().join("state").join(name));
+    let lose = || kept.iter().for_each(|file| drop(fs::remove_file(file)));
+    lose();
+    server.spad(&["reload"])?.ok()?;
+    assert!(is_shut(&site)? && kept[0].exists(), "after a reload, and it is kept again");
+    lose();
+    server.kill9()?;
+    launch(&mut server)?;
+    assert!(is_shut(&site)? && kept[0].exists(), "after a restart");
+    lose();
+    server.spad(&["disable", "--yes"])?.ok()?;
+    assert_open(&site, "by an administrator's word")?;
+    server.spad(&["reload"])?.ok()?;
+    assert_open(&site, "and stays so")
+}
+
+#[test]
 fn what_is_always_in_force_cannot_be_disabled() -> Result {
     let site = Site::new()?;
     let mut server = site.spad()?;
