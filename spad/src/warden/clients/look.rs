@@ -36,6 +36,8 @@ impl Clients {
     /// Looks at all records again. A directory that cannot be read has no
     /// clients.
     pub(in crate::warden) fn reload(&mut self) -> Vec<Difference> {
+        // What a sweep has read by now is older.
+        self.sweep = None;
         let mut look = Look::begin(self);
         let store = look.clients.store.clone();
         look.at_people(&store);

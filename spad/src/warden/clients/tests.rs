@@ -61,6 +61,16 @@ impl Keys {
 }
 
 #[test]
+fn what_a_sweep_has_read_before_all_was_looked_at_counts_no_more() {
+    let mut keys = Keys::with(&["alice"]);
+    let differences = keys.sweep(|keys| {
+        std::fs::remove_file(keys.file("alice")).unwrap();
+        drop(keys.clients.reload());
+    });
+    assert_eq!((differences, keys.clients.len()), (vec![], 0), "revoked");
+}
+
+#[test]
 fn records_come_and_go() {
     let mut keys = Keys::with(&["alice"]);
     keys.add("bob");
