@@ -94,6 +94,11 @@ impl FirstKnocks {
         }
     }
 
+    /// Whether a client's record is still being written.
+    pub(super) fn waits(&self, kid: &Kid) -> bool {
+        self.waiting.contains_key(kid)
+    }
+
     /// Lets a knock wait for its record, and has that written.
     fn hold(
         &mut self,
@@ -103,9 +108,7 @@ impl FirstKnocks {
         writer: &mut Worker,
     ) -> Result<(), Reason> {
         let kid = first.kid;
-        if self.count >= MOST
-            || !(self.waiting.contains_key(&kid) || self.begin(first, store, writer))
-        {
+        if self.count >= MOST || !(self.waits(&kid) || self.begin(first, store, writer)) {
             return Err(Reason::NotDurable);
         }
         let now = Instant::now();
