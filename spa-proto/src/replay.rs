@@ -102,6 +102,14 @@ impl Floor {
         Self { hard: lease, soft: Some((now.plus(tolerance), lapses)), known: None }
     }
 
+    /// The window becomes wider by so much: what was stale and is not any more stays below the
+    /// soft floor for so much longer.
+    pub fn widen(&mut self, by: Duration) {
+        if let Some((_, lapses)) = &mut self.soft {
+            *lapses = lapses.plus(by);
+        }
+    }
+
     /// Whether it is for nothing of a client whose record was made then, and has
     /// never been knocked with.
     #[must_use]
@@ -123,6 +131,11 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// See [`Floor::widen`].
+    pub fn widen(&mut self, by: Duration) {
+        self.floor.widen(by);
+    }
+
     /// Nothing used yet above `floor`.
     #[must_use]
     pub fn new(floor: Floor) -> Self {
@@ -359,6 +372,20 @@ mod tests {
         assert_eq!(judge(later(30), at(159)), Err(Reason::BeforeStart));
         assert_eq!(judge(later(31), at(159)), Ok(()));
         assert_eq!(judge(later(30), at(160)), Ok(()));
+    }
+
+    /// A knock from before the start is in the wider window for as much longer.
+    #[test]
+    fn the_clocks_part_of_the_floor_lasts_longer_where_the_window_becomes_wider() {
+        let mut replay =
+            Replay::new(Floor::at_start(Timestamp::ZERO, NOW, at(100), Tolerance::DEFAULT));
+        assert_eq!(replay.judge(&KID, later(30), nonce(1), false, at(160)), Ok(()), "lapsed");
+        replay.widen(Duration::from_secs(3570));
+        let judge = |time, clock| replay.judge(&KID, time, nonce(1), false, clock);
+        assert_eq!(judge(later(30), at(160)), Err(Reason::BeforeStart));
+        assert_eq!(judge(later(31), at(160)), Ok(()));
+        assert_eq!(judge(later(30), at(3729)), Err(Reason::BeforeStart));
+        assert_eq!(judge(later(30), at(3730)), Ok(()));
     }
 
     #[test]

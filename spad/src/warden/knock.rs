@@ -75,7 +75,8 @@ impl Warden {
         // Refused by policy counts as used: it must not become valid later.
         self.memory.use_up(unused, &self.ledger, at)?;
         let judgement = judged?;
-        if record.knocked {
+        // As soon as the record is renamed it says that it has knocked; written is it later.
+        if record.knocked && !self.first_knocks.waits(&record.kid) {
             return Ok(Some(Accepted::of(request, record.name, judgement, false, at)));
         }
         // The first is written to the record before anything is granted; it binds the

@@ -96,6 +96,8 @@ impl Memory {
     }
 
     pub(super) fn set_tolerance(&mut self, tolerance: Tolerance) {
+        let wider = tolerance.as_duration().saturating_sub(self.tolerance.as_duration());
+        self.replay.widen(wider);
         self.tolerance = tolerance;
     }
 

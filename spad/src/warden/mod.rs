@@ -192,7 +192,9 @@ impl Warden {
         let trial = self.trial_ends();
         tokio::select! {
             biased;
-            // First, since looking at all the others takes a tenth of a knock's time; but then
+            // Before any knock: what was granted since the snapshot is not known any more.
+            restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
+            // Then these, since looking at all the others takes a tenth of a knock's time; but then
             // not before these: a revocation, or a repair, waits for no more than one batch.
             message = keeper_next(self.keeper.as_ref()), if !owed => self.heard(message),
             _ = signals.terminate.recv() => self.course = Course::Ending,
@@ -200,7 +202,6 @@ impl Warden {
             changed = clients::Watch::changed(self.records.as_ref()) => self.records_changed(changed),
             events = self.tables.changed() => self.tables_changed(events),
             () = at(expiry) => self.expire(clock::monotonic()),
-            restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
             changed = self.host.changed() => self.host_changed(&changed),
             written = self.memory.renewed() => self.lease_written(written),
             () = at(self.bans.late_at()) => self.bans_are_late(Instant::now()),
