@@ -90,7 +90,10 @@ impl Request {
     /// Whether the kernel's tables are read for it, for which knocks have to wait.
     #[must_use]
     pub fn holds_up(&self) -> bool {
-        matches!(self, Self::Status | Self::Rules | Self::Rates { .. } | Self::Metrics)
+        matches!(
+            self,
+            Self::Status | Self::Rules | Self::Rates { .. } | Self::Metrics | Self::Sessions
+        )
     }
 }
 
@@ -160,6 +163,7 @@ mod tests {
         assert_eq!(Request::Stop { open: true }.takes(), Rights::Change);
         assert_eq!(Request::RevokeGrant { grant: 7 }.to_string(), "revoke --grant 7");
         assert_eq!(Request::Status.takes(), Rights::Read);
-        assert!(Request::Rules.holds_up() && !Request::Grants.holds_up());
+        assert!(Request::Rules.holds_up() && Request::Sessions.holds_up());
+        assert!(!Request::Grants.holds_up());
     }
 }
