@@ -314,7 +314,7 @@ impl ClientRecord {
     /// How long its grants last if it does not say.
     #[must_use]
     pub fn ttl(&self) -> Option<Duration> {
-        self.policies().find_map(|policy| policy.ttl)
+        self.policies().filter_map(|policy| policy.ttl).min()
     }
 
     /// How long they last at most.

@@ -41,6 +41,7 @@ fn a_person_limits_all_devices_and_a_device_itself_further() {
     let person = lab.store.change_person(&parse("alice"), NOW, |person| {
         person.policy.services = services(&["web", "db"]);
         person.policy.max_ttl = Some(Duration::from_secs(60));
+        person.policy.ttl = Some(Duration::from_secs(30));
         person.expires = Some(NOW);
     });
     assert_eq!(person.ok().unwrap().name, parse("alice"));
@@ -49,13 +50,18 @@ fn a_person_limits_all_devices_and_a_device_itself_further() {
         (vec!["web".into()], vec![])
     );
     lab.store
-        .change(&parse("alice/phone"), |record| Arc::make_mut(&mut record.policy).services.clear())
+        .change(&parse("alice/phone"), |record| {
+            let policy = Arc::make_mut(&mut record.policy);
+            policy.services.clear();
+            policy.ttl = Some(Duration::from_secs(40));
+        })
         .ok()
         .unwrap();
     assert_eq!(may_open(&lab, "alice/phone"), ["web", "db"], "what its person may");
     assert_eq!(may_open(&lab, "bob/laptop"), ["ssh"]);
     let phone = lab.client("alice/phone");
     assert_eq!((phone.max_ttl(), phone.ends()), (Some(Duration::from_secs(60)), Some(NOW)));
+    assert_eq!(phone.ttl(), Some(Duration::from_secs(30)), "the shorter");
     assert_eq!(phone.state(NOW.plus(Duration::from_secs(1))), ClientState::Expired);
     let listed = lab.store.clients().ok().unwrap().records;
     assert!(listed.iter().zip([true, true, false]).all(|(one, said)| one.person.is_some() == said));
