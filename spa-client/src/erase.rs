@@ -3,8 +3,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::os;
 
 /// A file that is about to be replaced or deleted.
 pub(crate) struct Leaving(io::Result<File>);
@@ -23,7 +24,7 @@ impl Leaving {
     pub(crate) fn erase(self) -> io::Result<()> {
         let mut file = self.0?;
         let found = file.metadata()?;
-        if found.nlink() > 0 {
+        if !os::is_nameless(&found) {
             return Err(io::Error::other("the file has another name as well"));
         }
         io::copy(&mut io::repeat(0).take(found.len()), &mut file)?;
@@ -74,6 +75,7 @@ mod tests {
         remove_if_there(&path).unwrap();
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_file_with_another_name_stays_as_it_is() {
         let dir = tempfile::tempdir().unwrap();

@@ -86,6 +86,18 @@ pub(crate) fn belongs_to_somebody_else(_: &std::fs::Metadata) -> bool {
     false
 }
 
+/// Whether an open file has lost its last name.
+#[cfg(unix)]
+pub(crate) fn is_nameless(file: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(file) == 0
+}
+
+/// Whether an open file has lost its last name: taken for granted here.
+#[cfg(not(unix))]
+pub(crate) fn is_nameless(_: &std::fs::Metadata) -> bool {
+    true
+}
+
 /// The XDG base directory specification has relative paths ignored.
 fn absolute(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os(variable)?);

@@ -212,8 +212,11 @@ pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit
 
 /// `spa lock`: forgets what is kept unlocked.
 pub(crate) fn lock(config: &ConfigDir, options: &LockOptions) -> Result<Exit, Failure> {
+    let mut broken = Vec::new();
     let entries = if options.host.is_empty() {
-        config.known()?.entries
+        let known = config.known()?;
+        broken = known.broken;
+        known.entries
     } else {
         let load = |host: &String| {
             let alias = config.find(host)?;
@@ -229,5 +232,6 @@ pub(crate) fn lock(config: &ConfigDir, options: &LockOptions) -> Result<Exit, Fa
     } else {
         kept::forget(&places)
     }
-    Ok(Exit::Done)
+    broken.iter().for_each(report::complain);
+    Ok(if broken.is_empty() { Exit::Done } else { Exit::Keys })
 }

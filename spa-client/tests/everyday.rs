@@ -108,6 +108,23 @@ fn a_dry_run_says_all_and_sends_nothing() {
 }
 
 #[test]
+fn a_dry_run_of_the_last_knock_waits_for_nothing() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let words = ["knock", "127.0.0.1", "--wait", "--wait-port", &port];
+    assert_eq!(client.run_at_terminal(&words).0, 0);
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_ok(), "it waits when it is meant");
+    while listener.accept().is_ok() {}
+    server.drain();
+    let ran = client.run(&["knock", "--again", "--dry-run"]);
+    assert_eq!((ran.code, server.drain()), (0, 0), "{ran:?}");
+    assert!(listener.accept().is_err(), "nobody has connected");
+}
+
+#[test]
 fn the_last_knock_of_a_person_is_made_again() {
     let mut server = Server::new();
     let client = Client::of(&server);

@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use support::person::Person;
@@ -47,6 +48,16 @@ fn a_locked_file_holds_no_key_and_knocks_as_before() {
     assert!(server.knock_verified_by(0, &bound).is_ok(), "the same key as before");
     assert!(client.run(&["hosts"]).out.contains("passphrase"));
     assert_eq!(client.run(&["hosts", "--json"]).json()[0]["locked"], true);
+}
+
+/// Its key may be in a keyring, under a name that stands in the file.
+#[test]
+fn what_cannot_be_read_cannot_be_locked_and_is_told() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    client.run(&["lock"]).quiet();
+    fs::set_permissions(client.host_file("127.0.0.1"), Permissions::from_mode(0o644)).unwrap();
+    client.run(&["lock"]).fails(3, &["127.0.0.1.toml"]);
 }
 
 #[test]

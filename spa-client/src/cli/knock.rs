@@ -208,6 +208,10 @@ impl KnockOptions {
     pub(crate) fn in_manner_of(mut self, other: &Self) -> Self {
         self.json = other.json;
         self.dry_run = other.dry_run;
+        if self.dry_run {
+            // Nothing is opened that could be waited for.
+            (self.wait, self.wait_port) = (None, None);
+        }
         self.request.verbose = other.request.verbose;
         self
     }
