@@ -268,7 +268,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     pub(crate) rights: Rights,
 
-    /// For a key that the client has made with spa request: no secret is in the token then
+    /// For a key that the client has made with spa request: no one-time secret is in the token then
     #[arg(long, value_name = "LINE", value_parser = PublicKeyLine::decode)]
     pub(crate) pubkey: Option<PublicKeyLine>,
 
