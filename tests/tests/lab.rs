@@ -123,8 +123,9 @@ fn a_capture_sees_what_a_firewall_drops_and_the_icmp_that_comes_of_a_closed_port
         Datagram { from: (b.v4()?, 0).into(), to: (b.v4()?, 62201).into(), payload: vec![] };
     a.send_udp(std::slice::from_ref(&knock))?;
     at_b.wait_for_udp(62201, 1)?;
+    let is_refused = || Ok(at_a.incoming()?.iter().any(|seen| seen.protocol == 1));
+    until("ICMP unreachable comes back", SOON, is_refused)?;
     let answers = at_a.incoming()?;
-    assert!(answers.iter().any(|seen| seen.protocol == 1), "ICMP unreachable in {answers:?}");
     b.nft("add table inet t\nadd chain inet t c { type filter hook input priority 0; }")?.ok()?;
     b.nft("add rule inet t c udp dport 62201 drop")?.ok()?;
     a.send_udp(&[knock])?;
