@@ -17,17 +17,18 @@ pub fn keep_to_itself() {
 /// result must have no key in itself, outside of a box.
 pub fn stack_after<T>(act: impl FnOnce() -> T) -> T {
     let done = apart(act);
-    overwrite();
+    stack();
     done
 }
 
-/// In a frame of its own, which `overwrite` then gets.
+/// In a frame of its own, which `stack` then gets.
 #[inline(never)]
 fn apart<T>(act: impl FnOnce() -> T) -> T {
     act()
 }
 
+/// Wipes the stack beyond the caller's own frame: what was called before, and has ended.
 #[inline(never)]
-fn overwrite() {
+pub fn stack() {
     std::hint::black_box(&mut [0_u8; DEPTH]);
 }

@@ -102,14 +102,6 @@ impl Floor {
         Self { hard: lease, soft: Some((now.plus(tolerance), lapses)), known: None }
     }
 
-    /// The window becomes wider by so much: what was stale and is not any more stays below the
-    /// soft floor for so much longer.
-    pub fn widen(&mut self, by: Duration) {
-        if let Some((_, lapses)) = &mut self.soft {
-            *lapses = lapses.plus(by);
-        }
-    }
-
     /// Whether it is for nothing of a client whose record was made then, and has
     /// never been knocked with.
     #[must_use]
@@ -131,15 +123,18 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// See [`Floor::widen`].
-    pub fn widen(&mut self, by: Duration) {
-        self.floor.widen(by);
-    }
-
     /// Nothing used yet above `floor`.
     #[must_use]
     pub fn new(floor: Floor) -> Self {
         Self { histories: HashMap::new(), floor }
+    }
+
+    /// The window becomes wider by so much: what was stale and is not any more stays below the
+    /// soft floor for so much longer.
+    pub fn widen(&mut self, by: Duration) {
+        if let Some((_, lapses)) = &mut self.floor.soft {
+            *lapses = lapses.plus(by);
+        }
     }
 
     /// The floor of this start.

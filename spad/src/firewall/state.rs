@@ -241,7 +241,7 @@ fn plain_data(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// An expression inside another or of a set, its attributes' flags and those that are zero
-/// left out. Its name is text, with a zero byte at the end or without.
+/// left out.
 fn plain_expression(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     for (kind, value) in wire::nested(bytes) {

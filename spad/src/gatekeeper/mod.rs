@@ -119,7 +119,7 @@ impl Gatekeeper {
                             // sockets meanwhile; the warden never waits for this process.
                             self.channel.send(&ToWarden::Request(request).encode(), &[])?;
                             if enrols {
-                                wipe::stack_after(|| ());
+                                wipe::stack();
                             }
                             now = Now::read();
                         }

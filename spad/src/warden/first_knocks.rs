@@ -169,7 +169,7 @@ impl Warden {
         let accepted: Vec<_> = written.iter().flat_map(|one| self.decide_all(one)).collect();
         accepted.chunks(BATCH).for_each(|some| self.open(some));
         drop(written);
-        wipe::stack_after(|| ());
+        wipe::stack();
     }
 
     /// Takes what waited for a record, and looks at that as it is on the disk.

@@ -194,8 +194,8 @@ impl Warden {
             biased;
             // Before any knock: what was granted since the snapshot is not known any more.
             restored = machine::Machine::restored(self.machine.as_ref()) => self.restored(restored),
-            // Then these, since looking at all the others takes a tenth of a knock's time; but then
-            // not before these: a revocation, or a repair, waits for no more than one batch.
+            // Then knocks, since looking at all that follows takes a tenth of a knock's time; but the
+            // next not before that: a revocation, or a repair, waits for no more than one batch.
             message = keeper_next(self.keeper.as_ref()), if !owed => self.heard(message),
             _ = signals.terminate.recv() => self.course = Course::Ending,
             _ = signals.interrupt.recv() => self.course = Course::Ending,
