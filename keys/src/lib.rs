@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod ask;
 pub mod backup;
@@ -30,6 +31,7 @@ pub mod duration;
 pub mod encoding;
 pub mod files;
 pub mod hours;
+pub mod note;
 pub mod passphrase;
 pub mod random;
 pub mod wipe;

@@ -1,6 +1,7 @@
 //! `spa-keys`: makes, changes, lists and revokes the keys of a server.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bulk;
 mod cli;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("spa-keys: {failure}");
+            spa_keys::note!("spa-keys: {failure}");
             failure.exit_code()
         }
     }

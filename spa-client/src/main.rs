@@ -15,6 +15,7 @@
 //! reads and writes private files.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod address;
 mod again;

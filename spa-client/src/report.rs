@@ -18,7 +18,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Says something beside the answer. That nobody listens is no error.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    spa_keys::note!("{text}");
 }
 
 /// Says what is wrong.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use spa_cli::Completions;
-use spa_keys::{ClientName, cidr, date, duration};
+use spa_keys::{ClientName, cidr, date, duration, note};
 use spa_proto::{Prefix, Timestamp};
 
 use crate::boot::Closed;
@@ -303,7 +303,7 @@ pub fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|failure| {
-        eprintln!("spad: {}", failure.what);
+        note!("spad: {}", failure.what);
         ExitCode::from(failure.code)
     })
 }
@@ -322,7 +322,7 @@ fn check(path: &Path) -> Result<ExitCode, Failure> {
     // The ruleset is printed in any case; what is wrong stands beside it.
     print(&config.ruleset().to_string())?;
     let check::Findings { faults, notices } = check::findings(&config, path);
-    notices.iter().chain(&faults).for_each(|line| eprintln!("spad: {line}"));
+    notices.iter().chain(&faults).for_each(|line| note!("spad: {line}"));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { FAILED.into() })
 }
 
@@ -330,7 +330,7 @@ fn close(path: &Path) -> Result<ExitCode, Failure> {
     tell();
     let closed = boot::close(path).map_err(failed)?;
     if let Closed::Shut { faults, .. } = &closed {
-        faults.iter().for_each(|fault| eprintln!("spad: {fault}"));
+        faults.iter().for_each(|fault| note!("spad: {fault}"));
     }
     print(&format!("{closed}\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@
 //! `grants` → `firewall` → `audit`. `docs/code-structure.md` has the map.
 
 #![deny(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod audit;
 pub mod bans;

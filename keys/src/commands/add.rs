@@ -1,9 +1,9 @@
 //! `spa-keys add`.
 
-use spa_keys::{NewClient, Policy, Store, date};
+use spa_keys::{NewClient, Policy, Store, date, note};
 
 use super::Failure;
-use super::token::Delivery;
+use super::token::{Delivery, RENEW};
 use crate::cli::{Add, TokenOptions};
 use crate::view::{comma_separated, limits};
 
@@ -12,8 +12,8 @@ pub(crate) fn run(store: &Store, add: Add) -> Result<(), Failure> {
     let delivery = Delivery::prepare(token)?;
     let (name, limits) = (client.name.clone(), limits(&client.policy, client.expires));
     let token = store.add(client, date::now())?;
-    eprintln!("{name} may knock for {}, {limits}", comma_separated(&token.services));
-    delivery.hand_over(store, &name, &token)
+    note!("{name} may knock for {}, {limits}", comma_separated(&token.services));
+    delivery.hand_over(store, &name, &token, RENEW)
 }
 
 fn new_client(add: Add) -> (NewClient, TokenOptions) {

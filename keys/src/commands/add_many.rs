@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use spa_keys::Store;
+use spa_keys::{Store, note};
 
 use super::{Failure, print};
 use crate::bulk::{self, Added, Destination, Planned};
@@ -55,7 +55,7 @@ fn text(added: &[Added]) -> String {
 
 /// Each problem is said; nothing was done.
 pub(super) fn refuse(problems: &[String]) -> Failure {
-    problems.iter().for_each(|problem| eprintln!("spa-keys: {problem}"));
+    problems.iter().for_each(|problem| note!("spa-keys: {problem}"));
     Failure::Other("nothing was added".to_owned())
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use spa_keys::ask;
 use spa_keys::backup::{self, Backup, Restored};
-use spa_keys::{Store, files, random};
+use spa_keys::{Store, files, note, random};
 use zeroize::Zeroizing;
 
 use super::{Failure, list, print};
@@ -48,7 +48,7 @@ pub(crate) fn export(store: &Store, options: &Export) -> Result<(), Failure> {
     if options.json {
         print(&to_json(&Exported { file: &options.file, clients: backup.len() }))?;
     }
-    eprintln!("{} clients exported: keep it where only root can read", backup.len());
+    note!("{} clients exported: keep it where only root can read", backup.len());
     list::complain(broken)
 }
 

@@ -1,6 +1,6 @@
 //! `spa-keys disable` and `spa-keys enable`.
 
-use spa_keys::{Store, StoreError, date};
+use spa_keys::{Store, StoreError, date, note};
 
 use super::{Failure, print};
 use crate::cli::Named;
@@ -28,7 +28,7 @@ pub(crate) fn run(store: &Store, named: &Named, disable: bool) -> Result<(), Fai
     }
     if still {
         let person = name.person();
-        eprintln!("spa-keys: it stays shut out with {person}: run spa-keys enable {person}");
+        note!("spa-keys: it stays shut out with {person}: run spa-keys enable {person}");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `spa-keys init`.
 
 use serde::Serialize;
-use spa_keys::{ServerIdentity, Store, encoding, own_host_name};
+use spa_keys::{ServerIdentity, Store, encoding, note, own_host_name};
 
 use super::{Failure, print};
 use crate::cli::Init;
@@ -44,7 +44,7 @@ fn nameless() -> Failure {
 /// Names without a domain rarely mean anything elsewhere.
 fn advise(host: &str) {
     if !host.contains(['.', ':']) {
-        eprintln!(
+        note!(
             "spa-keys: clients elsewhere may not find a host named {host}: its name is in \
              server.toml, to be changed before tokens are made"
         );

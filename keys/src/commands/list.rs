@@ -1,6 +1,6 @@
 //! `spa-keys list`.
 
-use spa_keys::{Listing, RevokedListing, Store, StoreError, date};
+use spa_keys::{Listing, RevokedListing, Store, StoreError, date, note};
 
 use super::{Failure, print};
 use crate::view::{Row, View, revoked_row, row, table, to_json};
@@ -14,7 +14,7 @@ pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
         false => table(rows(store, &clients, &revoked)),
     })?;
     if is_empty && !json {
-        eprintln!("no clients yet: spa-keys add NAME --service SERVICE");
+        note!("no clients yet: spa-keys add NAME --service SERVICE");
     }
     complain(clients.broken.into_iter().chain(revoked.broken).collect())
 }
@@ -43,7 +43,7 @@ fn rows(store: &Store, clients: &Listing, revoked: &RevokedListing) -> Vec<Row> 
 
 /// Records that cannot be read are named one by one, after those that can.
 pub(super) fn complain(broken: Vec<StoreError>) -> Result<(), Failure> {
-    broken.iter().for_each(|error| eprintln!("spa-keys: {error}"));
+    broken.iter().for_each(|error| note!("spa-keys: {error}"));
     match broken.len() {
         0 => Ok(()),
         1 => Err(Failure::Other("this record is broken: its client is shut out".to_owned())),

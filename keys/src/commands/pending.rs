@@ -1,7 +1,7 @@
 //! `spa-keys pending`.
 
 use serde::Serialize;
-use spa_keys::{ClientRecord, ClientState, Store, date};
+use spa_keys::{ClientRecord, ClientState, Store, date, note};
 use spa_proto::{Timestamp, Verifier};
 
 use super::{Failure, list, print};
@@ -28,7 +28,7 @@ pub(crate) fn run(store: &Store, json: bool) -> Result<(), Failure> {
     let pending: Vec<_> = records.iter().map(|record| Pending::of(record, now)).collect();
     print(&if json { to_json(&pending) } else { table(&pending) })?;
     if pending.is_empty() && !json {
-        eprintln!("every token is used");
+        note!("every token is used");
     }
     list::complain(broken)
 }

@@ -1,6 +1,6 @@
 //! `spa-keys revoke`.
 
-use spa_keys::{Store, StoreError, date};
+use spa_keys::{Store, StoreError, date, note};
 
 use super::{Failure, print};
 use crate::cli::Named;
@@ -24,7 +24,7 @@ pub(crate) fn run(store: &Store, named: &Named) -> Result<(), Failure> {
         print(&lines.collect::<String>())?;
     }
     let last = failures.pop();
-    failures.iter().for_each(|failure| eprintln!("spa-keys: {failure}"));
+    failures.iter().for_each(|failure| note!("spa-keys: {failure}"));
     last.map_or(Ok(()), Err)
 }
 

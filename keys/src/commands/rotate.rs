@@ -17,7 +17,8 @@ pub(crate) fn run(store: &Store, rotate: Rotate) -> Result<(), Failure> {
     }
     if let Some(name) = rotate.token {
         let delivery = Delivery::prepare(rotate.delivery)?;
-        return delivery.hand_over(store, &name, &store.update_token(&name)?);
+        let token = store.update_token(&name)?;
+        return delivery.hand_over(store, &name, &token, "spa-keys rotate --token");
     }
     match (rotate.what, rotate.name.clone()) {
         (Some(What::Psk), Some(name)) => client::run(store, &name, Replaced::Psk, rotate),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use spa_keys::ask::{self, AskError};
-use spa_keys::{ClientName, SealedToken, Store, Token, TokenEnrolment, date, files, random};
+use spa_keys::{ClientName, SealedToken, Store, Token, TokenEnrolment, date, files, note, random};
 use spa_proto::Timestamp;
 use zeroize::Zeroizing;
 
@@ -19,6 +19,9 @@ pub(crate) struct Delivery {
     passphrase: Option<Zeroizing<String>>,
 }
 
+/// Makes another token for a client that has not used the one before.
+pub(crate) const RENEW: &str = "spa-keys renew";
+
 impl Delivery {
     /// Asks for the passphrase, and refuses files that are there already.
     pub(crate) fn prepare(options: TokenOptions) -> Result<Self, Failure> {
@@ -32,18 +35,20 @@ impl Delivery {
         Ok(Self { options, passphrase })
     }
 
-    /// Hands the token over, and says what to do with it.
+    /// Hands the token over, and says what to do with it; if it gets lost, `again` with the
+    /// client's name makes another.
     pub(crate) fn hand_over(
         &self,
         store: &Store,
         name: &ClientName,
         token: &Token,
+        again: &str,
     ) -> Result<(), Failure> {
         self.send(name, token).map_err(|failure| {
-            Failure::Other(format!("{failure}; the token is lost: run spa-keys renew {name}"))
+            Failure::Other(format!("{failure}; the token is lost: run {again} {name}"))
         })?;
         let ends = store.client(name).ok().and_then(|record| record.ends());
-        eprintln!("{}", self.explain(token, ends));
+        note!("{}", self.explain(token, ends));
         Ok(())
     }
 
@@ -61,7 +66,7 @@ impl Delivery {
         let qr = self.draw(&line)?;
         if self.options.qr {
             print(&qr.to_terminal())?;
-            eprintln!("the code takes {} columns; where they are fewer: --png", qr.columns());
+            note!("the code takes {} columns; where they are fewer: --png", qr.columns());
         }
         Ok(())
     }

@@ -1,10 +1,13 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use spa_keys::{AddressRule, Modes, PublicKeyLine, ServerIdentity, TokenEnrolment, Widest, date};
+use spa_keys::{
+    AddressRule, Modes, PublicKeyLine, ServerIdentity, Token, TokenEnrolment, Widest, date,
+};
 use spa_proto::{GrantMode, SigningKey, Verifier};
 
 use crate::keys::{Keys, PROGRAM, Run};
+use crate::token::is_of;
 
 #[test]
 fn prints_the_token_alone_and_says_the_rest_on_standard_error() {
@@ -194,6 +197,23 @@ fn says_so_when_the_token_could_not_be_handed_over() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("the token is lost: run spa-keys renew alice"), "{said}");
+}
+
+/// The client is there by then, and its token is shown once.
+#[test]
+fn the_token_comes_also_where_nobody_hears_the_words_beside_it() {
+    let keys = Keys::new();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    for (words, name) in
+        [(&["add", "alice", "--service", "ssh"][..], "alice"), (&["renew", "alice"], "alice")]
+    {
+        let output = keys.command(words).stderr(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        let token = Token::decode(&String::from_utf8(output.stdout).unwrap()).ok().unwrap();
+        is_of(&keys, name, &token);
+    }
+    let refused = keys.command(&["add", "alice", "--service", "ssh"]).stderr(full()).output();
+    assert_eq!(refused.unwrap().status.code(), Some(1), "and a refusal stays one");
 }
 
 #[test]

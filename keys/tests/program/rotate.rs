@@ -1,5 +1,6 @@
 //! `spa-keys rotate`: two sets of keys for a while, and nobody shut out unnoticed.
 
+use std::fs;
 use std::time::Duration;
 
 use spa_keys::{Store, TokenEnrolment};
@@ -44,6 +45,10 @@ fn a_psk_is_replaced_beside_the_old_one() {
     assert!(record.under(&spa_proto::Kid::from_bytes([0; 16])).is_none());
     let again = keys.run(&["rotate", "--token", "alice"]).done().token();
     assert!(again.encode() == token.encode(), "a token that was lost");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let lost = keys.command(&["rotate", "--token", "alice"]).stdout(full).output().unwrap();
+    let said = String::from_utf8(lost.stderr).unwrap();
+    assert!(said.contains("is lost: run spa-keys rotate --token alice"), "{said}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn passphrase_file(keys: &Keys, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn is_of(keys: &Keys, name: &str, token: &Token) {
+pub(super) fn is_of(keys: &Keys, name: &str, token: &Token) {
     let record = keys.record(name);
     assert!(token.kid == record.kid && token.psk.expose() == record.psk.expose());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use spa_keys::ClientName;
+use spa_keys::{ClientName, note};
 
 use super::{FAILED, Failure, failed, print};
 use crate::config::Config;
@@ -62,7 +62,7 @@ pub(super) fn enable(path: &Path, request: &Request, json: bool) -> Result<ExitC
         let ssh = std::env::var("SSH_CONNECTION").ok();
         enable::advice(&config, enabled, ssh.as_deref())
             .iter()
-            .for_each(|line| eprintln!("spad: {line}"));
+            .for_each(|line| note!("spad: {line}"));
     }
     report(&answer, json)
 }
@@ -104,7 +104,7 @@ pub(super) fn revocation(client: Option<String>, grant: Option<u64>) -> Request 
 pub(super) fn stop(path: &Path, open: bool, json: bool) -> Result<ExitCode, Failure> {
     let run_dir = Config::directories(path).run;
     if open {
-        eprintln!("spad: removing table inet spad: it shuts nothing any more");
+        note!("spad: removing table inet spad: it shuts nothing any more");
     }
     let _turn = (open && !client::is_running(&run_dir)).then(|| Turn::or_without(&run_dir));
     let answer = if open && !client::is_running(&run_dir) {

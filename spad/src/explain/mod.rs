@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use spa_keys::{ServerIdentity, Store, wipe};
+use spa_keys::{ServerIdentity, Store, note, wipe};
 use spa_proto::{Arrival, Datagram, Timestamp};
 
 use crate::bans::{BanFile, Bans};
@@ -103,18 +103,18 @@ fn server(config: Config) -> Result<Server, String> {
     let identity = ServerIdentity::load(keys).map_err(cannot)?;
     let listing = Store::open(keys).clients().map_err(cannot)?;
     for broken in &listing.broken {
-        eprintln!("spad: {broken}: no knock of this client is known");
+        note!("spad: {broken}: no knock of this client is known");
     }
     let revoked = Store::open(keys).revoked().map_or(0, |listing| listing.records.len());
     let bans = match config.firewall.absolute_bans {
         true => BanFile::new(&config.state_dir).read().unwrap_or_else(|error| {
-            eprintln!("spad: {error}: bans are not looked at");
+            note!("spad: {error}: bans are not looked at");
             Bans::default()
         }),
         false => Bans::default(),
     };
     let own = host::addresses().unwrap_or_else(|error| {
-        eprintln!(
+        note!(
             "spad: this host's addresses cannot be read: {error}: a knock for one of them, which \
              is never granted, is not told from others"
         );
@@ -213,13 +213,13 @@ fn from(source: IpAddr) -> Arrival {
 /// What was not explained.
 fn note(name: &str, port: u16, count: u64, rest: Rest) {
     if count == 0 {
-        eprintln!("spad: {name}: no packet for udp/{port}");
+        note!("spad: {name}: no packet for udp/{port}");
     }
     if rest.others > 0 {
-        eprintln!("spad: {name}: {} other packets left out: not UDP to port {port}", rest.others);
+        note!("spad: {name}: {} other packets left out: not UDP to port {port}", rest.others);
     }
     if let Some((count, link)) = rest.strange {
-        eprintln!(
+        note!(
             "spad: {name}: {count} packets left out: links of type {link} are not understood; \
              capture on one interface"
         );

@@ -44,7 +44,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn run(identity: Identity, limit: Duration, command: &[OsString]) -> u8 {
     if let Err(error) = privileges::hook::drop_all(identity) {
-        eprintln!("spad: hook not run: privileges stay: {error}");
+        spa_keys::note!("spad: hook not run: privileges stay: {error}");
         return NOT_RUN;
     }
     let Some((program, arguments)) = command.split_first() else { return MISSING };
@@ -52,12 +52,12 @@ pub fn run(identity: Identity, limit: Duration, command: &[OsString]) -> u8 {
     match supervise(Command::new(program).args(arguments), limit) {
         Ok((code, said)) => {
             if !said.is_empty() {
-                eprintln!("spad: hook {shown} says: {said}");
+                spa_keys::note!("spad: hook {shown} says: {said}");
             }
             code
         }
         Err(error) => {
-            eprintln!("spad: hook {shown} not run: {error}");
+            spa_keys::note!("spad: hook {shown} not run: {error}");
             match error.kind() {
                 io::ErrorKind::NotFound => MISSING,
                 io::ErrorKind::PermissionDenied => NOT_EXECUTABLE,

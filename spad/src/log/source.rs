@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
-use spa_keys::date;
+use spa_keys::{date, note};
 use spa_proto::Timestamp;
 
 use super::filter::Filter;
@@ -74,7 +74,7 @@ impl Source {
                     return Err(io::Error::other(unread));
                 }
                 if end.is_none() {
-                    eprintln!(
+                    note!(
                         "spad: the systemd journal has no audit line of spad for this time; where spad does not \
                          run under systemd, name an audit-file in its configuration"
                     );
@@ -175,7 +175,7 @@ impl Followed {
         if let (Some(older), false) = (older, has(&before)) {
             let begin = begin(&before).map_or("nowhere".to_owned(), date::local);
             let (before, older) = (before.display(), older.display());
-            eprintln!("spad: {before} begins at {begin}; what is earlier is in {older}");
+            note!("spad: {before} begins at {begin}; what is earlier is in {older}");
         }
         Ok(from_before)
     }

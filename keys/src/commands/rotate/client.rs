@@ -1,8 +1,8 @@
 //! `spa-keys rotate psk` and `client`.
 
-use spa_keys::{ClientName, ClientRecord, Replaced, Store, StoreError, date};
+use spa_keys::{ClientName, ClientRecord, Replaced, Store, StoreError, date, note};
 
-use super::super::token::Delivery;
+use super::super::token::{Delivery, RENEW};
 use super::super::{Failure, print};
 use crate::cli::rotate::Rotate;
 
@@ -21,10 +21,10 @@ pub(super) fn run(
             let token = store.rotate(name, replaced, rotate.overlap, now)?;
             let until = date::format(now.plus(rotate.overlap));
             let instead = if replaced == Replaced::All { ", with --replace" } else { "" };
-            eprintln!(
+            note!(
                 "the old keys of {name} work until {until}; the token brings the new ones{instead}"
             );
-            delivery.hand_over(store, name, &token)
+            delivery.hand_over(store, name, &token, RENEW)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `spa-keys rotate --status`: what is being replaced, and who has not moved.
 
 use serde::Serialize;
-use spa_keys::{ClientRecord, ServerIdentity, Store, StoreError, date, encoding};
+use spa_keys::{ClientRecord, ServerIdentity, Store, StoreError, date, encoding, note};
 use spa_proto::{Timestamp, Verifier};
 
 use super::super::{Failure, print};
@@ -50,7 +50,7 @@ pub(super) fn run(store: &Store, json: bool) -> Result<(), Failure> {
     let clients = listing.records.iter().filter_map(|record| Client::of(record, now)).collect();
     let status = Status { server: Server::of(store, now)?, clients };
     print(&if json { to_json(&status) } else { text(&status) })?;
-    listing.broken.iter().for_each(|error| eprintln!("spa-keys: {error}"));
+    listing.broken.iter().for_each(|error| note!("spa-keys: {error}"));
     Ok(())
 }
 
