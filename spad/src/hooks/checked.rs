@@ -1,7 +1,9 @@
 //! Hooks that can be trusted to be what root has written: looked at when the
 //! configuration is read, since looking may take long.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,9 @@ use super::Event;
 use crate::config::{Config, HookCommand, HooksConfig};
 use crate::kept;
 use crate::privileges::Identity;
+
+/// As many as the kernel follows.
+const MOST_LINKS: usize = 40;
 
 /// What is run, as whom.
 #[derive(Debug)]
@@ -66,20 +71,18 @@ fn identity(user: &str, gatekeeper: &str) -> Result<Identity, String> {
     }
 }
 
-/// Whoever can write to a program, or put another in its place, decides what it does:
-/// on the way that is written, and on the one that links lead to.
+/// Whoever can write to a program, or put another in its place, decides what it does.
 fn only_roots(program: &Path) -> Result<(), String> {
     let fault = |path: &Path, what: &str| format!("[hooks]: {}: {what}", path.display());
-    let real = fs::canonicalize(program).map_err(|error| fault(program, &error.to_string()))?;
-    let executable = fs::metadata(&real)
+    let way = way(program).map_err(|error| fault(program, &error.to_string()))?;
+    let executable = fs::metadata(program)
         .is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0);
     if !executable {
         return Err(fault(program, "no program: a file that may be executed is needed"));
     }
-    let ways = [real].into_iter().chain(links(program));
-    for path in ways.flat_map(|way| way.ancestors().map(Path::to_owned).collect::<Vec<_>>()) {
-        let path = path.as_path();
-        let metadata = fs::metadata(path).map_err(|error| fault(path, &error.to_string()))?;
+    for path in way.iter().rev() {
+        let metadata =
+            fs::symlink_metadata(path).map_err(|error| fault(path, &error.to_string()))?;
         if !kept::is_ours_alone(&metadata) {
             let path = path.display();
             return Err(format!(
@@ -92,17 +95,30 @@ fn only_roots(program: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The directories that links lead through, from one to the next.
-fn links(program: &Path) -> Vec<PathBuf> {
-    let mut ways = Vec::new();
-    let mut next = Some(program.to_owned());
-    // As many links as the kernel follows.
-    while let Some(path) = next.take().filter(|_| ways.len() < 40) {
-        let Some(dir) = path.parent() else { break };
-        ways.push(dir.to_owned());
-        next = fs::read_link(&path).ok().map(|target| dir.join(target));
+/// What the way to a program leads through, itself included: where a link stands, and where it
+/// leads to.
+fn way(program: &Path) -> io::Result<Vec<PathBuf>> {
+    let parts = |path: &Path| path.iter().rev().map(OsStr::to_owned).collect::<Vec<_>>();
+    let (mut way, mut at, mut left) = (Vec::new(), PathBuf::new(), parts(program));
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        let next = match part.to_str() {
+            Some(".") => continue,
+            Some("..") => at.parent().unwrap_or(&at).to_owned(),
+            _ => at.join(part),
+        };
+        if fs::symlink_metadata(&next)?.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(rustix::io::Errno::LOOP.into());
+            }
+            left.extend(parts(&fs::read_link(&next)?));
+        } else {
+            way.push(next.clone());
+            at = next;
+        }
     }
-    ways
+    Ok(way)
 }
 
 #[cfg(test)]
@@ -151,6 +167,24 @@ mod tests {
         ] {
             assert!(with(program, "nobody").unwrap_err().contains(part), "{program}");
         }
+    }
+
+    #[test]
+    fn a_way_leads_through_what_each_of_its_links_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+        fs::create_dir(at("theirs")).unwrap();
+        link("./theirs/../theirs/on", "hooks");
+        link("/etc", "theirs/on");
+        let way = way(&at("hooks/passwd")).unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        for path in [Path::new("/"), &real, &real.join("theirs"), Path::new("/etc/passwd")] {
+            assert!(way.iter().any(|passed| passed == path), "{path:?} in {way:?}");
+        }
+        assert!(way.iter().all(|path| !path.is_symlink()), "{way:?}");
+        link("round", "round");
+        assert!(super::way(&at("round")).is_err());
     }
 
     #[test]
