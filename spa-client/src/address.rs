@@ -51,14 +51,19 @@ impl Source {
         }
     }
 
-    /// What to ask for where it is not known from where the datagram will leave.
-    pub(crate) fn for_somebody(self, width: Option<Width>, mode: Mode) -> Asked {
-        let (address, width) = match self {
-            Self::This(address) => {
-                (Address::Explicit(address), width.and_then(|width| width.within(address)))
-            }
-            Self::Auto | Self::Seen => (Address::Seen, width.map(|width| width.0)),
+    /// What to ask for where it is not known from where the datagram will leave, only by which
+    /// family.
+    pub(crate) fn for_somebody(
+        self,
+        width: Option<Width>,
+        family: Option<Family>,
+        mode: Mode,
+    ) -> Asked {
+        let address = match self {
+            Self::This(address) => Address::Explicit(address),
+            Self::Auto | Self::Seen => Address::Seen,
         };
+        let width = width.filter(|width| Some(width.family()) == family).map(|width| width.0);
         Asked { address: cut(address, width), width, mode }
     }
 }
@@ -69,9 +74,14 @@ impl Source {
 pub(crate) struct Width(u8);
 
 impl Width {
+    /// The one that it is for.
+    pub(crate) const fn family(self) -> Family {
+        if self.0 < 32 { Family::V4 } else { Family::V6 }
+    }
+
     /// In the family of `local`, if it is for that one.
     pub(crate) fn within(self, local: IpAddr) -> Option<u8> {
-        ((self.0 < 32) == local.is_ipv4()).then_some(self.0)
+        (self.family() == Family::of(local)).then_some(self.0)
     }
 }
 

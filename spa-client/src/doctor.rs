@@ -43,9 +43,9 @@ fn examine(
     alias: Alias,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
-    let file = config.host_path(&alias);
+    let (file, former) = (config.host_path(&alias), config.former_path(&alias));
     let Some(host) = keys(config, alias, &file, findings) else { return Ok(()) };
-    findings.add(enrolment(&host));
+    findings.add(enrolment(&host, &former));
     clock::look(config, &file, findings);
     let Some(addresses) = name(&host, options, findings) else { return Ok(()) };
     let source = options.request.source.unwrap_or_default();
@@ -104,9 +104,16 @@ fn keys<'a>(
     }
 }
 
-fn enrolment(host: &Host<'_>) -> Finding {
+fn enrolment(host: &Host<'_>, former: &Path) -> Finding {
     match host.token_expires() {
-        None => Finding::ok("enrolment", "a knock with this key is known to have opened"),
+        None if former.exists() => Finding::note(
+            "enrolment",
+            format!(
+                "no knock with these keys is known to have opened; those from before are kept in {}",
+                former.display()
+            ),
+        ),
+        None => Finding::ok("enrolment", "the server knows this machine's key"),
         Some(expires) if expires < date::now() => Finding::bad(
             "enrolment",
             format!(

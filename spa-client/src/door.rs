@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use spa_keys::date;
 use spa_proto::{Address, GrantMode, Mode, Request, Service, Services, Timestamp};
 
+use crate::address::Width;
 use crate::alias::Alias;
 use crate::bound::BoundSocket;
 use crate::cli::RequestOptions;
@@ -152,14 +153,14 @@ impl<'a> Host<'a> {
         time: Timestamp,
     ) -> Result<SavedKnock, Failure> {
         let source = options.source.unwrap_or_default();
-        let family = source.family().unwrap_or(options.family());
-        let asked = source.for_somebody(options.width, mode);
+        let families = [source.family(), Some(options.family()), options.width.map(Width::family)];
+        let family = families.into_iter().flatten().find(|family| *family != Family::Any);
+        let asked = source.for_somebody(options.width, family, mode);
         let knocker = self.knocker(options, services)?;
         let [request] = knocker.requests.as_slice() else { return Err(too_many_services()) };
         let datagram = Sealed::new(knocker.seal(request, asked, time)?);
         let host = self.entry.host_name().clone();
         let port = options.port.unwrap_or(self.entry.port());
-        let family = (family != Family::Any).then_some(family);
         Ok(SavedKnock { host, port, family, time, datagram })
     }
 }

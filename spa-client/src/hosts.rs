@@ -21,9 +21,9 @@ struct Row {
     server_key: String,
     /// Whether the keys take a passphrase.
     locked: bool,
-    /// Whether a knock is known to have enrolled this machine.
+    /// Whether the server is known to have this machine's key: no knock has to enrol it.
     confirmed: bool,
-    /// Up to when the token could be used first, while that is not known.
+    /// Up to when the token can be used first, where one has to.
     token_expires: Option<String>,
 }
 

@@ -155,6 +155,8 @@ fn choose_mode(options: &KnockOptions, mode: Option<GrantMode>) -> Result<Mode, 
         )),
         (Some(GrantMode::Once), None) => Ok(Mode::Once),
         (Some(GrantMode::Window), None) => Ok(Mode::Window),
+        // Else the server might open for the one connection that looks whether it is open.
+        (None, None) if options.wait().is_some() => Ok(Mode::Window),
         (None, None) => Ok(Mode::Default),
     }
 }

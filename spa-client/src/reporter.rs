@@ -87,14 +87,17 @@ pub(crate) struct Reporter {
     /// Whether that line is begun and not ended.
     in_line: Cell<bool>,
     outcome: RefCell<Outcome>,
+    /// Why an answer did not arrive.
+    untold: Cell<Option<Failure>>,
 }
 
 impl Reporter {
     pub(crate) fn new(manner: Manner, name: &str) -> Self {
         let outcome =
             Outcome { name: name.to_owned(), dry_run: manner.dry_run, ..Outcome::default() };
-        let (line, in_line) = (RefCell::default(), Cell::default());
-        Self { manner, name: name.to_owned(), line, in_line, outcome: RefCell::new(outcome) }
+        let (line, in_line, untold) = Default::default();
+        let (name, outcome) = (name.to_owned(), RefCell::new(outcome));
+        Self { manner, name, line, in_line, outcome, untold }
     }
 
     /// Whether nothing is to be sent.
@@ -105,9 +108,9 @@ impl Reporter {
     /// Tells of a step, for `-v`; for `--dry-run` the steps are the answer.
     pub(crate) fn step(&self, text: impl FnOnce() -> String) {
         if self.manner.dry_run && !self.manner.json {
-            let text = self.named(text());
-            // The program's end shows that nobody could be told.
-            let _ = writeln!(io::stdout().lock(), "{text}");
+            if let Err(failure) = report::print(&self.named(text())) {
+                self.untold.set(Some(failure));
+            }
         } else if self.manner.verbose {
             report::note(&self.named(text()));
         }
@@ -157,7 +160,8 @@ impl Reporter {
         if let Err(failure) = &ended {
             report::note(&format!("spa: {}", self.named(failure.to_string())));
         }
-        match self.print_outcome(ended.err(), exit) {
+        let told = self.print_outcome(ended.err(), exit);
+        match self.untold.take().map_or(told, Err) {
             Ok(()) => exit,
             Err(failure) => {
                 report::complain(&failure);

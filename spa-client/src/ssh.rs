@@ -91,9 +91,9 @@ fn knock(
     let reporter = Reporter::new(Manner::of_steps(verbose), name);
     let door = host.door(&request, services, &reporter)?;
     match mode {
+        // Where the server is left to choose, it might open for the connection that looks alone.
         None | Some(GrantMode::Window) => {
-            let mode = mode.map_or(Mode::Default, |_| Mode::Window);
-            door.open(&door.targets(mode), Watch::new(port), options.patience.limit())?;
+            door.open(&door.targets(Mode::Window), Watch::new(port), options.patience.limit())?;
         }
         // Waiting would use up the connection; ssh's first packet is repeated if need be.
         Some(GrantMode::Once) => drop(door.knock(&door.targets(Mode::Once))?),

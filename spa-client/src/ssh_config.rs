@@ -38,6 +38,12 @@ fn hosts(config: &ConfigDir, options: &SshConfigOptions) -> Result<Vec<(String, 
     let entries = if options.host.is_empty() {
         let known = config.known()?;
         known.broken.iter().for_each(report::complain);
+        if !known.broken.is_empty() {
+            return Err(Failure::keys(
+                "what is said of some servers cannot be read (above), and ssh would no longer knock \
+                 there: nothing was written; mend or remove those files, or name the servers",
+            ));
+        }
         known.entries.into_iter().map(|(_, entry)| entry).collect()
     } else {
         let load = |host: &String| config.load(&config.find(host)?);

@@ -147,7 +147,7 @@ impl Story<'_> {
             waited.elapsed.as_secs(),
             unsent(sent),
             self.token(),
-            renumbered(sent),
+            look_at(sent),
             date::format(date::now()),
             listed(&self.services),
         ))
@@ -205,15 +205,18 @@ const fn source_port(mode: Mode) -> Option<u16> {
     }
 }
 
-/// Mode bound has a way to fail that the others have not.
-fn renumbered(sent: &[Sent]) -> &'static str {
-    let bound = |Sent { result, .. }: &Sent| {
-        result.as_ref().is_ok_and(|trace| source_port(trace.asked.mode).is_some())
-    };
-    if sent.iter().any(bound) {
-        "\n  look at: a router on the way that changes source ports: try --mode once"
-    } else {
-        ""
+/// In what ways the mode that was asked for can fail, and others cannot.
+fn look_at(sent: &[Sent]) -> &'static str {
+    let mode = |sent: &Sent| sent.result.as_ref().ok().map(|trace| trace.asked.mode);
+    match sent.iter().find_map(mode) {
+        Some(Mode::Bound { .. }) => {
+            "\n  look at: a router on the way that changes source ports: try --mode once"
+        }
+        Some(Mode::Window) => {
+            "\n  look at: a server that lets in one connection for each knock: then let spa connect \
+             (spa proxy), or write mode = \"once\" into the server's file here"
+        }
+        Some(Mode::Default | Mode::Once) | None => "",
     }
 }
 

@@ -9,6 +9,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
+use spa_keys::Token;
+use spa_proto::Verifier;
 use support::{Client, Ran, Server, SilentPort, free_port, set_mode};
 
 /// The line of a check, without the white space.
@@ -57,7 +59,22 @@ fn all_in_order() {
     assert_eq!(server.drain(), 0, "one knock");
     assert!(!fs::read_to_string(client.host_file("127.0.0.1")).unwrap().contains("secret"));
     let ran = client.run(&["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &port]);
-    assert!(line(&ran, "enrolment").contains("known to have opened"), "{}", ran.out);
+    assert!(line(&ran, "enrolment").starts_with("ok enrolment the server knows"), "{}", ran.out);
+}
+
+/// Its key went to the server before any knock, which shows nothing yet.
+#[test]
+fn keys_that_have_not_opened_anything_yet_are_not_called_good() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let Verifier::Bound(key) = client.verifier("127.0.0.1") else { panic!("no key") };
+    let psk = spa_proto::Psk::from_bytes([10; 32]);
+    client.enroll(&Token { psk, ..server.token_for_key(key) });
+    let silent = SilentPort::new();
+    let ran = client.run(&["doctor", "127.0.0.1", "--wait", "1", "--wait-port", &silent.port()]);
+    let line = line(&ran, "enrolment");
+    assert!(line.starts_with("note enrolment no knock with these keys"), "{line}");
+    assert!(line.contains("127.0.0.1.former"), "{line}");
 }
 
 #[test]

@@ -108,6 +108,21 @@ fn a_dry_run_says_all_and_sends_nothing() {
 }
 
 #[test]
+fn a_dry_run_that_nobody_can_be_told_of_has_failed() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    for words in [&["--dry-run"][..], &["--dry-run", "--json"], &["--json"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut knock = client.command(&[&["knock", "127.0.0.1"], words].concat());
+        let said = knock.stdout(full).output().unwrap();
+        assert_eq!(said.status.code(), Some(3), "{words:?}");
+        let why = String::from_utf8_lossy(&said.stderr);
+        assert!(why.contains("cannot write to standard output"), "{words:?}: {why}");
+        assert_eq!(why.lines().count(), 1, "once: {why}");
+    }
+}
+
+#[test]
 fn a_dry_run_of_the_last_knock_waits_for_nothing() {
     let server = Server::new();
     let client = Client::of(&server);
@@ -197,6 +212,27 @@ fn a_saved_knock_can_go_through_a_pipe() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     Client::new().run_with_input(&["send", "-"], &ran.out).quiet();
     assert_eq!(server.knock().request().address, Address::Seen);
+}
+
+/// It is sealed before it is known by which family it goes: of the other one, the server would
+/// refuse it, and it were used up.
+#[test]
+fn a_saved_width_goes_by_its_family() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let seen = ["knock", "127.0.0.1", "--source", "seen", "--save", "-"];
+    let saved = |words: &[&str]| client.run(&[&seen[..], words].concat()).out;
+    let friend = Client::new();
+    let for_v6 = saved(&["--width", "64"]);
+    friend.run_with_input(&["send", "-"], &for_v6).fails(4, &["no IPv6 address"]);
+    for (words, width) in [(&["--width", "24"][..], Some(24)), (&["--width", "64", "-4"], None)] {
+        let text = saved(words);
+        assert!(text.contains("family = \"IPv4\""), "{words:?}: {text}");
+        friend.run_with_input(&["send", "-"], &text).quiet();
+        assert_eq!(server.knock().request().width, width, "{words:?}");
+        assert_eq!(server.drain(), 0);
+    }
+    assert!(!saved(&[]).contains("family"), "whatever the server's name leads to");
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn knocks_waits_and_becomes_ssh() {
     let asked: Vec<_> = knock.request().services.iter().collect();
     assert_eq!(asked, ["ssh".parse::<Service>().unwrap()], "not the first, but ssh");
     assert_eq!(knock.request().seconds.map(u32::from), Some(90));
+    assert_eq!(knock.request().mode, Mode::Window, "for ssh, after the one that looked");
 }
 
 /// `spa ssh` has done it, or does not want it done.
@@ -285,6 +286,26 @@ fn lines_come_once_and_what_was_there_is_kept() {
             (before, file_mode)
         );
     }
+}
+
+#[test]
+fn a_server_whose_file_is_damaged_keeps_its_lines() {
+    let home = Home::new();
+    assert_eq!(home.ssh_config(&["--write"]).code, 0);
+    let before = home.text();
+    let file = home.client.host_file("fw");
+    let whole = fs::read_to_string(&file).unwrap();
+    fs::write(&file, "garbage").unwrap();
+    for words in [&["--write"][..], &[]] {
+        let ran = home.ssh_config(words).fails(3, &["fw.toml:1", "name the servers"]);
+        assert_eq!(ran.out, "");
+    }
+    assert_eq!(home.text(), before);
+    assert_eq!(home.ssh_config(&["--write", "nas"]).code, 0, "named");
+    assert!(!home.text().contains("fw.example.com"));
+    fs::write(&file, whole).unwrap();
+    assert_eq!(home.ssh_config(&["--write"]).code, 0);
+    assert_eq!(home.text(), before);
 }
 
 #[test]

@@ -103,6 +103,20 @@ fn the_secret_stays_where_the_service_was_open_anyway() {
     assert_eq!(fs::read(client.host_file("127.0.0.1")).unwrap(), before);
 }
 
+/// The server is not left to open for the one connection that looks: that would use it up.
+#[test]
+fn who_looks_asks_for_more_than_one_connection() {
+    let mut server = Server::new();
+    let client = Client::of(&server);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    client.run(&["knock", "127.0.0.1", "--wait", "--wait-port", &port]).quiet();
+    assert_eq!(server.knock().request().mode, Mode::Window);
+    let silent = SilentPort::new();
+    let words = ["knock", "127.0.0.1", "--wait=1", "--wait-port", &silent.port()];
+    client.run(&words).fails(1, &["one connection for each knock", "mode = \"once\""]);
+}
+
 /// The probe comes from the port that the caller will connect from, and leaves
 /// it free, also for callers that do without `SO_REUSEADDR`.
 #[test]
