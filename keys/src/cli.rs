@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Adds a client and prints its token
     #[command(after_help = examples::ADD)]
     Add(Box<Add>),
-    /// Adds all clients of a table, or none of them
+    /// Adds all clients of a table, or none of them where one is wrong
     #[command(after_help = examples::ADD_MANY)]
     AddMany(AddMany),
     /// Adds clients that may do what the stanzas of an fwknop server allow

@@ -41,11 +41,11 @@ impl NewClient {
         self.policy.check_for(&self.name).map_err(StoreError::Policy)
     }
 
-    /// Refuses one who could knock for nothing.
+    /// Refuses one who could knock for nothing, or for more than a token can say.
     pub(super) fn check_services(&self, person: Option<&Person>) -> Result<(), StoreError> {
         let policies = [Some(&self.policy), person.map(|person| &person.policy)];
         let services = policy::services(policies.into_iter().flatten());
-        if services.is_empty() { Err(StoreError::Policy(NO_SERVICES)) } else { Ok(()) }
+        count(services.len())
     }
 
     /// Draws keys for it.
@@ -86,6 +86,15 @@ impl NewClient {
     }
 }
 
+/// Whether a token can name so many services.
+fn count(services: usize) -> Result<(), StoreError> {
+    match services {
+        0 => Err(StoreError::Policy(NO_SERVICES)),
+        1..=Token::MAX_SERVICES => Ok(()),
+        _ => Err(StoreError::Policy(TOO_MANY_SERVICES)),
+    }
+}
+
 /// What the record's client is told: to be made before anything is written.
 pub(super) fn token(
     server: ServerIdentity,
@@ -94,11 +103,7 @@ pub(super) fn token(
     configured: &BTreeMap<ServiceName, Lasting>,
 ) -> Result<Token, StoreError> {
     let services = record.services();
-    match services.len() {
-        0 => return Err(StoreError::Policy(NO_SERVICES)),
-        1..=Token::MAX_SERVICES => {}
-        _ => return Err(StoreError::Policy(TOO_MANY_SERVICES)),
-    }
+    count(services.len())?;
     Ok(Token {
         server: server.secret.public(),
         cloak: server.cloak,

@@ -70,6 +70,19 @@ fn one_that_is_wrong_keeps_all_from_being_added() {
     assert_eq!(fs::read_to_string(keys.path("tokens/alice.token")).unwrap(), "another");
 }
 
+/// What no token can say is known before anybody is added.
+#[test]
+fn one_who_may_knock_for_too_much_keeps_all_from_being_added() {
+    let services: Vec<_> = (0..256).map(|number| format!("s{number}")).collect();
+    let table = format!("name,service\nalice,ssh\nbob,{}\n", services.join(";"));
+    let (keys, path) = with(&table);
+    let dir = keys.path("tokens").display().to_string();
+    let run = keys.run(&["add-many", &path, "--tokens", &dir]).failed(1, "nothing was added");
+    assert!(run.stderr.contains("table.csv:3: "), "{}", run.stderr);
+    assert!(run.stderr.contains("more than 255 services"), "{}", run.stderr);
+    assert!(keys.names("clients").is_empty());
+}
+
 #[test]
 fn a_dry_run_adds_nothing_and_tokens_need_a_place() {
     let (keys, table) = with(TABLE);
