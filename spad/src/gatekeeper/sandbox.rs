@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, RulesetStatus, Scope,
+};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -86,19 +88,20 @@ pub fn enter(channel: BorrowedFd<'_>) -> Result<(), SandboxError> {
 }
 
 /// Refuses the calling thread all files, ports and abstract sockets from now on, as far as the
-/// kernel's Landlock knows them: a ruleset that handles everything and allows nothing.
+/// kernel's Landlock knows them: a ruleset that handles everything and allows nothing. False where
+/// the kernel has no Landlock.
 ///
 /// # Errors
 /// Where the kernel does not take it.
-pub fn reach_nothing() -> Result<(), RulesetError> {
+pub fn reach_nothing() -> Result<bool, RulesetError> {
     let newest = ABI::V6;
-    Ruleset::default()
+    let status = Ruleset::default()
         .handle_access(AccessFs::from_all(newest))?
         .handle_access(AccessNet::from_all(newest))?
         .scope(Scope::from_all(newest))?
         .create()?
         .restrict_self()?;
-    Ok(())
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
 fn program(channel: BorrowedFd<'_>) -> Result<BpfProgram, seccompiler::Error> {
