@@ -34,6 +34,14 @@ pub fn read_private_up_to(path: &Path, most: usize) -> Result<Zeroizing<String>,
     read_regular(path, most, os::check_file)
 }
 
+/// Reads a file that says what we do: others may read it.
+///
+/// # Errors
+/// [`FileError`] where others can write to it; else as [`read_private`].
+pub fn read_trusted(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    read_regular(path, MAX_LEN, os::check_writers)
+}
+
 /// The same of a file that others may read.
 ///
 /// # Errors
@@ -171,7 +179,7 @@ pub(crate) fn check_private_dir(path: &Path) -> Result<(), FileError> {
     if !metadata.is_dir() {
         return Err(FileError::new(path, Problem::NotDir));
     }
-    os::check_dir(&metadata).map_err(|problem| FileError::new(path, problem))
+    os::check_writers(&metadata).map_err(|problem| FileError::new(path, problem))
 }
 
 fn sync_parent(path: &Path) -> Result<(), FileError> {

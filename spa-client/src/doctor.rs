@@ -32,8 +32,9 @@ use port::PortState;
 pub(crate) fn run(config: &ConfigDir, options: &DoctorOptions) -> Result<Exit, Failure> {
     let alias = config.find(&options.host)?;
     let mut findings = Findings::new(alias.to_string(), options.json);
-    examine(config, options, alias, &mut findings)?;
-    findings.finish()
+    let ended = examine(config, options, alias, &mut findings);
+    let told = findings.finish();
+    ended.and(told)
 }
 
 /// Ends early where nothing further can be looked at.
@@ -57,7 +58,9 @@ fn examine(
     let mode = mode(&host, options, findings);
     let reporter = Reporter::new(Manner::of_steps(options.request.verbose), &options.host);
     let listed = listed(&services);
-    let door = host.door(&options.request, services, &reporter)?.listening();
+    let request = &options.request;
+    // Where nothing can get to from here nothing is sent: that is said already.
+    let door = host.door_at(reachable, outside, request, services, &reporter)?.listening();
     let reached = knock(&door, mode, findings)?;
     match port {
         Some(port) => {

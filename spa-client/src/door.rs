@@ -105,11 +105,24 @@ impl<'a> Host<'a> {
         services: Vec<Service>,
         reporter: &'a Reporter,
     ) -> Result<Door<'a>, Failure> {
-        let sending = if reporter.dry_run() { Sending::Not } else { Sending::Sent };
-        let mut knocker = Knocker { sending, ..self.knocker(options, &services)? };
         let port = options.port.unwrap_or(self.entry.port());
         let addresses = resolve(self.entry.host(), port.get(), options.family())?;
-        knocker.outside = Outside::learn(&self.config.settings()?, knocker.source, &addresses);
+        let source = options.source.unwrap_or_default();
+        let outside = Outside::learn(&self.config.settings()?, source, &addresses);
+        self.door_at(addresses, outside, options, services, reporter)
+    }
+
+    /// The same where it is known which addresses that are, and what others see of this machine.
+    pub(crate) fn door_at(
+        self,
+        addresses: Vec<SocketAddr>,
+        outside: Outside,
+        options: &RequestOptions,
+        services: Vec<Service>,
+        reporter: &'a Reporter,
+    ) -> Result<Door<'a>, Failure> {
+        let sending = if reporter.dry_run() { Sending::Not } else { Sending::Sent };
+        let knocker = Knocker { sending, outside, ..self.knocker(options, &services)? };
         let story = Story {
             reporter,
             name: self.alias.to_string(),

@@ -18,8 +18,8 @@ use crate::request::{self, PendingKey};
 use crate::update::{self, Update};
 use crate::{os, report, trust};
 
-/// Far more than any token.
-const MAX_INPUT: u64 = 64 * 1024;
+/// Room for tens of thousands of tokens.
+const MAX_INPUT: usize = 16 * 1024 * 1024;
 
 /// Takes tokens in, all that there are.
 pub(crate) fn run(config: &ConfigDir, options: &EnrollOptions) -> Result<Exit, Failure> {
@@ -229,7 +229,10 @@ fn looks_like_token(path: &Path) -> bool {
 
 fn read_all(input: impl Read) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(4096));
-    input.take(MAX_INPUT).read_to_string(&mut text)?;
+    let read = input.take(MAX_INPUT as u64 + 1).read_to_string(&mut text)?;
+    if read > MAX_INPUT {
+        return Err(io::Error::other(format!("there are more than {MAX_INPUT} bytes")));
+    }
     Ok(text)
 }
 

@@ -106,7 +106,8 @@ impl FromStr for AddressUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let safe = ["https://", "http://127.0.0.1:", "http://[::1]:"];
-        let plain = text.chars().all(|c| c.is_ascii_graphic());
+        // What stands before an @ is no host, but a name to log in with.
+        let plain = text.chars().all(|c| c.is_ascii_graphic() && c != '@');
         if plain && safe.iter().any(|start| text.starts_with(start)) {
             return Ok(Self(text.to_owned()));
         }

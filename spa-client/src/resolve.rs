@@ -60,12 +60,12 @@ pub(crate) fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<Socke
 }
 
 /// `host`, `host:port`, `[address]:port`, or an IPv6 address alone.
-pub(crate) fn host_and_port(text: &str, default: NonZeroU16) -> (&str, NonZeroU16) {
+pub(crate) fn host_and_port(text: &str) -> (&str, Option<NonZeroU16>) {
     let whole = (text, "");
     let is_address = text.parse::<IpAddr>().is_ok();
     let (host, port) = if is_address { whole } else { text.rsplit_once(':').unwrap_or(whole) };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    (host, port.parse().unwrap_or(default))
+    (host, port.parse().ok())
 }
 
 fn not_found(host: &str, error: &std::io::Error) -> Failure {

@@ -1,12 +1,10 @@
 //! `config.toml`: what the user has chosen for all servers. It need not be
 //! there.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
-use spa_keys::document;
+use spa_keys::{document, files};
 
 use crate::exit::Failure;
 use crate::field::{self, AddressUrl, Host, KeepUnlocked};
@@ -37,9 +35,9 @@ impl Settings {
 
     /// Reads them.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(Failure::keys(format!("cannot read {}: {error}", path.display()))),
+        match files::read_trusted(path) {
+            Err(error) if error.is_missing() => Ok(Self::default()),
+            Err(error) => Err(Failure::keys(error)),
             Ok(text) => document::parse(path, &text).map_err(Failure::keys),
         }
     }

@@ -1,6 +1,6 @@
 //! `spa ssh`: knocks where ssh is about to connect to, and then is ssh.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
 use std::process::{Command, Stdio};
 
@@ -13,16 +13,19 @@ use crate::config::ConfigDir;
 use crate::door::{Host, too_many_services, warn_of_clock};
 use crate::exit::{Exit, Failure};
 use crate::reporter::{Manner, Reporter};
-use crate::ssh_target::{Route, Target, connects};
+use crate::ssh_target::{Route, Target, configuration, connects};
 use crate::wait::Watch;
 use crate::{os, ports, report, within_ssh};
+
+/// More jump hosts before each other are taken for a circle, of which ssh has something to say.
+const MOST_HOPS: usize = 16;
 
 /// Ends as ssh ends; where it does not come to that, with the code that ssh has for it.
 pub(crate) fn run(config: &ConfigDir, options: &SshOptions) -> Result<Exit, Failure> {
     let target = if connects(&options.arguments) { ask_ssh(&options.arguments)? } else { None };
     let knocked = match target {
         None => None,
-        Some(target) => knock(config, options, &target).map_err(Failure::of_ssh)?,
+        Some(target) => knock(config, options, target).map_err(Failure::of_ssh)?,
     };
     let mut ssh = Command::new("ssh");
     if let Some(Knocked { address, is_alias }) = knocked {
@@ -58,6 +61,21 @@ fn ask_ssh(arguments: &[OsString]) -> Result<Option<Target>, Failure> {
     Ok(if output.status.success() { Target::parse(&told) } else { None })
 }
 
+/// Whom ssh connects to first: for a jump host it looks into its configuration anew, where there
+/// may be another before that. `None` where ssh has something to say about one.
+fn first_hop(target: Target, configuration: Option<&OsStr>) -> Result<Option<Target>, Failure> {
+    let mut first = Some(target);
+    for _ in 0..MOST_HOPS {
+        match &first {
+            Some(Target { route: Route::Jump(hop), .. }) => {
+                first = ask_ssh(&hop.arguments(configuration))?;
+            }
+            _ => return Ok(first),
+        }
+    }
+    Ok(None)
+}
+
 fn no_ssh(error: &std::io::Error) -> Failure {
     Failure::of_ssh(Failure::usage(format!(
         "cannot run ssh: {error}; it comes with the package openssh-client, or alike"
@@ -68,25 +86,28 @@ fn no_ssh(error: &std::io::Error) -> Failure {
 fn knock(
     config: &ConfigDir,
     options: &SshOptions,
-    target: &Target,
+    target: Target,
 ) -> Result<Option<Knocked>, Failure> {
     warn_of_clock();
-    let verbose = target.verbose;
-    let (name, port) = match &target.route {
-        Route::Direct => (target.host.as_str(), target.port),
-        Route::Jump { host, port } => (host.as_str(), *port),
-        Route::Command => {
-            step(verbose, "another program connects for ssh (ProxyCommand): no knock");
-            return Ok(None);
-        }
+    let Target { verbose, quiet, .. } = target;
+    let is_direct = target.route == Route::Direct;
+    let Some(first) = first_hop(target, configuration(&options.arguments))? else {
+        return Ok(None);
     };
+    if first.route == Route::Command {
+        step(verbose, "another program connects for ssh (ProxyCommand): no knock");
+        return Ok(None);
+    }
+    let (name, port) = (first.host.as_str(), first.port);
     let Some(host) = Host::find_known(config, name)? else {
-        hint(target, name, config);
+        if !quiet {
+            hint(name, config);
+        }
         return Ok(None);
     };
     let address = host.address().to_owned();
     let services = services(options, &host, port)?;
-    let request = RequestOptions::for_ssh(options, target.family);
+    let request = RequestOptions::for_ssh(options, first.family);
     let mode = host.mode(&request);
     let reporter = Reporter::new(Manner::of_steps(verbose), name);
     let door = host.door(&request, services, &reporter)?;
@@ -104,7 +125,7 @@ fn knock(
             ));
         }
     }
-    let is_alias = matches!(target.route, Route::Direct) && !same_host(name, &address);
+    let is_alias = is_direct && !same_host(name, &address);
     Ok(Some(Knocked { address, is_alias }))
 }
 
@@ -114,12 +135,10 @@ fn step(verbose: bool, text: &str) {
     }
 }
 
-/// What is new here is told, unless nothing is to be told.
-fn hint(target: &Target, name: &str, config: &ConfigDir) {
-    if !target.quiet {
-        let dir = config.path().display();
-        report::note(&format!("spa: no keys for {name} in {dir}: ssh without a knock"));
-    }
+/// What is new here is told.
+fn hint(name: &str, config: &ConfigDir) {
+    let dir = config.path().display();
+    report::note(&format!("spa: no keys for {name} in {dir}: ssh without a knock"));
 }
 
 /// Those named, else the one of the token that goes with the port, else its first.

@@ -1,6 +1,6 @@
 //! What ssh would do with its arguments. Pure: the text of `ssh -G` comes in.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
 
 use crate::resolve::{Family, host_and_port};
@@ -9,26 +9,36 @@ use crate::resolve::{Family, host_and_port};
 const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOoPpQRSWw";
 /// Options that make ssh answer or say something, instead of connecting.
 const NO_CONNECTION: &[u8] = b"GOQV";
-/// ssh's own port.
-const SSH: NonZeroU16 = NonZeroU16::MIN.saturating_add(21);
+
+/// The options before the host, with what follows each that takes a value.
+fn options(arguments: &[OsString]) -> Vec<(u8, &OsStr)> {
+    let mut options = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        let Some(flags) = text.strip_prefix('-').filter(|flags| !flags.is_empty()) else { break };
+        let value = flags.bytes().position(|flag| WITH_VALUE.contains(&flag));
+        let plain = value.unwrap_or(flags.len());
+        options.extend(flags.bytes().take(plain).map(|flag| (flag, OsStr::new(""))));
+        // The value is the rest of the word, or else the next one.
+        if let Some((at, flag)) = value.zip(flags.as_bytes().get(plain).copied()) {
+            let rest =
+                word.to_str().and_then(|word| word.get(at + 2..)).filter(|it| !it.is_empty());
+            let next = || words.next().map_or(OsStr::new(""), OsString::as_os_str);
+            options.push((flag, rest.map_or_else(next, OsStr::new)));
+        }
+    }
+    options
+}
 
 /// Whether ssh would connect with these arguments, as far as options before the host tell.
 pub(crate) fn connects(arguments: &[OsString]) -> bool {
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let word = word.as_encoded_bytes();
-        let Some(flags) = word.strip_prefix(b"-").filter(|flags| !flags.is_empty()) else { break };
-        let value = flags.iter().position(|flag| WITH_VALUE.contains(flag));
-        let flags_end = value.map_or(flags.len(), |at| at + 1);
-        if flags[..flags_end].iter().any(|flag| NO_CONNECTION.contains(flag)) {
-            return false;
-        }
-        // The value is the rest of the word, or else the next one.
-        if value.is_some_and(|at| at + 1 == flags.len()) {
-            words.next();
-        }
-    }
-    true
+    options(arguments).iter().all(|(flag, _)| !NO_CONNECTION.contains(flag))
+}
+
+/// The configuration that ssh is to read in place of its own, which it has its jump hosts by too.
+pub(crate) fn configuration(arguments: &[OsString]) -> Option<&OsStr> {
+    options(arguments).into_iter().rfind(|(flag, _)| *flag == b'F').map(|(_, file)| file)
 }
 
 /// Where ssh is about to connect to, and how.
@@ -51,9 +61,42 @@ pub(crate) enum Route {
     /// ssh to the host.
     Direct,
     /// ssh to this host first.
-    Jump { host: String, port: NonZeroU16 },
+    Jump(Hop),
     /// A program, in ssh's place.
     Command,
+}
+
+/// A jump host, as it is written; ssh looks into its configuration for all else.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    user: Option<String>,
+    host: String,
+    port: Option<NonZeroU16>,
+}
+
+impl Hop {
+    fn parse(text: &str) -> Self {
+        let text = text.strip_prefix("ssh://").unwrap_or(text);
+        let (user, place) = match text.rsplit_once('@') {
+            Some((user, place)) => (Some(user.to_owned()), place),
+            None => (None, text),
+        };
+        let (host, port) = host_and_port(place);
+        Self { user, host: host.to_owned(), port }
+    }
+
+    /// What ssh runs itself with to get there, as far as it says where that is.
+    pub(crate) fn arguments(&self, configuration: Option<&OsStr>) -> Vec<OsString> {
+        let port = self.port.map(|port| port.to_string());
+        let options = [
+            ("-F", configuration.map(OsStr::to_owned)),
+            ("-l", self.user.as_ref().map(OsString::from)),
+            ("-p", port.map(OsString::from)),
+            ("--", Some(OsString::from(&self.host))),
+        ];
+        let words = |(option, value): (&str, Option<OsString>)| Some([option.into(), value?]);
+        options.into_iter().filter_map(words).flatten().collect()
+    }
 }
 
 impl Target {
@@ -84,13 +127,7 @@ fn route(command: Option<&str>, jump: Option<&str>) -> Route {
     match (command.filter(set), jump.filter(set)) {
         (Some(_), _) => Route::Command,
         (None, None) => Route::Direct,
-        (None, Some(hops)) => {
-            let first = hops.split(',').next().unwrap_or_default();
-            let first = first.strip_prefix("ssh://").unwrap_or(first);
-            let (_, place) = first.rsplit_once('@').unwrap_or(("", first));
-            let (host, port) = host_and_port(place, SSH);
-            Route::Jump { host: host.to_owned(), port }
-        }
+        (None, Some(hops)) => Route::Jump(Hop::parse(hops.split(',').next().unwrap_or_default())),
     }
 }
 
@@ -128,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn knows_which_configuration_ssh_reads() {
+        for (line, file) in [
+            ("-F a host", Some("a")),
+            ("-vFa -p 22 -F b host", Some("b")),
+            ("-p 22 -vF a host -F b", Some("a")),
+            ("-o F host", None),
+            ("-F", Some("")),
+        ] {
+            assert_eq!(configuration(&words(line)), file.map(OsStr::new), "{line}");
+        }
+    }
+
+    #[test]
     fn reads_what_ssh_tells() {
         let told = "host work\nuser bob\nhostname fw.example.com\nport 2222\naddressfamily inet6\n\
                     loglevel DEBUG\n";
@@ -144,15 +194,20 @@ mod tests {
             let told = format!("hostname inner\nport 22\nloglevel INFO\n{line}\n");
             Target::parse(&told).unwrap().route
         };
-        let jump = |host: &str, port| Route::Jump {
-            host: host.into(),
-            port: NonZeroU16::new(port).unwrap(),
+        let asked = |line: &str| match route(line) {
+            Route::Jump(hop) => hop.arguments(Some(OsStr::new("/my config"))),
+            other => panic!("{other:?}"),
         };
         assert_eq!(route("proxyjump none"), Route::Direct);
-        assert_eq!(route("proxyjump bob@fw:2222,other"), jump("fw", 2222));
-        assert_eq!(route("proxyjump [2001:db8::1]:2222"), jump("2001:db8::1", 2222));
-        assert_eq!(route("proxyjump 2001:db8::1"), jump("2001:db8::1", 22));
-        assert_eq!(route("proxyjump ssh://bob@fw"), jump("fw", 22));
+        for (line, words) in [
+            ("proxyjump bob@fw:2222,other", "-l bob -p 2222 -- fw"),
+            ("proxyjump [2001:db8::1]:2222", "-p 2222 -- 2001:db8::1"),
+            ("proxyjump 2001:db8::1", "-- 2001:db8::1"),
+            ("proxyjump ssh://bob@x@fw", "-l bob@x -- fw"),
+        ] {
+            let file = ["-F", "/my config"].map(OsString::from);
+            assert_eq!(asked(line), [&file[..], &self::words(words)].concat(), "{line}");
+        }
         assert_eq!(route("proxycommand spa proxy %h %p"), Route::Command);
     }
 }

@@ -177,8 +177,13 @@ pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Res
         lock_in(&mut entry, &keys, &passphrase)?;
     }
     config.replace(&alias, entry)?;
-    // Keys from before are not to lie there under no passphrase, or another.
-    config.forget_aside(&alias)?;
+    let former = config.former_path(&alias);
+    // They are not to lie there under no passphrase, or another.
+    if !options.remove && former.exists() {
+        config.forget_aside(&alias)?;
+        let former = former.display();
+        report::note(&format!("the keys from before are gone: {former} was not under this one"));
+    }
     let state =
         if options.remove { "have no passphrase any more" } else { "are under the passphrase" };
     report::note(&format!("the keys for {alias} {state}: {}", config.host_path(&alias).display()));

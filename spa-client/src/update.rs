@@ -91,11 +91,14 @@ impl Update {
 }
 
 /// Whether a token for a server and a key-id that are here says something new all the
-/// same: another cloak, other services or times. Of keys under a passphrase nothing is known before that is asked for.
+/// same: another place or cloak, other services or times. Of keys under a passphrase nothing is known before that is asked for.
 pub(crate) fn brings_more(config: &ConfigDir, there: &Alias, token: &Token) -> bool {
     let (Ok(entry), TokenEnrolment::Key(_)) = (config.load(there), &token.enrolment) else {
         return false;
     };
+    if !same_host(entry.host(), &token.host) || entry.port().get() != token.port {
+        return true;
+    }
     match entry.keys() {
         KeysInFile::Plain(Keys { cloak, psk, .. }) => {
             let other_keys =

@@ -218,6 +218,10 @@ fn the_clock_is_compared_with_a_server_that_the_user_names() {
     fs::write(&settings, "\ntime-sever = \"x\"\n").unwrap();
     let ran = client.run(&words);
     assert!(line(&ran, "settings").contains("config.toml:2"), "{}", ran.out);
+    assert!(line(&ran, "knock").starts_with("ok"), "knocked all the same: {}", ran.out);
+    assert_eq!(ran.code, 1);
+    let json = client.run(&[&words[..], &["--json"]].concat());
+    assert!(json.out.contains("config.toml:2") && json.code == 1, "{json:?}");
 }
 
 #[test]

@@ -232,4 +232,10 @@ fn several_tokens_are_taken_in_at_once() {
         );
     }
     assert_eq!(client.run_with_input(&["enroll", "-"], &all).code, 0, "again is no harm");
+    // As many as there are, or none.
+    let late = format!("{}\n{}", " ".repeat(100_000), tokens[0]);
+    let ran = client.run_with_input(&["enroll", "-"], &late);
+    assert!(ran.code == 0 && ran.err.contains("taken in before"), "{}", ran.err);
+    let too_much = " ".repeat(17 * 1024 * 1024);
+    client.run_with_input(&["enroll", "-"], &too_much).fails(3, &["there are more than"]);
 }

@@ -323,9 +323,21 @@ fn ones_own_address_is_asked_for_where_the_user_says_so() {
     let ran = client.run(&["knock", "127.0.0.1"]);
     assert!(ran.code == 0 && ran.err.contains("does not tell"), "{ran:?}");
     assert_eq!(server.drain(), 1);
-    for url in ["http://example.com/", "ftp://example.com", "https://a b", "file:///etc/hosts"] {
+    let refused = [
+        "http://example.com/",
+        "http://127.0.0.1:x@example.com/",
+        "ftp://example.com",
+        "https://a b",
+        "file:///etc/hosts",
+    ];
+    for url in refused {
         set(url);
         client.run(&["knock", "127.0.0.1"]).fails(3, &["config.toml:1", "https://"]);
+    }
+    set("https://example.com/");
+    for mode in [0o664, 0o646] {
+        support::set_mode(&settings, mode);
+        client.run(&["knock", "127.0.0.1"]).fails(3, &["config.toml", "chmod go-w"]);
     }
     assert_eq!(server.drain(), 0);
 }

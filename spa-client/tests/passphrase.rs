@@ -225,5 +225,9 @@ fn an_update_is_under_the_passphrase_of_before() {
     let former = client.host_file("127.0.0.1").with_extension("former");
     assert!(former.exists());
     person.run(&["passphrase", "127.0.0.1", "--remove"], &[("passphrase for", "correct horse")]);
+    assert!(former.exists(), "under its own");
+    let words = ["passphrase", "127.0.0.1"];
+    let ran = person.run(&words, &[("new passphrase", "battery"), ("again", "battery")]);
+    assert!(ran.err.contains("the keys from before are gone"), "{}", ran.err);
     assert!(!former.exists());
 }

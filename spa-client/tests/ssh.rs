@@ -24,13 +24,19 @@ impl Ssh {
         let bin = tempfile::tempdir().unwrap();
         let place = bin.path().display();
         let script = format!(
-            "#!/bin/sh\nif [ \"$1\" = -G ]; then cat {place}/answer; exit; fi\n\
+            "#!/bin/sh\nfor host; do :; done\n\
+             if [ \"$1\" = -G ]; then cat {place}/answer-\"$host\" 2>&- || cat {place}/answer; exit; fi\n\
              printf '%s\\n' \"$@\" > {place}/words\nexit 42\n"
         );
         fs::write(bin.path().join("ssh"), script).unwrap();
         set_mode(&bin.path().join("ssh"), 0o755);
         fs::write(bin.path().join("answer"), answer).unwrap();
         Self { client, bin }
+    }
+
+    /// What ssh answers where it is asked about this host, with whatever options.
+    fn answers(&self, host: &str, answer: &str) {
+        fs::write(self.bin.path().join(format!("answer-{host}")), answer).unwrap();
     }
 
     /// Runs `spa ssh`, and gives what ssh was told, if it was run.
@@ -135,11 +141,19 @@ fn an_alias_of_spa_is_a_name_for_ssh() {
 fn a_jump_host_is_knocked_at_and_a_proxy_is_left_alone() {
     let server = Server::new();
     let (_listener, port) = listener();
-    let jump = format!("proxyjump bob@127.0.0.1:{port},other");
-    let ssh = Ssh::new(Client::of(&server), &answer("inner.example", 22, &jump));
+    let inner = answer("inner.example", 22, "proxyjump bob@outer,other");
+    let ssh = Ssh::new(Client::of(&server), &inner);
+    // By its configuration, where it has another one before it.
+    ssh.answers("outer", &answer("outer.example", 22, "proxyjump first"));
+    ssh.answers("first", &answer("127.0.0.1", port, ""));
     let (ran, told) = ssh.run(&["inner"]);
     assert_eq!((ran.err.as_str(), told.unwrap()), ("", vec!["inner".to_owned()]));
     assert_eq!(server.drain(), 1);
+    for round in ["proxyjump outer", "proxycommand nc %h %p"] {
+        ssh.answers("first", &answer("127.0.0.1", port, round));
+        assert_eq!(ssh.run(&["inner"]).0.code, 42);
+        assert_eq!(server.drain(), 0, "{round}");
+    }
     let proxy = answer("127.0.0.1", port, "proxycommand spa proxy %h %p");
     let ssh = Ssh::new(Client::of(&server), &proxy);
     assert_eq!(ssh.run(&["127.0.0.1"]).0.code, 42);

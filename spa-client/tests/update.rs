@@ -80,6 +80,17 @@ fn a_token_for_the_key_that_is_here_brings_all_else() {
     let times = Token { lasting: [(cloak.services[0], time)].into(), ..cloak };
     client.enroll(&times);
     assert!(text(&client).contains("[lasting]\nssh = \"90s\"\n"), "{}", text(&client));
+    // And so is a server that has moved.
+    let before = text(&client);
+    let moved = Token { host: "fw.example".into(), port: 62999, ..times };
+    let unseen = client.run_with_input(&["enroll", "-"], &moved.encode());
+    unseen.fails(3, &["at fw.example instead of", "--replace or --yes"]);
+    assert_eq!(text(&client), before);
+    let ran = client.run_with_input(&["enroll", "-", "--yes"], &moved.encode());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(text(&client).contains("host = \"fw.example\"\nport = 62999\n"), "{}", text(&client));
+    client.enroll(&Token { port: 62998, ..moved });
+    assert!(text(&client).contains("\nport = 62998\n"), "{}", text(&client));
     client.run(&["forget", HOST]);
     assert!(!former.exists() && !client.host_file(HOST).exists());
 }

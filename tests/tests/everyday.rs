@@ -73,6 +73,24 @@ fn spa_ssh_is_ssh_after_a_knock() -> Result {
     Ok(())
 }
 
+/// ssh's own name for the jump host, its port there, and where it really is: only ssh knows.
+#[test]
+fn a_jump_host_is_knocked_at_where_ssh_has_it() -> Result {
+    let (site, login) = site()?;
+    let _sshd = site.server.sshd(&login)?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    login.write_config(&format!(
+        "Host inner\n  HostName 127.0.0.1\n  ProxyJump outer\n\
+         Host outer\n  HostName {SERVER_NAME}\n  ProxyCommand none\n"
+    ))?;
+    let ssh = spa_ssh(&alice, &login)?;
+    let said = site.client.sh(&format!("{ssh} inner echo inside"))?.ok()?;
+    assert_eq!((said.text(), said.stderr.as_str()), ("inside", ""));
+    assert_eq!(server.counter("granted")?, 1);
+    Ok(())
+}
+
 #[test]
 fn ssh_scp_rsync_and_git_knock_by_themselves() -> Result {
     let (site, login) = site()?;
@@ -127,6 +145,24 @@ fn spa_ssh_knocks_once() -> Result {
     let before = server.counter("granted")?;
     site.client.ssh(&login, SERVER_NAME, &["true"])?.ok()?;
     assert_eq!(server.counter("granted")?, before + 1);
+    Ok(())
+}
+
+/// Its name has an address of a family that there is none of here.
+#[test]
+fn the_doctor_finds_nothing_wrong_with_an_address_that_nobody_needs() -> Result {
+    let site = Site::with(Addressing::V4_ONLY)?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    site.client.set_name(SERVER_NAME, &[site.address(), "2001:db8:ffff::1".parse()?])?;
+    let said = alice.spa(&["doctor", SERVER_NAME, "--wait", "5"])?;
+    assert_eq!(said.code(), Some(0), "{said}");
+    assert!(said.stdout.contains("note  route      2001:db8:ffff::1: "), "{said}");
+    assert!(said.stdout.contains("opened within"), "{said}");
+    // Where none of them can be reached that is what is wrong, and said once.
+    site.client.set_name(SERVER_NAME, &["2001:db8:ffff::1".parse()?])?;
+    let said = alice.spa(&["doctor", SERVER_NAME, "--wait", "1"])?;
+    assert_eq!((said.code(), said.stdout.matches("BAD").count()), (Some(1), 1), "{said}");
     Ok(())
 }
 

@@ -29,6 +29,11 @@ pub enum Problem {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others can write to this file, which they may read.
+    WritableFile {
+        /// Its permission bits.
+        mode: u32,
+    },
     /// Others can write to this directory.
     LooseDir {
         /// Its permission bits.
@@ -125,6 +130,12 @@ impl fmt::Display for FileError {
             Problem::Io { doing, error } => write!(f, "cannot {doing} {path}: {error}"),
             Problem::LooseFile { mode } => {
                 write!(f, "{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
+            }
+            Problem::WritableFile { mode } => {
+                write!(
+                    f,
+                    "{path} can be changed by others (mode {mode:04o}); run: chmod go-w {path}"
+                )
             }
             Problem::LooseDir { mode } => {
                 write!(

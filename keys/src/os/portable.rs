@@ -29,7 +29,7 @@ pub(crate) fn check_file(_: &Metadata) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(crate) fn check_dir(_: &Metadata) -> Result<(), Problem> {
+pub(crate) fn check_writers(_: &Metadata) -> Result<(), Problem> {
     Ok(())
 }
 

@@ -50,13 +50,15 @@ pub(crate) fn check_file(file: &Metadata) -> Result<(), Problem> {
     check_owner(file)
 }
 
-/// Refuses a directory in which others can put, replace or bring back files.
-pub(crate) fn check_dir(dir: &Metadata) -> Result<(), Problem> {
-    let mode = dir.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(Problem::LooseDir { mode });
+/// Refuses a file that others can write to, or a directory in which they can put, replace or
+/// bring back files.
+pub(crate) fn check_writers(of: &Metadata) -> Result<(), Problem> {
+    let mode = of.mode() & 0o7777;
+    match mode & 0o022 {
+        0 => check_owner(of),
+        _ if of.is_dir() => Err(Problem::LooseDir { mode }),
+        _ => Err(Problem::WritableFile { mode }),
     }
-    check_owner(dir)
 }
 
 /// Refuses what is neither ours nor root's.

@@ -113,9 +113,9 @@ Examples:
   spa doctor fw.example.com --service https --json | jq '.findings[] | select(.verdict == \"bad\")'
 
 It knocks once, and connects to the service's port before and after; the resolver is asked for
-the host's name, and nobody else for anything, except a server for the time if config.toml in
-the directory of the keys names one: time-server = \"ntp.example.com\". Ends with 1 if
-anything is bad.";
+the host's name, and nobody else for anything, except whom config.toml in the directory of the
+keys names: for the time (time-server = \"ntp.example.com\"), and for this machine's address
+(address-url, as every knock does). Ends with 1 if anything is bad.";
 
 pub(super) const SEND_EXAMPLES: &str = "\
 Examples:

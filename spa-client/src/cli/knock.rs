@@ -18,7 +18,7 @@ const PATIENCE: &str = "10";
 
 #[derive(Args, Debug, Default, PartialEq)]
 pub(crate) struct KnockOptions {
-    /// Aliases of servers, or their host names; of several, all are tried at once
+    /// Aliases of servers, or their host names; of several, 16 at once
     #[arg(required_unless_present = "again")]
     pub(crate) host: Vec<String>,
 

@@ -92,7 +92,8 @@ fn compared(server: &str, offset: i64) -> Finding {
 
 /// One question by SNTP (RFC 4330), to the first address that can be asked.
 fn ask(server: &str) -> Result<i64, String> {
-    let (host, port) = host_and_port(server, NTP);
+    let (host, port) = host_and_port(server);
+    let port = port.unwrap_or(NTP);
     let addresses =
         resolve(host, port.get(), Family::Any).map_err(|failure| failure.to_string())?;
     let mut why = String::new();
