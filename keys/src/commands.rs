@@ -22,7 +22,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use spa_keys::StoreError;
+use spa_keys::{ClientName, StoreError};
 
 /// Why a command came to nothing.
 pub(crate) enum Failure {
@@ -49,12 +49,25 @@ impl fmt::Display for Failure {
         match self {
             Self::Store(error) => {
                 error.fmt(f)?;
-                let denied = matches!(error, StoreError::File(error) if error.is_denied());
+                let denied = match error {
+                    StoreError::File(error) | StoreError::StillIn { error, .. } => {
+                        error.is_denied()
+                    }
+                    _ => false,
+                };
                 f.write_str(if denied { "; are you root?" } else { "" })
             }
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
             Self::Other(message) => f.write_str(message),
         }
+    }
+}
+
+/// Of what was to shut out a client, or all of a person's.
+fn still_in(name: &ClientName, error: StoreError) -> StoreError {
+    match error {
+        StoreError::File(error) => StoreError::StillIn { name: name.clone(), record: None, error },
+        error => error,
     }
 }
 

@@ -62,6 +62,15 @@ pub enum StoreError {
     NoOverlap(String),
     /// Somebody else has been writing for too long, holding this file.
     Locked(PathBuf),
+    /// What shuts a client out could not be written, so that it can knock as before.
+    StillIn {
+        /// Who; for a person, all devices.
+        name: ClientName,
+        /// The file by which a client can.
+        record: Option<PathBuf>,
+        /// Why not.
+        error: FileError,
+    },
     /// No random numbers to be had.
     Random(NoRandomness),
 }
@@ -134,6 +143,14 @@ impl fmt::Display for StoreError {
                  fuser",
                 path.display()
             ),
+            Self::StillIn { name, record, error } => {
+                write!(
+                    f,
+                    "{error}\n{name} CAN STILL KNOCK: see to it that this can be written, and try again"
+                )?;
+                let Some(record) = record else { return Ok(()) };
+                write!(f, "; or shut it out at once, and without a trace: rm {}", record.display())
+            }
             Self::Random(error) => error.fmt(f),
         }
     }

@@ -17,7 +17,7 @@ use spa_proto::{Kid, ServiceName, Timestamp, VerifyingKey};
 
 use crate::date::to_the_second;
 use crate::error::StoreError;
-use crate::files;
+use crate::files::{self, FileError};
 use crate::identity::ServerIdentity;
 use crate::lasting::Lasting;
 use crate::lock::WriteLock;
@@ -254,9 +254,19 @@ impl Store {
         let client = record.without_secrets(to_the_second(now));
         let kept = self.revoked_dir().join(revoked_file_name(&client.name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
-        files::write_atomic(&kept, &client.to_text())?;
-        files::remove(&self.client_path(&client.name))?;
+        files::write_atomic(&kept, &client.to_text())
+            .and_then(|()| files::remove(&self.client_path(&client.name)))
+            .map_err(|error| self.still_in(&client.name, error))?;
         Ok(client)
+    }
+
+    /// Says of what could not be written that the client is in, if it is.
+    fn still_in(&self, name: &ClientName, error: FileError) -> StoreError {
+        let record = self.client_path(name);
+        match record.exists() {
+            true => StoreError::StillIn { name: name.clone(), record: Some(record), error },
+            false => error.into(),
+        }
     }
 
     /// Marks, durably, that a knock of this record is about to be accepted for

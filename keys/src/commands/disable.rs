@@ -2,24 +2,16 @@
 
 use spa_keys::{Store, StoreError, date, note};
 
-use super::{Failure, print};
+use super::{Failure, print, still_in};
 use crate::cli::Named;
 use crate::view::{Device, View, to_json};
 
 pub(crate) fn run(store: &Store, named: &Named, disable: bool) -> Result<(), Failure> {
-    let (name, now) = (&named.name, date::now());
-    let since = disable.then(|| date::to_the_second(now));
-    let view = match store.client(name) {
-        Err(StoreError::Unknown(_) | StoreError::Revoked(_)) if name.device().is_none() => {
-            let person = store.change_person(name, now, |person| person.disabled = since)?;
-            let devices = Device::all_of(&store.clients()?.records, name, now);
-            View::of_person(name, Some(&person), devices)
-        }
-        found => {
-            found?;
-            View::of_client(&store.change(name, |record| record.disabled = since)?, now)
-        }
-    };
+    let name = &named.name;
+    let view = change(store, named, disable).map_err(|error| match disable {
+        true => still_in(name, error),
+        false => error,
+    })?;
     let still = !disable && view.is_disabled();
     if named.json {
         print(&to_json(&view))?;
@@ -31,4 +23,20 @@ pub(crate) fn run(store: &Store, named: &Named, disable: bool) -> Result<(), Fai
         note!("spa-keys: it stays shut out with {person}: run spa-keys enable {person}");
     }
     Ok(())
+}
+
+fn change(store: &Store, Named { name, .. }: &Named, disable: bool) -> Result<View, StoreError> {
+    let now = date::now();
+    let since = disable.then(|| date::to_the_second(now));
+    match store.client(name) {
+        Err(StoreError::Unknown(_) | StoreError::Revoked(_)) if name.device().is_none() => {
+            let person = store.change_person(name, now, |person| person.disabled = since)?;
+            let devices = Device::all_of(&store.clients()?.records, name, now);
+            Ok(View::of_person(name, Some(&person), devices))
+        }
+        found => {
+            found?;
+            Ok(View::of_client(&store.change(name, |record| record.disabled = since)?, now))
+        }
+    }
 }

@@ -2,14 +2,15 @@
 
 use spa_keys::{Store, StoreError, date, note};
 
-use super::{Failure, print};
+use super::{Failure, print, still_in};
 use crate::cli::Named;
 use crate::view::{View, to_json};
 
 pub(crate) fn run(store: &Store, named: &Named) -> Result<(), Failure> {
     let mut revoked = Vec::new();
     let mut failures = Vec::new();
-    for one in store.revoke_all(&named.name, date::now())? {
+    let all = store.revoke_all(&named.name, date::now());
+    for one in all.map_err(|error| still_in(&named.name, error))? {
         match one {
             Ok(client) => revoked.push(client),
             Err(error) => failures.push(explain(error)),

@@ -76,6 +76,11 @@ pub(super) fn each<R: Send>(
     read: impl Fn(&Path) -> Result<R, StoreError> + Sync,
     mut tell: impl FnMut(OsString, Result<R, StoreError>),
 ) -> Result<(), StoreError> {
+    // Whoever can write to the one above can put another in its place.
+    match dir.parent().map_or(Ok(()), files::check_private_dir) {
+        Err(error) if error.is_missing() => {}
+        checked => checked?,
+    }
     let files = files::names(dir, is_wanted)?;
     let read_part = |part: &[OsString]| -> Vec<_> {
         let there = part

@@ -37,6 +37,7 @@ fn loose_files_and_directories_are_refused_with_the_remedy() {
         ("clients", 0o777, 0o700, &add[..]),
         ("revoked", 0o722, 0o700, &["list"]),
         ("", 0o777, 0o700, &add[..]),
+        ("", 0o777, 0o700, &["list"]),
     ] {
         let path = if path.is_empty() { keys.dir() } else { keys.path(path) };
         chmod(&path, loose);

@@ -53,3 +53,28 @@ fn says_how_to_be_rid_of_a_broken_record() {
     keys.run(&["revoke", "alice"]).failed(1, &format!("run: rm {}", path.display()));
     assert!(path.exists());
 }
+
+/// On a full disk nothing can be noted: whoever wants somebody out has to know that they are in.
+#[test]
+fn who_cannot_be_shut_out_is_said_to_be_in() {
+    let keys = Keys::new();
+    for name in ["alice", "bob/phone"] {
+        keys.add(name);
+    }
+    keys.run(&["set", "bob", "--max-ttl", "5m", "--yes"]).done();
+    // The lock has room for its one byte.
+    let full = |bytes| format!("trap '' XFSZ; prlimit --fsize={bytes} -- \"$@\"");
+    for bytes in [0, 1] {
+        for (word, name) in
+            [("revoke", "alice"), ("disable", "alice"), ("disable", "bob"), ("revoke", "bob")]
+        {
+            let said = keys.run_in(&full(bytes), &[word, name]).failed(1, "CAN STILL KNOCK").stderr;
+            assert!(said.contains("cannot write ") && said.contains(name), "{word}: {said}");
+            let file = keys.path("clients/alice.toml").display().to_string();
+            let rm = bytes == 1 && (word, name) == ("revoke", "alice");
+            assert_eq!(said.contains(&format!("rm {file}")), rm, "{word} {name}: {said}");
+        }
+    }
+    assert_eq!(keys.names("clients"), ["alice.toml", "bob+.toml", "bob+phone.toml"]);
+    keys.run(&["revoke", "alice"]).done();
+}
