@@ -173,10 +173,17 @@ impl ConfigDir {
         })
     }
 
+    /// Refuses a name that a server has already.
+    pub(crate) fn is_free(&self, alias: &Alias) -> Result<(), Failure> {
+        let taken = self.host_path(alias).symlink_metadata().is_ok();
+        if taken { Err(self.taken(alias)) } else { Ok(()) }
+    }
+
     fn taken(&self, alias: &Alias) -> Failure {
         Failure::keys(format!(
-            "there is another server called {alias} ({}), which stays as it is; give the new one \
-             another name with --name, or remove the old one: spa forget {alias}",
+            "there is a server called {alias} already ({}), which stays as it is; if this token \
+             takes its place: --replace, which keeps the keys of before until the new ones work; else \
+             give the new one another name: --name",
             self.host_path(alias).display()
         ))
     }

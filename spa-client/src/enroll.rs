@@ -67,6 +67,7 @@ fn enroll(config: &ConfigDir, text: &str, options: &EnrollOptions) -> Result<(),
         return replace(config, update, token, options);
     }
     let (entry, pending_key) = bind(config, token)?;
+    config.is_free(&alias)?;
     report::note(&describe(&entry));
     trust::ask(options.yes)?;
     config.add(&alias, entry)?;

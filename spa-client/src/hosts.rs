@@ -61,9 +61,9 @@ pub(crate) fn list(config: &ConfigDir, json: bool) -> Result<Exit, Failure> {
     let rows: Vec<_> = known.entries.iter().map(|(alias, entry)| Row::new(alias, entry)).collect();
     if json {
         report::print(&serde_json::to_string_pretty(&rows).map_err(Failure::keys)?)?;
-    } else if rows.is_empty() {
+    } else if rows.is_empty() && known.broken.is_empty() {
         report::note(&format!("no servers in {} yet: spa enroll", config.path().display()));
-    } else {
+    } else if !rows.is_empty() {
         report::print(&table(&rows))?;
     }
     known.broken.iter().for_each(report::complain);

@@ -163,12 +163,15 @@ pub(crate) fn close_stdout() -> io::Result<()> {
 mod unix {
     use std::io::{self, Stdin};
 
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal};
     use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
-    /// No echo on the terminal while this lives.
+    /// No echo on the terminal while this lives; nor does this process stop meanwhile, since the
+    /// shell that takes over shows again what is typed.
     pub(super) struct HiddenInput {
         terminal: Stdin,
         before: Termios,
+        signals: SigSet,
     }
 
     impl HiddenInput {
@@ -178,8 +181,10 @@ mod unix {
             let mut hidden = before.clone();
             hidden.local_flags.remove(LocalFlags::ECHO);
             hidden.local_flags.insert(LocalFlags::ECHONL);
-            tcsetattr(&terminal, SetArg::TCSAFLUSH, &hidden)?;
-            Ok(Self { terminal, before })
+            let signals = SigSet::from(Signal::SIGTSTP).thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+            let hidden = tcsetattr(&terminal, SetArg::TCSAFLUSH, &hidden);
+            let input = Self { terminal, before, signals };
+            hidden.map(|()| input).map_err(io::Error::from)
         }
     }
 
@@ -187,6 +192,7 @@ mod unix {
         fn drop(&mut self) {
             // Nothing is left to try where this fails; shells restore it too.
             let _ = tcsetattr(&self.terminal, SetArg::TCSAFLUSH, &self.before);
+            let _ = self.signals.thread_set_mask();
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::report::deadline;
 use crate::reporter::{Reporter, SentRow};
 use crate::send::{Asked, Sent};
-use crate::wait::{Opened, Watch};
+use crate::wait::{Answer, Opened, Watch};
 
 /// What stays the same from step to step.
 pub(crate) struct Story<'a> {
@@ -134,10 +134,13 @@ impl Story<'_> {
 
     pub(crate) fn not_open(&self, sent: &[Sent], watch: &Watch, waited: &Waited) -> Failure {
         let (host, port) = (&self.host, watch.port());
-        let seen = if watch.refused() {
-            "it answers that nothing listens there: is that the right port?"
-        } else {
-            "it stays silent"
+        let seen = match watch.answer() {
+            Answer::None => "it stays silent",
+            Answer::Refused => "it answers that nothing listens there: is that the right port?",
+            Answer::Unreachable => {
+                "the network says that it cannot be reached: is it switched on, and is this its \
+                 address?"
+            }
         };
         Failure::not_open(format!(
             "{host}: knocked {}, but TCP port {port} did not open within {} s: {seen}{}{}{}\n  \

@@ -41,7 +41,18 @@ pub(crate) struct Watch {
     origin: Origin,
     ends: Receiver<Ended>,
     sender: Sender<Ended>,
-    refused: bool,
+    answer: Answer,
+}
+
+/// What came in place of a connection, the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing, as where packets are dropped.
+    None,
+    /// Nothing listens there.
+    Refused,
+    /// There is no way there.
+    Unreachable,
 }
 
 /// Where attempts come from.
@@ -51,6 +62,16 @@ enum Origin {
     Anywhere { second_pause: Duration },
     /// Sockets that have not been used yet, and how long each may take.
     Bound { sockets: Vec<BoundSocket>, limit: Duration },
+}
+
+impl Answer {
+    fn of(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Some(Self::Refused),
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Self::Unreachable),
+            _ => None,
+        }
+    }
 }
 
 impl Watch {
@@ -72,7 +93,7 @@ impl Watch {
 
     fn with(port: NonZeroU16, origin: Origin) -> Self {
         let (sender, ends) = channel();
-        Self { port, origin, ends, sender, refused: false }
+        Self { port, origin, ends, sender, answer: Answer::None }
     }
 
     /// The port.
@@ -80,9 +101,9 @@ impl Watch {
         self.port
     }
 
-    /// Whether some address answered, saying that nothing listens there.
-    pub(crate) fn refused(&self) -> bool {
-        self.refused
+    /// What some address, or a router before it, said last of what was tried.
+    pub(crate) fn answer(&self) -> Answer {
+        self.answer
     }
 
     /// Tries until `deadline` and gives the first address that accepts.
@@ -116,7 +137,7 @@ impl Watch {
             let (at, result) = self.ends.recv_timeout(left).ok()?;
             match result {
                 Ok(stream) => return Some(Opened { at, stream }),
-                Err(error) => self.refused |= error.kind() == ErrorKind::ConnectionRefused,
+                Err(error) => self.answer = Answer::of(&error).unwrap_or(self.answer),
             }
         }
     }
@@ -201,7 +222,7 @@ mod tests {
         let start = Instant::now();
         assert!(watch.until(start + Duration::from_millis(200), &[address]).is_none());
         assert!(start.elapsed() >= Duration::from_millis(200));
-        assert!(watch.refused());
+        assert_eq!(watch.answer(), Answer::Refused);
     }
 
     #[test]

@@ -76,7 +76,8 @@ fn a_token_among_the_arguments_is_refused() {
 fn damaged_tokens_are_refused_and_leave_nothing() {
     let (client, server) = (Client::new(), Server::new());
     let token = server.token().encode();
-    for text in ["", "hello", &token[..token.len() - 1], &token.replace(&token[50..51], "_")] {
+    let other = if &token[50..51] == "_" { "A" } else { "_" };
+    for text in ["", "hello", &token[..token.len() - 1], &token.replace(&token[50..51], other)] {
         client.run_with_input(&["enroll", "-"], text).fails(3, &["token"]);
     }
     client.run(&["enroll", "/nonexistent/token"]).fails(3, &["/nonexistent/token"]);
@@ -104,6 +105,11 @@ fn the_terminal_does_not_show_the_token() {
     while echoes(&pty.slave) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
+    // Stopped, it would leave the terminal to a shell that shows what is typed next.
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
+    let stop = 1 << (nix::libc::SIGTSTP - 1);
+    assert_eq!(u64::from_str_radix(blocked, 16).unwrap() & stop, stop, "{blocked}");
     let token = server.token().encode();
     writeln!(master, "{}", *token).unwrap();
     assert!(child.wait().unwrap().success());
@@ -130,7 +136,8 @@ fn another_server_of_the_same_name_replaces_nothing() {
     let client = Client::of(&one);
     let before = fs::read(client.host_file("127.0.0.1")).unwrap();
     let ran = client.run_with_input(&["enroll", "-"], &other.token().encode());
-    ran.fails(3, &["127.0.0.1", "--name", "spa forget"]);
+    let ran = ran.fails(3, &["127.0.0.1", "--name", "--replace"]);
+    assert!(!ran.err.contains("its key"), "nobody is asked to trust it first: {}", ran.err);
     assert_eq!(fs::read(client.host_file("127.0.0.1")).unwrap(), before);
 
     let ran = client.run_with_input(&["enroll", "-", "--name", "other"], &other.token().encode());

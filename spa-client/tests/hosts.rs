@@ -58,6 +58,9 @@ fn a_broken_file_does_not_hide_the_others() {
     client.run(&["knock", "elsewhere"]).fails(3, &["broken.toml"]);
     assert_eq!(client.run(&["forget", "broken"]).code, 0);
     assert!(!broken.exists());
+    set_mode(&client.host_file("127.0.0.1"), 0o644);
+    let ran = client.run(&["hosts"]).fails(3, &["chmod 600"]);
+    assert!(!ran.err.contains("spa enroll"), "there is one: {}", ran.err);
 }
 
 #[test]

@@ -142,7 +142,9 @@ fn another_enrolment_replaces_when_told() {
         },
         ..server.token()
     };
-    client.run_with_input(&["enroll", "-"], &token.encode()).fails(3, &["another server called"]);
+    client
+        .run_with_input(&["enroll", "-"], &token.encode())
+        .fails(3, &["a server called", "--replace"]);
     assert_eq!(text(&client), before);
     let ran = client.run_with_input(&["enroll", "-", "--replace"], &token.encode());
     assert_eq!(ran.code, 0, "{}", ran.err);
