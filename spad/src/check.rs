@@ -1,12 +1,14 @@
 //! What `spad check` looks at beyond the configuration itself.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use spa_keys::{ServerIdentity, Store};
+use spa_keys::{ClientName, ClientRecord, ServerIdentity, Store};
 
 use crate::config::{Config, Interfaces};
 use crate::control::report;
+use crate::firewall::plan::Access;
 use crate::firewall::{AttachError, Firewall, FirewallError, Mode, Obstacle, Survey};
 use crate::hooks::Checked;
 use crate::kept;
@@ -15,6 +17,9 @@ use spa_proto::ServiceName;
 
 /// Where the kernel lists the tables of the old iptables, if it has been used.
 const LEGACY: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
+/// How many clients are named that have one thing in common.
+const NAMED: usize = 5;
 
 /// What `spad check` has to say.
 #[derive(Debug, Default)]
@@ -78,17 +83,23 @@ pub fn audit_dir(config: &Config, path: &Path) -> Result<(), String> {
 pub fn findings(config: &Config, path: &Path) -> Findings {
     let identity = ServerIdentity::load(&config.keys_dir);
     let ports = identity.as_ref().ok().and_then(|identity| ports(config, identity.port));
+    let (unread, unserved) = records(config);
     let mut findings = Findings {
         faults: identity
             .err()
             .map(|error| error.to_string())
             .into_iter()
-            .chain(records(config))
+            .chain(unread)
             .chain(targets(config, path).err())
             .chain(hooks(config, path).err())
             .chain(audit_dir(config, path).err())
             .collect(),
-        notices: ports.into_iter().chain(interfaces(config)).chain(forwarding(config)).collect(),
+        notices: ports
+            .into_iter()
+            .chain(unserved)
+            .chain(interfaces(config))
+            .chain(forwarding(config))
+            .collect(),
     };
     match Firewall::open() {
         Ok(firewall) => others(&firewall, config, path, &mut findings),
@@ -142,15 +153,43 @@ fn inner_hosts(config: &Config) -> impl Iterator<Item = (&ServiceName, IpAddr)> 
     targets.flat_map(|(name, target)| target.addresses().map(move |address| (name, address)))
 }
 
-fn records(config: &Config) -> Vec<String> {
+/// What is wrong with records; and what clients may knock for that nobody is let in to by a knock.
+fn records(config: &Config) -> (Vec<String>, Vec<String>) {
     let store = Store::open(&config.keys_dir);
     if !store.clients_dir().exists() {
-        return Vec::new();
+        return Default::default();
     }
     match store.clients() {
-        Ok(listing) => listing.broken.iter().map(ToString::to_string).collect(),
-        Err(error) => vec![error.to_string()],
+        Ok(listing) => {
+            let broken = listing.broken.iter().map(ToString::to_string).collect();
+            (broken, unserved(config, &listing.records))
+        }
+        Err(error) => (vec![error.to_string()], Vec::new()),
     }
+}
+
+fn unserved(config: &Config, records: &[ClientRecord]) -> Vec<String> {
+    let opens = |name: &ServiceName| {
+        config.services.get(name).is_some_and(|service| service.access == Access::Knock)
+    };
+    let mut clients: BTreeMap<ServiceName, Vec<&ClientName>> = BTreeMap::new();
+    for record in records {
+        for service in record.services().into_iter().filter(|service| !opens(service)) {
+            clients.entry(service).or_default().push(&record.name);
+        }
+    }
+    let notice = |(service, clients): (ServiceName, Vec<&ClientName>)| {
+        let named: Vec<_> = clients.iter().take(NAMED).map(|name| name.as_str()).collect();
+        let more = match clients.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = named.join(", ");
+        format!(
+            "no knock opens '{service}' here, for which {named}{more} may knock: unknown-service"
+        )
+    };
+    clients.into_iter().map(notice).collect()
 }
 
 fn others(firewall: &Firewall, config: &Config, path: &Path, findings: &mut Findings) {

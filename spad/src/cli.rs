@@ -344,7 +344,9 @@ fn complete(completions: &Completions) -> Result<ExitCode, Failure> {
 /// Whoever reads may stop reading: that is no fault.
 fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(failed(format!("cannot write to standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }

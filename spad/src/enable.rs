@@ -86,6 +86,7 @@ mod tests {
         let config = Config::parse(text).unwrap();
         let enabled = Enabled {
             already: false,
+            always: None,
             services: Vec::new(),
             opens_in_ms: None,
             living_on: living_on.iter().map(ToString::to_string).collect(),

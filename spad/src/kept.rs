@@ -87,15 +87,7 @@ pub(crate) fn is_ours_alone(metadata: &fs::Metadata) -> bool {
     ours && metadata.mode() & 0o022 == 0
 }
 
-/// Takes note of a ruleset that has been put in force. What cannot be written
-/// is no reason to do without the ruleset: it is told.
-pub fn note(directories: &Directories, ruleset: &Ruleset, options: Options) {
-    if let Err(error) = keep(directories, ruleset, options) {
-        warn!(error, "the ruleset is not kept: after a reboot nothing is shut before spad starts");
-    }
-}
-
-/// As [`note`], for when it may be undone.
+/// Takes note of a ruleset that has been put in force.
 ///
 /// # Errors
 /// Why it is not kept.

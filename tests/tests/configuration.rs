@@ -120,3 +120,20 @@ fn another_port_than_the_one_that_tokens_name_is_told() -> Result {
     assert!(told(&server)?, "no fault, since a router may translate it");
     Ok(())
 }
+
+/// `spa-keys` knows of no services: who mistypes one is told by who reads both.
+#[test]
+fn what_clients_may_knock_for_and_nothing_opens_is_told() -> Result {
+    let (site, settings) = site_and_settings()?;
+    let server = Server::new(&site.server, SERVER_NAME, &settings)?;
+    server.add("alice", &["--service", "ssh"])?;
+    assert_eq!(server.spad(&["check"])?.ok()?.stderr, "");
+    for number in 1..=7 {
+        server.add(&format!("bob{number}"), &["--service", "shs,ssh"])?;
+    }
+    let said = server.spad(&["check"])?.ok()?.stderr;
+    let words = "no knock opens 'shs' here, for which bob1, bob2, bob3, bob4, bob5 and 2 more may";
+    assert!(said.contains(words), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    Ok(())
+}

@@ -413,6 +413,14 @@ fn what_is_always_in_force_cannot_be_disabled() -> Result {
     let mut server = site.spad()?;
     refused(&server.spad(&["disable", "--yes"])?, "enforce = \"when-enabled\"");
     assert!(is_shut(&site)?);
+    let unasked = server.spad(&["disable"])?;
+    refused(&unasked, "enforce = \"when-enabled\"");
+    assert!(!unasked.stderr.contains("opens to everybody"), "{unasked}");
+    for words in [&["enable"][..], &["enable", "--confirm-within", "5s"], &["confirm"]] {
+        let said = server.spad(words)?.ok()?.stdout;
+        assert!(said.contains("nothing has changed: ") && said.contains("when-enabled"), "{said}");
+        assert!(!said.contains("spad disable"), "no way back from here: {said}");
+    }
     server.stop()?;
     refused(&server.spad(&["disable", "--yes"])?, "enforce = \"when-enabled\"");
     assert!(is_shut(&site)?);

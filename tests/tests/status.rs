@@ -1,8 +1,13 @@
 //! `spad status`, for people and for programs.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
 use spa_tests::Result;
 use spa_tests::lab::program;
 use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
+use spa_tests::wait::until;
 
 #[test]
 fn the_page_and_the_json_show_a_grant_and_who_knocked() -> Result {
@@ -83,5 +88,47 @@ fn a_clock_that_nothing_keeps_right_is_told_once() -> Result {
         assert_eq!(told, usize::from(!synchronised), "{log}");
         server.stop()?;
     }
+    Ok(())
+}
+
+/// What spad cannot see to by itself: the next boot would tell, and shut less or let nobody in.
+#[test]
+fn what_the_next_start_would_find_is_told_before() -> Result {
+    let site = Site::new()?;
+    let mut server = site.spad()?;
+    let web = format!("{}\n[service.web]\nport = 443\n", server.config());
+    server.write_config(&web)?;
+    let ruleset = server.dir().join("state/ruleset.new");
+    fs::create_dir(&ruleset)?;
+    let said = server.spad(&["reload"])?;
+    assert_eq!(said.code(), Some(1), "{said}");
+    assert!(said.stderr.contains("in force, but not kept for the next boot"), "{said}");
+    let unkept = || -> Result<bool> { Ok(server.status()?["ruleset"]["unkept"].is_string()) };
+    assert!(unkept()? && server.status()?["ruleset"]["in_force"] == true);
+    assert!(server.spad(&["status"])?.stdout.contains("NOT KEPT for the next boot"));
+    fs::remove_dir(&ruleset)?;
+    until("it is kept by itself", Duration::from_secs(60), || Ok(!unkept()?))?;
+
+    let keys = server.dir().join("keys/server.toml");
+    let mode = |mode| fs::set_permissions(&keys, fs::Permissions::from_mode(mode));
+    mode(0o640)?;
+    let said = server.spad(&["reload"])?;
+    assert_eq!(said.code(), Some(1), "{said}");
+    assert!(said.stderr.contains("keys stay as they were: ") && said.stderr.contains("chmod 600"));
+    assert!(server.status()?["keys_fault"].is_string());
+    assert!(server.spad(&["status"])?.stdout.contains("NOT READ, those before are in force"));
+    mode(0o600)?;
+    server.spad(&["reload"])?.ok()?;
+    assert!(server.status()?["keys_fault"].is_null());
+
+    // What was kept by itself is what was read last.
+    let mut close = || -> Result<String> {
+        server.kill9()?;
+        site.server.nft("delete table inet spad")?.ok()?;
+        server.spad(&["close"])?.ok()?;
+        server.kernel_table()
+    };
+    let table = close()?;
+    assert!(table.contains("443"), "{table}");
     Ok(())
 }

@@ -80,3 +80,18 @@ fn a_knock_can_be_reported_as_json() -> Result {
     );
     Ok(())
 }
+
+#[test]
+fn a_host_that_cannot_be_reached_is_told_from_one_that_is_silent() -> Result {
+    let site = Site::new()?;
+    let server = site.spad()?;
+    let alice = site.client(&server, "alice")?;
+    let reject = "table inet t { chain o { type filter hook output priority 0; \
+                  tcp dport 22 reject with icmpx host-unreachable; }; }";
+    site.client.nft(reject)?.ok()?;
+    let said = alice.knock(&["--wait=2"])?;
+    assert_eq!(said.code(), Some(1), "{said}");
+    assert!(said.stderr.contains("the network says that it cannot be reached"), "{said}");
+    assert!(!said.stderr.contains("it stays silent"), "{said}");
+    Ok(())
+}

@@ -9,6 +9,7 @@ use super::{FAILED, Failure, failed, print};
 use crate::config::Config;
 use crate::control::client::{self, Unheard};
 use crate::control::{Answer, Request};
+use crate::enforcement::always;
 use crate::show::style::Style;
 use crate::turn::Turn;
 use crate::{boot, disable, enable, show, watch};
@@ -72,6 +73,9 @@ pub(super) fn disable(path: &Path, yes: bool, json: bool) -> Result<ExitCode, Fa
     let config = Config::load(path).map_err(|error| {
         failed(format!("{error}; to open everything until the next start: spad stop --open"))
     })?;
+    if let Some(why) = always(&config) {
+        return Err(failed(why));
+    }
     disable::ask(&config, yes).map_err(failed)?;
     let answered = || client::is_running(&config.run_dir);
     if !answered() {

@@ -65,7 +65,6 @@ pub(super) const MANAGED: &[&str] =
     &["helpers", "inside", "masquerade", "masquerade-ipv6", "outside", "source-nat", "strict"];
 
 /// All tables, by name, with their keys; `service` for any service.
-#[cfg(test)]
 const TABLES: &[(&str, &[&str])] = &[
     ("", TOP),
     ("firewall", FIREWALL),
@@ -79,18 +78,35 @@ pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {
     let unknown = table.keys().find(|key| !known.contains(&key.get_ref().as_ref()));
     let Some(key) = unknown else { return Ok(()) };
     let name: &str = key.get_ref();
-    let nearest = nearest(name, known);
-    Err(Fault::at(key.span(), format!("unknown key '{name}'; did you mean '{nearest}'?")))
+    Err(Fault::at(key.span(), format!("unknown key '{name}'; {}", advice(name, known))))
+}
+
+/// What else may be meant, if anything that is known comes near to it.
+fn advice(name: &str, known: &[&str]) -> String {
+    let elsewhere = TABLES.iter().filter(|(_, keys)| *keys != known && keys.contains(&name));
+    let places: Vec<_> = elsewhere.map(|(table, _)| place(table)).collect();
+    if !places.is_empty() {
+        return format!("it belongs {}", places.join(", or "));
+    }
+    let far = |known: &&str| strsim::damerau_levenshtein(name, known);
+    match known.iter().copied().min_by_key(far).filter(|known| far(known) <= known.len() / 2) {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => format!("there are: {}", known.join(", ")),
+    }
+}
+
+fn place(table: &str) -> String {
+    match table {
+        "" => "at the top, before all tables".to_owned(),
+        "service" => "under [service.NAME]".to_owned(),
+        table => format!("under [{table}]"),
+    }
 }
 
 /// The sub-table of a key.
 pub(super) fn table<'a, 'i>(value: &'a Spanned<DeValue<'i>>) -> Result<&'a DeTable<'i>, Fault> {
     let wrong = || Fault::at(value.span(), "expected a table, such as [service.ssh]".into());
     value.get_ref().as_table().ok_or_else(wrong)
-}
-
-fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
-    known.iter().min_by_key(|known| strsim::damerau_levenshtein(name, known)).copied().unwrap_or("")
 }
 
 #[cfg(test)]
@@ -137,6 +153,19 @@ mod tests {
         let known: BTreeMap<_, _> =
             TABLES.iter().map(|(name, keys)| ((*name).to_owned(), set(keys))).collect();
         assert_eq!(keys(&with_all_keys()), known);
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_where_it_belongs() {
+        for (name, known, said) in [
+            ("listen-prot", TOP, "did you mean 'listen-port'?"),
+            ("mode", TOP, "it belongs under [firewall], or under [service.NAME]"),
+            ("listen-port", SERVICE, "it belongs at the top, before all tables"),
+            ("user", HOOKS, "it belongs at the top, before all tables"),
+            ("zzz", HOOKS, "there are: on-end, on-grant, timeout, user"),
+        ] {
+            assert_eq!(advice(name, known), said, "{name}");
+        }
     }
 
     /// A key is explained by the comment above it.

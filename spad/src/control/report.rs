@@ -170,6 +170,10 @@ pub struct Status {
     /// milliseconds since 1970.
     #[serde(default)]
     pub old_keys_until_unix_ms: Option<u64>,
+    /// Why `server.toml` cannot be read again: the keys of before are in force, and spad would
+    /// not start.
+    #[serde(default)]
+    pub keys_fault: Option<String>,
 }
 
 /// Where the audit goes.
@@ -217,6 +221,9 @@ pub struct Ruleset {
     pub repairs: u64,
     /// Milliseconds until nothing is shut any more, unless somebody confirms it.
     pub opens_in_ms: Option<u64>,
+    /// Why it is not kept for the next boot.
+    #[serde(default)]
+    pub unkept: Option<String>,
 }
 
 /// What chains of others would do.
@@ -394,6 +401,9 @@ pub struct Stopped {
 pub struct Enabled {
     /// Whether it was in force for good before.
     pub already: bool,
+    /// Why there is nothing to put in force and nothing to take out.
+    #[serde(default)]
+    pub always: Option<String>,
     /// What is shut, as `ssh (tcp/22)`.
     pub services: Vec<String>,
     /// Milliseconds until nothing is shut any more, unless somebody confirms it.

@@ -19,7 +19,6 @@ use crate::fields::millis;
 use crate::firewall::ruleset::{Chain, Rule, Statement};
 use crate::firewall::{Counted, Terms};
 use crate::grants::Grant;
-use crate::kept;
 use crate::service;
 use crate::sessions::Session;
 
@@ -162,9 +161,7 @@ impl Warden {
         self.say_enforcement();
         // Whatever becomes of the other chains, the rest follows what is in force now.
         let attached = self.attach();
-        if self.enforcement == Enforcement::InForce {
-            kept::note(&self.config.own_directories(), &self.ruleset, self.config.options());
-        }
+        self.keep_what_is_in_force();
         self.memory.set_tolerance(self.config.tolerance);
         self.audit.recorder.redirect(operators::audit(&self.config, self.group));
         self.watch_ports();
@@ -175,7 +172,17 @@ impl Warden {
         let config = self.config.clone();
         self.end_grants("service changed", |grant| !config.offers(&grant.element));
         self.repair();
-        attached.map_err(|error| check::not_attachable(&self.config_path, &error))
+        let attached = attached.map_err(|error| check::not_attachable(&self.config_path, &error));
+        let kept = self.unkept.as_ref().map(|unkept| {
+            format!(
+                "it is in force, but not kept for the next boot: {}; see spad status",
+                unkept.why
+            )
+        });
+        let keys =
+            self.own.fault().map(|why| format!("the server's keys stay as they were: {why}"));
+        let wrong: Vec<_> = attached.err().into_iter().chain(kept).chain(keys).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
 
     /// The grants in force, as the ledger has them: what others do to the
@@ -259,6 +266,7 @@ impl Warden {
             last_knocks: self.audit.recorder.last().cloned().collect(),
             audit: self.audit.recorder.report(),
             old_keys_until_unix_ms: self.own.overlap().map(Timestamp::as_millis),
+            keys_fault: self.own.fault().map(str::to_owned),
         }
     }
 
@@ -290,6 +298,7 @@ impl Warden {
             fault,
             repairs,
             opens_in_ms: self.opens_in_ms(),
+            unkept: self.unkept.as_ref().map(|unkept| unkept.why.clone()),
         }
     }
 

@@ -11,13 +11,62 @@ use tracing::{error, info, warn};
 use super::stop::note_open;
 use super::{Warden, upkeep};
 use crate::clock::Reading;
+use crate::config::Config;
 use crate::control::{Answer, report};
 use crate::enforcement::{Enforcement, TRIALS, Trial, always};
 use crate::fields::millis;
+use crate::firewall::Ruleset;
 use crate::kept;
 use crate::service;
 
+/// A try to keep the ruleset that takes longer is not made again by itself: knocks wait for it.
+const LONG: Duration = Duration::from_millis(100);
+
+/// That the ruleset which is in force could not be kept.
+pub(super) struct Unkept {
+    pub(super) why: String,
+    /// How long it took to find that out.
+    took: Duration,
+}
+
+impl Unkept {
+    /// Keeps the ruleset, if it is not kept already; why it could not be is told.
+    pub(super) fn of(config: &Config, ruleset: &Ruleset) -> Option<Self> {
+        let begun = Instant::now();
+        let kept = kept::keep(&config.own_directories(), ruleset, config.options());
+        let why = kept.err()?;
+        error!(
+            why,
+            "the ruleset is not kept: until spad starts, a reboot shuts what was kept before, if \
+             anything was"
+        );
+        Some(Self { why, took: begun.elapsed() })
+    }
+}
+
 impl Warden {
+    /// Keeps for the next boot what is in force for good, and nothing else.
+    pub(super) fn keep_what_is_in_force(&mut self) {
+        self.unkept = match self.enforcement {
+            Enforcement::InForce => Unkept::of(&self.config, &self.ruleset),
+            _ => None,
+        };
+    }
+
+    /// Tries again what has failed; every now and then.
+    pub(super) fn keep_again(&mut self) {
+        let Some(unkept) = self.unkept.as_mut().filter(|unkept| unkept.took < LONG) else { return };
+        let begun = Instant::now();
+        let directories = self.config.own_directories();
+        match kept::keep(&directories, &self.ruleset, self.config.options()) {
+            Ok(()) => {
+                self.unkept = None;
+                info!("the ruleset is kept for the next boot");
+            }
+            Err(why) => *unkept = Unkept { why, took: begun.elapsed() },
+        }
+    }
+
     /// Puts the ruleset in force; with `seconds` until they are over, unless that is
     /// confirmed. What is in force for good stays so.
     pub(super) fn enable(&mut self, seconds: Option<u64>, by: Option<u32>) -> Answer {
@@ -168,6 +217,7 @@ impl Warden {
         self.stage_bans(&trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.enforcement, self.ruleset) = (to, ruleset);
+        self.unkept = None;
         self.say_enforcement();
         Ok(())
     }
@@ -212,6 +262,7 @@ impl Warden {
         let granted = self.counters().find(|(reason, _)| *reason == Reason::Granted);
         report::Enabled {
             already,
+            always: always(&self.config).map(str::to_owned),
             services: self.config.protected_ports(),
             opens_in_ms: self.opens_in_ms(),
             living_on: sources.iter().map(ToString::to_string).collect(),

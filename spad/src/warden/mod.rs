@@ -111,6 +111,8 @@ struct Warden {
     firewall: Firewall,
     ruleset: Ruleset,
     enforcement: Enforcement,
+    /// Why the next boot does not know what is in force.
+    unkept: Option<enforce::Unkept>,
     tables: upkeep::Tables,
     bans: bans::Register,
     /// Why our rule is not in all chains that it should be in, as last said.

@@ -48,6 +48,8 @@ struct Former {
 /// when that was.
 type Stamp = (u64, u64, (i64, i64));
 
+const OF_ANOTHER: &str = "server.toml is of another server now: taken up when spad starts again";
+
 /// How many clients are named that have not moved when they should have.
 const NAMED: usize = 20;
 
@@ -100,6 +102,11 @@ impl OwnKeys {
         (former.own.keys.generation == of).then_some(former.own.public)
     }
 
+    /// Why the file could not be read, or taken up, the last time.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
     /// Notes for which keys a knock was made that was accepted.
     pub(super) fn accepted(&mut self, kid: Kid, of: Generation) {
         if let Some(former) = self.former.as_mut().filter(|_| self.current.keys.generation == of) {
@@ -128,7 +135,8 @@ impl OwnKeys {
                 self.take_up(&identity, now)
             }
             Ok(_) => {
-                error!("server.toml is of another server now: taken up when spad starts again");
+                error!("{OF_ANOTHER}");
+                self.fault = Some(OF_ANOTHER.to_owned());
                 false
             }
             Err(error) => {
@@ -418,7 +426,8 @@ mod tests {
         ServerIdentity::init(other.path(), "fw.example", 62201).unwrap();
         std::fs::rename(other.path().join("server.toml"), dir.path().join("server.toml")).unwrap();
         let before = own.sets().0.generation;
-        assert!(!own.look(NOW));
+        assert!(!own.look(NOW) && !own.look(NOW));
+        assert!(own.fault().is_some_and(|why| why.contains("another server")), "as long as it is");
         assert_eq!(own.sets().0.generation, before);
     }
 }

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::bans::Register;
 use super::budgets::Budgets;
 use super::clients::Clients;
+use super::enforce::Unkept;
 use super::first_knocks::FirstKnocks;
 use super::gatehouse::Restarts;
 use super::host::Host;
@@ -101,6 +102,7 @@ struct Shut {
     tables: Tables,
     ruleset: Ruleset,
     enforcement: Enforcement,
+    unkept: Option<Unkept>,
     bans: Register,
 }
 
@@ -115,11 +117,13 @@ impl Warden {
         let intervals = bans.intervals(&config.trusted, now);
         let (firewall, tables) =
             close(&config, &config_path, &ruleset, intervals).map_err(without_privileges)?;
-        if enforcement == Enforcement::InForce {
-            kept::note(&config.own_directories(), &ruleset, config.options());
-        }
+        // What cannot be kept is no reason to do without the ruleset: it is told.
+        let unkept = match enforcement {
+            Enforcement::InForce => Unkept::of(&config, &ruleset),
+            _ => None,
+        };
         let shuts = config.firewall.mode != Mode::Attach && enforcement.shuts();
-        let shut = Shut { firewall, tables, ruleset, enforcement, bans };
+        let shut = Shut { firewall, tables, ruleset, enforcement, unkept, bans };
         Self::start_shut(config_path, config, shut, turn).inspect_err(|_| {
             if shuts {
                 warn!("the protected services are shut all the same; spad stop --open opens them");
@@ -164,7 +168,7 @@ impl Warden {
     fn assembled(
         config_path: PathBuf,
         config: Config,
-        Shut { firewall, tables, ruleset, enforcement, bans }: Shut,
+        Shut { firewall, tables, ruleset, enforcement, unkept, bans }: Shut,
         (own, memory): (OwnKeys, Memory),
         (serving, recorder): (JoinHandle<()>, Recorder),
     ) -> Result<Self, StartError> {
@@ -197,6 +201,7 @@ impl Warden {
             firewall,
             ruleset,
             enforcement,
+            unkept,
             tables,
             bans,
             unattached: None,

@@ -348,6 +348,7 @@ impl Warden {
         let differences = self.clients.look_at_broken();
         self.follow(differences);
         self.look_at_own_keys();
+        self.keep_again();
         self.end_overlaps(now);
         self.look_after_keeper();
         self.look_at_discipline();
