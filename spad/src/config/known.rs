@@ -127,6 +127,20 @@ mod tests {
         EXAMPLE.lines().map(in_force).collect::<Vec<_>>().join("\n")
     }
 
+    #[test]
+    fn man_page_of_the_file_is_current() {
+        let page = spa_man::File {
+            name: "spad.toml",
+            about: "what spad protects, for whom, and how",
+            description: "The file, in TOML, that spad(1) reads at the start and at spad reload, \
+                          unless another is named with --config. Here are all keys that there \
+                          are; one that is not known is an error.",
+            see_also: &["spad(1)", "spad-check(1)", "spad-reload(1)", "spa-keys(1)"],
+            example: EXAMPLE,
+        };
+        assert_eq!(spa_man::check_file(&page), Ok(()));
+    }
+
     /// The names of tables are keys too; services differ in their names.
     fn keys(text: &str) -> BTreeMap<String, BTreeSet<String>> {
         let file: toml::Table = text.parse().unwrap();

@@ -1,16 +1,19 @@
-//! Man pages are made from the same definitions as the command lines. Each
+//! Man pages are made from the same definitions as the command lines, and that of a file from
+//! the example that explains it. Each
 //! program's own tests call [`check`]; with `UPDATE_MAN=1` in the environment
 //! it writes what it otherwise compares. So are examples: [`check_examples`].
 
 #![forbid(unsafe_code)]
 
 mod examples;
+mod file;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 pub use examples::check_examples;
+pub use file::File;
 
 /// Compares `docs/man` with the pages of `command` and its subcommands.
 ///
@@ -19,14 +22,26 @@ pub use examples::check_examples;
 pub fn check(command: clap::Command) -> Result<(), String> {
     let name = command.get_name().to_owned();
     let made = make(command).map_err(|error| error.to_string())?;
+    check_pages(&made, |file| belongs(file, &name))
+}
+
+/// The same for the page of a file.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_file(file: &File<'_>) -> Result<(), String> {
+    let name = PathBuf::from(file.file_name());
+    check_pages(&[(name.clone(), file.page())].into(), |there| *there == *name)
+}
+
+fn check_pages(made: &Pages, is_ours: impl Fn(&Path) -> bool) -> Result<(), String> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man");
     if std::env::var_os("UPDATE_MAN").is_some() {
         let write = |(file, text): (&PathBuf, &String)| fs::write(dir.join(file), text);
         return made.iter().try_for_each(write).map_err(|error| error.to_string());
     }
     let there = pages(&dir).map_err(|error| error.to_string())?;
-    let ours = there.into_iter().filter(|(file, _)| belongs(file, &name));
-    compare(&made, &ours.collect())
+    compare(made, &there.into_iter().filter(|(file, _)| is_ours(file)).collect())
 }
 
 type Pages = BTreeMap<PathBuf, String>;
