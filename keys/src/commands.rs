@@ -63,10 +63,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Of what was to shut out a client, or all of a person's.
+/// Of what was to shut out a client, or all of a person's, and could not be written.
 fn still_in(name: &ClientName, error: StoreError) -> StoreError {
     match error {
-        StoreError::File(error) => StoreError::StillIn { name: name.clone(), record: None, error },
+        StoreError::File(error) if error.is_of_writing() => {
+            StoreError::StillIn { name: name.clone(), record: None, error }
+        }
         error => error,
     }
 }

@@ -42,7 +42,7 @@ pub fn read_trusted(path: &Path) -> Result<Zeroizing<String>, FileError> {
     read_regular(path, MAX_LEN, os::check_writers)
 }
 
-/// The same of a file that others may read.
+/// Reads a file that others may read, and write to: it may say anything.
 ///
 /// # Errors
 /// [`FileError`]: missing, not a regular file, too long or not text.

@@ -180,6 +180,12 @@ impl ConfigDir {
     }
 
     fn taken(&self, alias: &Alias) -> Failure {
+        if let Err(damaged) = self.load(alias) {
+            return Failure::keys(format!(
+                "{damaged}\n  nothing can take its place before it is gone: spa forget {alias}, then \
+                 enrol again"
+            ));
+        }
         Failure::keys(format!(
             "there is a server called {alias} already ({}), which stays as it is; if this token \
              takes its place: --replace, which keeps the keys of before until the new ones work; else \

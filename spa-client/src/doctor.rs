@@ -219,8 +219,8 @@ fn services(options: &DoctorOptions, host: &Host<'_>) -> Result<Vec<Service>, Fa
 /// One knock in a mode that any program's connection can use.
 fn mode(host: &Host<'_>, options: &DoctorOptions, findings: &mut Findings) -> Mode {
     match host.mode(&options.request) {
-        None => Mode::Default,
-        Some(GrantMode::Window) => Mode::Window,
+        // As whatever looks whether it has opened.
+        None | Some(GrantMode::Window) => Mode::Window,
         Some(GrantMode::Once) => Mode::Once,
         Some(GrantMode::Bound) => {
             findings.add(Finding::note(
@@ -330,5 +330,6 @@ fn look_after(
 }
 
 const WHY_SHUT: &str = "spad status there counts why, or nothing arrived. Mostly it is the \
-    clock (above); a record that does not allow the service, the mode or the address; a network that \
+    clock (above); a record that does not allow the service, the address or the mode (window; where one \
+    connection is let in for each knock, say --mode once); a network that \
     drops UDP; or one that shows the server another address for TCP than for UDP (--source ADDR)";

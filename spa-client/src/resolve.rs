@@ -59,12 +59,15 @@ pub(crate) fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<Socke
     Ok(addresses)
 }
 
-/// `host`, `host:port`, `[address]:port`, or an IPv6 address alone.
+/// `host`, `host:port`, `[address]`, `[address]:port`, or an IPv6 address alone.
 pub(crate) fn host_and_port(text: &str) -> (&str, Option<NonZeroU16>) {
     let whole = (text, "");
-    let is_address = text.parse::<IpAddr>().is_ok();
-    let (host, port) = if is_address { whole } else { text.rsplit_once(':').unwrap_or(whole) };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let in_brackets = text.strip_prefix('[').and_then(|text| text.split_once(']'));
+    let (host, port) = match in_brackets {
+        Some((host, port)) => (host, port.trim_start_matches(':')),
+        None if text.parse::<IpAddr>().is_ok() => whole,
+        None => text.rsplit_once(':').unwrap_or(whole),
+    };
     (host, port.parse().ok())
 }
 

@@ -202,7 +202,8 @@ mod tests {
         for (line, words) in [
             ("proxyjump bob@fw:2222,other", "-l bob -p 2222 -- fw"),
             ("proxyjump [2001:db8::1]:2222", "-p 2222 -- 2001:db8::1"),
-            ("proxyjump 2001:db8::1", "-- 2001:db8::1"),
+            ("proxyjump [2001:db8::1]", "-- 2001:db8::1"),
+            ("proxyjump bob@[192.0.2.1],[2001:db8::1]", "-l bob -- 192.0.2.1"),
             ("proxyjump ssh://bob@x@fw", "-l bob@x -- fw"),
         ] {
             let file = ["-F", "/my config"].map(OsString::from);

@@ -138,8 +138,8 @@ impl Story<'_> {
             Answer::None => "it stays silent",
             Answer::Refused => "it answers that nothing listens there: is that the right port?",
             Answer::Unreachable => {
-                "the network says that it cannot be reached: is it switched on, and is this its \
-                 address?"
+                "an answer says that it cannot be reached: it is switched off, or has another \
+                 address, or a firewall rejects what has no grant there"
             }
         };
         Failure::not_open(format!(
@@ -217,7 +217,7 @@ fn look_at(sent: &[Sent]) -> &'static str {
         }
         Some(Mode::Window) => {
             "\n  look at: a server that lets in one connection for each knock: then let spa connect \
-             (spa proxy), or write mode = \"once\" into the server's file here"
+             (spa proxy; spa ssh-config --proxy), or knock with --mode once, and without --wait"
         }
         Some(Mode::Default | Mode::Once) | None => "",
     }

@@ -44,14 +44,14 @@ pub(crate) struct Watch {
     answer: Answer,
 }
 
-/// What came in place of a connection, the last time.
+/// What came in place of a connection, the last time that something came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Nothing, as where packets are dropped.
     None,
     /// Nothing listens there.
     Refused,
-    /// There is no way there.
+    /// There is no way there, or somebody forbids it.
     Unreachable,
 }
 
@@ -68,7 +68,9 @@ impl Answer {
     fn of(error: &io::Error) -> Option<Self> {
         match error.kind() {
             ErrorKind::ConnectionRefused => Some(Self::Refused),
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Self::Unreachable),
+            ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::PermissionDenied => Some(Self::Unreachable),
             _ => None,
         }
     }

@@ -114,7 +114,7 @@ fn who_looks_asks_for_more_than_one_connection() {
     assert_eq!(server.knock().request().mode, Mode::Window);
     let silent = SilentPort::new();
     let words = ["knock", "127.0.0.1", "--wait=1", "--wait-port", &silent.port()];
-    client.run(&words).fails(1, &["one connection for each knock", "mode = \"once\""]);
+    client.run(&words).fails(1, &["one connection for each knock", "--mode once"]);
 }
 
 /// The probe comes from the port that the caller will connect from, and leaves

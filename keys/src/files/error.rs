@@ -109,6 +109,12 @@ impl FileError {
         self.kind() == Some(ErrorKind::PermissionDenied)
     }
 
+    /// Whether the operating system could not write it.
+    #[must_use]
+    pub fn is_of_writing(&self) -> bool {
+        matches!(self.problem, Problem::Io { doing: "write", .. })
+    }
+
     /// Whether there is one already, which stays as it is.
     #[must_use]
     pub fn is_taken(&self) -> bool {
