@@ -86,7 +86,7 @@ mod tests {
         let config = Config::parse(text).unwrap();
         let enabled = Enabled {
             already: false,
-            always: None,
+            always: false,
             services: Vec::new(),
             opens_in_ms: None,
             living_on: living_on.iter().map(ToString::to_string).collect(),

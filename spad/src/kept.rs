@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use spa_keys::files::{FileError, make_private_dir};
+use spa_keys::files::{FileError, make_private_dir, write_atomic};
 use tracing::warn;
 
 use crate::config::Directories;
@@ -135,8 +135,9 @@ pub fn note_in_force(run_dir: &Path) {
 fn write_in_force(run_dir: &Path) -> Result<(), FileError> {
     make_private_dir(run_dir)?;
     let path = run_dir.join(IN_FORCE);
-    let boot = fs::read(BOOT_ID).map_err(|error| FileError::io(BOOT_ID.as_ref(), "read", error))?;
-    fs::write(&path, boot).map_err(|error| FileError::io(&path, "write", error))
+    let boot = fs::read_to_string(BOOT_ID)
+        .map_err(|error| FileError::io(BOOT_ID.as_ref(), "read", error))?;
+    write_atomic(&path, &boot)
 }
 
 /// Whether a spad has put a table in force in this boot, and not taken it out
@@ -184,7 +185,9 @@ fn put(state_dir: &Path, ruleset: &Ruleset, options: Options) -> Result<(), Keep
     let path = path(state_dir);
     let old = load(&path);
     if matches!(&old, Kept::Ruleset(old) if *old == saved) {
-        return Ok(());
+        // Whoever put it there may have failed at this.
+        let synced = File::open(state_dir).and_then(|dir| dir.sync_all());
+        return synced.map_err(|error| KeepError::File(FileError::io(state_dir, "write", error)));
     }
     let sound = matches!(old, Kept::Ruleset(_));
     let replaced = replace(state_dir, &saved.to_bytes(), sound);

@@ -78,10 +78,8 @@ pub fn text_in(answer: &Answer, style: &Style) -> String {
 fn enabled(enabled: &Enabled) -> String {
     let services = enabled.services.join(", ");
     let state = if enabled.already { "in force already" } else { "in force" };
-    if let Some(why) = &enabled.always {
-        return format!("nothing has changed: {why}\n");
-    }
     let until = match enabled.opens_in_ms {
+        None if enabled.always => "always, as the configuration has it (enforce)\n".into(),
         Some(left) => {
             format!("open again in {} s unless you run: spad confirm\n", left.div_ceil(1000))
         }

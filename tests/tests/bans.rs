@@ -324,7 +324,9 @@ fn a_broken_list_is_named_and_leaves_the_kernels_bans_alone() -> Result {
         let said = server.spad(command)?;
         assert!(!said.success() && said.stderr.contains("bans.json"), "{said}");
     }
-    server.spad(&["reload"])?.ok()?;
+    let said = server.spad(&["reload"])?;
+    assert!(said.code() == Some(1) && said.stderr.contains("bans.json"), "{said}");
+    assert!(server.status()?["faults"][0].as_str().is_some_and(|it| it.contains("bans.json")));
     assert!(!reaches_web(&site, &site.client)?, "also after a reload");
     assert_eq!(fs::read_to_string(&file)?, sound[..sound.len() / 2], "not written over");
     fs::write(&file, &sound)?;

@@ -91,7 +91,7 @@ fn a_host_that_cannot_be_reached_is_told_from_one_that_is_silent() -> Result {
     site.client.nft(reject)?.ok()?;
     let said = alice.knock(&["--wait=2"])?;
     assert_eq!(said.code(), Some(1), "{said}");
-    assert!(said.stderr.contains("the network says that it cannot be reached"), "{said}");
+    assert!(said.stderr.contains("an answer says that it cannot be reached"), "{said}");
     assert!(!said.stderr.contains("it stays silent"), "{said}");
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::control::client::{self, Unheard};
 use crate::control::{Answer, Request};
 use crate::enforcement::always;
+use crate::firewall::Mode;
 use crate::show::style::Style;
 use crate::turn::Turn;
 use crate::{boot, disable, enable, show, watch};
@@ -73,7 +74,9 @@ pub(super) fn disable(path: &Path, yes: bool, json: bool) -> Result<ExitCode, Fa
     let config = Config::load(path).map_err(|error| {
         failed(format!("{error}; to open everything until the next start: spad stop --open"))
     })?;
-    if let Some(why) = always(&config) {
+    // A daemon may have another mode than the file: it decides.
+    let is_said = config.firewall.mode != Mode::Attach || !client::is_running(&config.run_dir);
+    if let Some(why) = always(&config).filter(|_| is_said) {
         return Err(failed(why));
     }
     disable::ask(&config, yes).map_err(failed)?;

@@ -83,6 +83,12 @@ pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {
 
 /// What else may be meant, if anything that is known comes near to it.
 fn advice(name: &str, known: &[&str]) -> String {
+    if TABLES.iter().any(|(table, _)| *table == name) {
+        return format!(
+            "it is a table of its own: [{}]",
+            if name == "service" { "service.NAME" } else { name }
+        );
+    }
     let elsewhere = TABLES.iter().filter(|(_, keys)| *keys != known && keys.contains(&name));
     let places: Vec<_> = elsewhere.map(|(table, _)| place(table)).collect();
     if !places.is_empty() {
@@ -175,6 +181,7 @@ mod tests {
             ("listen-prot", TOP, "did you mean 'listen-port'?"),
             ("mode", TOP, "it belongs under [firewall], or under [service.NAME]"),
             ("listen-port", SERVICE, "it belongs at the top, before all tables"),
+            ("service", FIREWALL, "it is a table of its own: [service.NAME]"),
             ("user", HOOKS, "it belongs at the top, before all tables"),
             ("zzz", HOOKS, "there are: on-end, on-grant, timeout, user"),
         ] {

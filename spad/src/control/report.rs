@@ -170,10 +170,9 @@ pub struct Status {
     /// milliseconds since 1970.
     #[serde(default)]
     pub old_keys_until_unix_ms: Option<u64>,
-    /// Why `server.toml` cannot be read again: the keys of before are in force, and spad would
-    /// not start.
+    /// What else is wrong, and stays so until somebody or something mends it.
     #[serde(default)]
-    pub keys_fault: Option<String>,
+    pub faults: Vec<String>,
 }
 
 /// Where the audit goes.
@@ -221,9 +220,6 @@ pub struct Ruleset {
     pub repairs: u64,
     /// Milliseconds until nothing is shut any more, unless somebody confirms it.
     pub opens_in_ms: Option<u64>,
-    /// Why it is not kept for the next boot.
-    #[serde(default)]
-    pub unkept: Option<String>,
 }
 
 /// What chains of others would do.
@@ -363,6 +359,9 @@ pub struct Metrics {
     pub clients: usize,
     /// Records that cannot be used.
     pub broken_records: usize,
+    /// How many other faults there are.
+    #[serde(default)]
+    pub faults: usize,
     /// Networks that are banned.
     pub bans: usize,
     /// As [`Journal::durable`].
@@ -401,9 +400,9 @@ pub struct Stopped {
 pub struct Enabled {
     /// Whether it was in force for good before.
     pub already: bool,
-    /// Why there is nothing to put in force and nothing to take out.
+    /// Whether the configuration has it so, whatever an administrator says.
     #[serde(default)]
-    pub always: Option<String>,
+    pub always: bool,
     /// What is shut, as `ssh (tcp/22)`.
     pub services: Vec<String>,
     /// Milliseconds until nothing is shut any more, unless somebody confirms it.

@@ -88,6 +88,7 @@ impl Metrics {
         to.gauge("sessions", "Open connections made through grants", self.sessions)?;
         to.gauge("clients", "Clients that may knock", self.clients)?;
         to.gauge("broken_records", "Records of clients that cannot be used", self.broken_records)?;
+        to.gauge("faults", "What else is wrong: spad status says it", self.faults)?;
         to.gauge("bans", "Networks that are banned", self.bans)?;
         to.yes_or_no(
             "journal_durable",

@@ -72,11 +72,6 @@ pub(super) fn text(status: &Status, style: &Style) -> String {
             &format!("the server's old ones too until {until}: spa-keys rotate --status"),
         );
     }
-    if let Some(fault) = &status.keys_fault {
-        let said =
-            format!("NOT READ, those before are in force, and spad would not start: {fault}");
-        page.line("keys", Some(Tone::Bad), &said);
-    }
     page.line("clients", None, &status.clients.to_string());
     let FirstKnocks { waiting, oldest_ms } = status.first_knocks;
     if waiting > 0 {
@@ -88,6 +83,7 @@ pub(super) fn text(status: &Status, style: &Style) -> String {
     for broken in &status.broken_records {
         page.line("", Some(Tone::Bad), &format!("NOT USED: {broken}"));
     }
+    status.faults.iter().for_each(|fault| page.line("fault", Some(Tone::Bad), fault));
     for it in &status.processes {
         page.line(&it.role, None, &process(it));
     }
@@ -144,9 +140,7 @@ fn ruleset(mode: &str, ruleset: &Ruleset) -> (Tone, String) {
     let trial = ruleset.opens_in_ms.map_or(String::new(), |left| {
         format!(", OPEN AGAIN in {} s unless you run: spad confirm", left.div_ceil(1000))
     });
-    let unkept = ruleset.unkept.as_ref().map(|why| format!(", NOT KEPT for the next boot: {why}"));
-    let tone = if unkept.is_some() { Tone::Bad } else { tone };
-    (tone, format!("{mode}, {state}{trial}{} ({owned}{repairs})", unkept.unwrap_or_default()))
+    (tone, format!("{mode}, {state}{trial} ({owned}{repairs})"))
 }
 
 fn foreign(foreign: &Foreign) -> impl Iterator<Item = String> {

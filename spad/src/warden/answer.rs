@@ -59,7 +59,14 @@ impl Warden {
             Request::Confirm { by } => self.confirm(by),
             Request::Disable { by } => self.disable(by),
             Request::Stop { open } => self.stop(open),
-            Request::Reload => self.reload().map_or_else(Answer::Failed, |()| Answer::Reloaded),
+            Request::Reload => match self.reload() {
+                Ok(but) if but.is_empty() => Answer::Reloaded,
+                Ok(but) => Answer::Failed(format!(
+                    "the configuration is read again, and in force; but\n{}",
+                    but.join("\n")
+                )),
+                Err(why) => Answer::Failed(why),
+            },
             other => Answer::Failed(format!("{other} changes nothing")),
         }
     }
@@ -136,14 +143,15 @@ impl Warden {
 
     /// Reads the configuration again. What is broken, or needs a restart,
     /// leaves everything as it was.
-    pub(super) fn reload(&mut self) -> Result<(), String> {
+    /// What is wrong all the same is told.
+    pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
         service::reloading();
         let done = self.read_again();
         service::ready();
         done
     }
 
-    fn read_again(&mut self) -> Result<(), String> {
+    fn read_again(&mut self) -> Result<Vec<String>, String> {
         let config = Config::load(&self.config_path).map_err(|error| error.to_string())?;
         fixed(&self.config, &config)?;
         check::targets(&config, &self.config_path)?;
@@ -151,7 +159,11 @@ impl Warden {
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
         let hooks = hooks::look_at(&config, &self.config_path)?;
-        let enforcement = Enforcement::of(&config, clock::monotonic());
+        // What is in force stays so, whatever has become of the notes of it.
+        let enforcement = match self.enforcement {
+            Enforcement::InForce => Enforcement::InForce,
+            _ => Enforcement::of(&config, clock::monotonic()),
+        };
         let ruleset = enforcement.ruleset(&config);
         self.bans.read_again();
         self.stage_bans(&config.trusted);
@@ -173,16 +185,7 @@ impl Warden {
         self.end_grants("service changed", |grant| !config.offers(&grant.element));
         self.repair();
         let attached = attached.map_err(|error| check::not_attachable(&self.config_path, &error));
-        let kept = self.unkept.as_ref().map(|unkept| {
-            format!(
-                "it is in force, but not kept for the next boot: {}; see spad status",
-                unkept.why
-            )
-        });
-        let keys =
-            self.own.fault().map(|why| format!("the server's keys stay as they were: {why}"));
-        let wrong: Vec<_> = attached.err().into_iter().chain(kept).chain(keys).collect();
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+        Ok(attached.err().into_iter().chain(self.faults_of_files()).collect())
     }
 
     /// The grants in force, as the ledger has them: what others do to the
@@ -228,6 +231,7 @@ impl Warden {
             sessions: self.ledger.sessions.len(),
             clients: self.clients.len(),
             broken_records: self.clients.broken().len(),
+            faults: self.faults().len(),
             bans: self.bans.len(),
             durable: journal.durable,
             lease_ms: journal.lease_ms,
@@ -266,7 +270,7 @@ impl Warden {
             last_knocks: self.audit.recorder.last().cloned().collect(),
             audit: self.audit.recorder.report(),
             old_keys_until_unix_ms: self.own.overlap().map(Timestamp::as_millis),
-            keys_fault: self.own.fault().map(str::to_owned),
+            faults: self.faults(),
         }
     }
 
@@ -298,7 +302,6 @@ impl Warden {
             fault,
             repairs,
             opens_in_ms: self.opens_in_ms(),
-            unkept: self.unkept.as_ref().map(|unkept| unkept.why.clone()),
         }
     }
 

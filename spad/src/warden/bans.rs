@@ -88,6 +88,16 @@ impl Register {
         }
     }
 
+    /// Why the file is not used.
+    pub(super) fn unread(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// Why the last write has failed, if it has.
+    pub(super) fn unsaved(&self) -> Option<&str> {
+        self.saving.fault_of_last()
+    }
+
     /// Looks again at a file that could not be used.
     pub(super) fn read_again(&mut self) {
         if self.fault.is_some() {

@@ -11,62 +11,14 @@ use tracing::{error, info, warn};
 use super::stop::note_open;
 use super::{Warden, upkeep};
 use crate::clock::Reading;
-use crate::config::Config;
+use crate::config::Enforce;
 use crate::control::{Answer, report};
 use crate::enforcement::{Enforcement, TRIALS, Trial, always};
 use crate::fields::millis;
-use crate::firewall::Ruleset;
-use crate::kept;
+use crate::firewall::Mode;
 use crate::service;
 
-/// A try to keep the ruleset that takes longer is not made again by itself: knocks wait for it.
-const LONG: Duration = Duration::from_millis(100);
-
-/// That the ruleset which is in force could not be kept.
-pub(super) struct Unkept {
-    pub(super) why: String,
-    /// How long it took to find that out.
-    took: Duration,
-}
-
-impl Unkept {
-    /// Keeps the ruleset, if it is not kept already; why it could not be is told.
-    pub(super) fn of(config: &Config, ruleset: &Ruleset) -> Option<Self> {
-        let begun = Instant::now();
-        let kept = kept::keep(&config.own_directories(), ruleset, config.options());
-        let why = kept.err()?;
-        error!(
-            why,
-            "the ruleset is not kept: until spad starts, a reboot shuts what was kept before, if \
-             anything was"
-        );
-        Some(Self { why, took: begun.elapsed() })
-    }
-}
-
 impl Warden {
-    /// Keeps for the next boot what is in force for good, and nothing else.
-    pub(super) fn keep_what_is_in_force(&mut self) {
-        self.unkept = match self.enforcement {
-            Enforcement::InForce => Unkept::of(&self.config, &self.ruleset),
-            _ => None,
-        };
-    }
-
-    /// Tries again what has failed; every now and then.
-    pub(super) fn keep_again(&mut self) {
-        let Some(unkept) = self.unkept.as_mut().filter(|unkept| unkept.took < LONG) else { return };
-        let begun = Instant::now();
-        let directories = self.config.own_directories();
-        match kept::keep(&directories, &self.ruleset, self.config.options()) {
-            Ok(()) => {
-                self.unkept = None;
-                info!("the ruleset is kept for the next boot");
-            }
-            Err(why) => *unkept = Unkept { why, took: begun.elapsed() },
-        }
-    }
-
     /// Puts the ruleset in force; with `seconds` until they are over, unless that is
     /// confirmed. What is in force for good stays so.
     pub(super) fn enable(&mut self, seconds: Option<u64>, by: Option<u32>) -> Answer {
@@ -79,6 +31,7 @@ impl Warden {
         by: Option<u32>,
     ) -> Result<report::Enabled, String> {
         only_root(by)?;
+        self.shuts_at_all()?;
         if self.enforcement == Enforcement::InForce {
             return Ok(self.enabled(true));
         }
@@ -98,6 +51,7 @@ impl Warden {
 
     fn try_to_confirm(&mut self, by: Option<u32>) -> Result<report::Enabled, String> {
         only_root(by)?;
+        self.shuts_at_all()?;
         match &self.enforcement {
             Enforcement::InForce => return Ok(self.enabled(true)),
             Enforcement::NotInForce => {
@@ -109,6 +63,13 @@ impl Warden {
         }
         info!(by, "confirmed");
         Ok(self.enabled(false))
+    }
+
+    fn shuts_at_all(&self) -> Result<(), String> {
+        match (self.config.firewall.mode, always(&self.config)) {
+            (Mode::Attach, Some(why)) => Err(why.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether anybody could come in afterwards.
@@ -139,7 +100,7 @@ impl Warden {
         let already = self.enforcement == Enforcement::NotInForce;
         if already {
             // There may be one all the same, where keeping it has failed half way.
-            kept::forget(&self.config.state_dir)
+            self.keep_nothing()
                 .map_err(|error| format!("not in force, but a reboot may shut: {error}"))?;
         } else {
             self.take_out_of_force()?;
@@ -150,7 +111,7 @@ impl Warden {
 
     fn take_out_of_force(&mut self) -> Result<(), String> {
         // First what outlives spad: open now and shut again by a reboot, it would surprise.
-        let forgotten = kept::forget(&self.config.state_dir).map_err(|error| error.to_string());
+        let forgotten = self.keep_nothing();
         let switched = forgotten.and_then(|()| self.switch_to(Enforcement::NotInForce));
         switched.map_err(|error| self.kept_again(&error))?;
         self.forget_trial();
@@ -159,7 +120,7 @@ impl Warden {
     }
 
     /// What was to be forgotten is kept as before, as far as that can be said; and how far.
-    fn kept_again(&self, why: &str) -> String {
+    fn kept_again(&mut self, why: &str) -> String {
         let kept = match self.enforcement {
             Enforcement::InForce => self.keep(),
             _ => Ok(()),
@@ -172,10 +133,6 @@ impl Warden {
         }
     }
 
-    fn keep(&self) -> Result<(), String> {
-        kept::keep(&self.config.own_directories(), &self.ruleset, self.config.options())
-    }
-
     fn put_in_force(&mut self) -> Result<(), String> {
         let before = self.enforcement.clone();
         self.switch_to(Enforcement::InForce)?;
@@ -184,7 +141,7 @@ impl Warden {
             self.switch_to(before)?;
             note_open(&self.config.run_dir);
             // It may be there all the same.
-            let sure = kept::forget(&self.config.state_dir).map_or(
+            let sure = self.keep_nothing().map_or(
                 "it is as before, and whether a reboot shuts is not certain",
                 |()| "nothing has changed",
             );
@@ -217,7 +174,6 @@ impl Warden {
         self.stage_bans(&trusted);
         self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
         (self.enforcement, self.ruleset) = (to, ruleset);
-        self.unkept = None;
         self.say_enforcement();
         Ok(())
     }
@@ -262,7 +218,7 @@ impl Warden {
         let granted = self.counters().find(|(reason, _)| *reason == Reason::Granted);
         report::Enabled {
             already,
-            always: always(&self.config).map(str::to_owned),
+            always: self.config.enforce == Enforce::Always,
             services: self.config.protected_ports(),
             opens_in_ms: self.opens_in_ms(),
             living_on: sources.iter().map(ToString::to_string).collect(),

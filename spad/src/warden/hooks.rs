@@ -43,15 +43,15 @@ impl Warden {
         match look_at(&self.config, &self.config_path) {
             Ok(hooks) => self.set_hooks(hooks),
             Err(error) => {
-                error!(%error, "no hooks are run until this is mended, and spad reload run")
+                error!(%error, "no hooks are run until this is mended, and spad reload run");
+                self.hooks_fault = Some(error);
             }
         }
     }
 
     pub(super) fn set_hooks(&mut self, hooks: Option<Checked>) {
-        if let Err(error) = self.hooks.set(hooks) {
-            warn!(%error, "no hooks are run");
-        }
+        let set = self.hooks.set(hooks).inspect_err(|error| warn!(%error, "no hooks are run"));
+        self.hooks_fault = set.err().map(|error| error.to_string());
         // Or it would be told with a wrong reason, should somebody want to know later.
         if !self.hooks.tells_ends() && self.ledger.forget_told() {
             self.memory.write_anew(&self.ledger);

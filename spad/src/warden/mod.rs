@@ -11,11 +11,13 @@ mod budgets;
 mod clients;
 mod copying;
 mod enforce;
+mod faults;
 mod first_knocks;
 mod gatehouse;
 mod hooks;
 pub(crate) mod host;
 mod keeper;
+mod keeping;
 mod knock;
 mod last_knocks;
 mod machine;
@@ -111,14 +113,15 @@ struct Warden {
     firewall: Firewall,
     ruleset: Ruleset,
     enforcement: Enforcement,
-    /// Why the next boot does not know what is in force.
-    unkept: Option<enforce::Unkept>,
+    keeping: keeping::Keeping,
     tables: upkeep::Tables,
     bans: bans::Register,
     /// Why our rule is not in all chains that it should be in, as last said.
     unattached: Option<String>,
     audit: Audit,
     hooks: Hooks,
+    /// Why none is run.
+    hooks_fault: Option<String>,
     keeper: Option<keeper::Keeper>,
     post: post::Post,
     /// Whether the gatekeeper has said that it listens.
@@ -255,7 +258,8 @@ impl Warden {
 
     fn reload_by_signal(&mut self) {
         match self.reload() {
-            Ok(()) => info!("configuration read again"),
+            Ok(but) if but.is_empty() => info!("configuration read again"),
+            Ok(but) => warn!(but = but.join("; "), "configuration read again, and in force, but"),
             Err(error) => warn!(%error, "the configuration stays as it was"),
         }
     }

@@ -2,6 +2,7 @@
 //! (protocol §3.4); and who has moved to the new ones.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,30 @@ pub(super) struct OwnKeys {
     next: u32,
     /// Of the file that was read last; `None` where that could not be.
     stamp: Option<Stamp>,
-    /// Why not, as last said.
-    fault: Option<String>,
+    /// Why it could not be, or was not taken up, as last said.
+    fault: Option<Fault>,
+}
+
+/// Why a file with the server's keys changes nothing.
+#[derive(PartialEq, Eq)]
+enum Fault {
+    Unreadable(String),
+    /// Those of another server.
+    OfAnother,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(
+                f,
+                "the server's keys of before are in force, but the next start would end: {why}"
+            ),
+            Self::OfAnother => f.write_str(
+                "server.toml is of another server: no client of now gets in once spad is started again",
+            ),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -47,8 +70,6 @@ struct Former {
 /// What changes when a file is written anew, or gets another mode or owner: where it is, and
 /// when that was.
 type Stamp = (u64, u64, (i64, i64));
-
-const OF_ANOTHER: &str = "server.toml is of another server now: taken up when spad starts again";
 
 /// How many clients are named that have not moved when they should have.
 const NAMED: usize = 20;
@@ -103,8 +124,8 @@ impl OwnKeys {
     }
 
     /// Why the file could not be read, or taken up, the last time.
-    pub(super) fn fault(&self) -> Option<&str> {
-        self.fault.as_deref()
+    pub(super) fn fault(&self) -> Option<String> {
+        self.fault.as_ref().map(ToString::to_string)
     }
 
     /// Notes for which keys a knock was made that was accepted.
@@ -128,24 +149,18 @@ impl OwnKeys {
         let read = ServerIdentity::load(&self.dir);
         // What stood in the way may pass without a trace in the file.
         self.stamp = stamp.filter(|_| read.is_ok());
-        let before =
-            std::mem::replace(&mut self.fault, read.as_ref().err().map(ToString::to_string));
+        let before = self.fault.take();
         match read {
             Ok(identity) if identity.memory_key() == self.memory_key => {
-                self.take_up(&identity, now)
+                return self.take_up(&identity, now);
             }
-            Ok(_) => {
-                error!("{OF_ANOTHER}");
-                self.fault = Some(OF_ANOTHER.to_owned());
-                false
-            }
-            Err(error) => {
-                if before != self.fault {
-                    error!(%error, "the server's keys stay as they were");
-                }
-                false
-            }
+            Ok(_) => self.fault = Some(Fault::OfAnother),
+            Err(error) => self.fault = Some(Fault::Unreadable(error.to_string())),
         }
+        if let Some(fault) = self.fault.as_ref().filter(|_| before != self.fault) {
+            error!("{fault}");
+        }
+        false
     }
 
     /// Puts these in force. Keys that were in force keep their number: a gatekeeper that

@@ -15,10 +15,10 @@ use tracing::{info, warn};
 use super::bans::Register;
 use super::budgets::Budgets;
 use super::clients::Clients;
-use super::enforce::Unkept;
 use super::first_knocks::FirstKnocks;
 use super::gatehouse::Restarts;
 use super::host::Host;
+use super::keeping::Keeping;
 use super::last_knocks::Knocks;
 use super::machine::Machine;
 use super::memory::Memory;
@@ -102,7 +102,7 @@ struct Shut {
     tables: Tables,
     ruleset: Ruleset,
     enforcement: Enforcement,
-    unkept: Option<Unkept>,
+    keeping: Keeping,
     bans: Register,
 }
 
@@ -118,12 +118,15 @@ impl Warden {
         let (firewall, tables) =
             close(&config, &config_path, &ruleset, intervals).map_err(without_privileges)?;
         // What cannot be kept is no reason to do without the ruleset: it is told.
-        let unkept = match enforcement {
-            Enforcement::InForce => Unkept::of(&config, &ruleset),
-            _ => None,
+        let kept = match enforcement {
+            Enforcement::InForce => {
+                kept::keep(&config.own_directories(), &ruleset, config.options())
+            }
+            _ => Ok(()),
         };
+        let keeping = Keeping::after(kept);
         let shuts = config.firewall.mode != Mode::Attach && enforcement.shuts();
-        let shut = Shut { firewall, tables, ruleset, enforcement, unkept, bans };
+        let shut = Shut { firewall, tables, ruleset, enforcement, keeping, bans };
         Self::start_shut(config_path, config, shut, turn).inspect_err(|_| {
             if shuts {
                 warn!("the protected services are shut all the same; spad stop --open opens them");
@@ -168,7 +171,7 @@ impl Warden {
     fn assembled(
         config_path: PathBuf,
         config: Config,
-        Shut { firewall, tables, ruleset, enforcement, unkept, bans }: Shut,
+        Shut { firewall, tables, ruleset, enforcement, keeping, bans }: Shut,
         (own, memory): (OwnKeys, Memory),
         (serving, recorder): (JoinHandle<()>, Recorder),
     ) -> Result<Self, StartError> {
@@ -201,12 +204,13 @@ impl Warden {
             firewall,
             ruleset,
             enforcement,
-            unkept,
+            keeping,
             tables,
             bans,
             unattached: None,
             audit: Audit::to(recorder),
             hooks: Hooks::default(),
+            hooks_fault: None,
             keeper: None,
             post,
             listening: false,

@@ -71,7 +71,6 @@ fn status() -> Status {
             fault: None,
             repairs: 0,
             opens_in_ms: None,
-            unkept: None,
         },
         foreign: Foreign { chains: vec![], notices: vec![] },
         grants: 12,
@@ -98,7 +97,7 @@ fn status() -> Status {
         last_knocks: vec![knock("alice", None), knock("mallory", Some("client-expired"))],
         audit: Audit { to: vec!["journal".into()], lost: 0, fault: None },
         old_keys_until_unix_ms: None,
-        keys_fault: None,
+        faults: vec![],
     }
 }
 

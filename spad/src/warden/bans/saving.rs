@@ -116,6 +116,11 @@ impl Saving {
         self.waiting.iter().chain(&self.next)
     }
 
+    /// Why the last write has failed, if it has.
+    pub(super) fn fault_of_last(&self) -> Option<&str> {
+        self.told.as_deref()
+    }
+
     fn fault(&self, what: &str) -> String {
         self.file.fault(what).to_string()
     }
