@@ -12,6 +12,10 @@ use crate::config::{Config, FirewallConfig, ServiceConfig};
 use crate::firewall::plan::Access;
 use crate::firewall::{Element, Terms};
 
+/// A limit in the kernel that lets one connection in has room for another after a week: no
+/// grant for one lasts as long.
+const LONGEST_ONCE: Duration = Duration::from_secs(7 * 24 * 3600 - 60);
+
 /// What a knock was found to deserve. Only [`judge`] makes it.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +175,7 @@ fn approve(
     let terms = terms(request.mode, record, service)?;
     let asked = request.seconds.map(|seconds| Duration::from_secs(u32::from(seconds).into()));
     let lasts = service.lasting.granted(asked, record).min(left);
+    let lasts = if terms == Terms::Once { lasts.min(LONGEST_ONCE) } else { lasts };
     let Ends { source, destination } = ends;
     Ok(Approved { element: Element { service: name, source, destination, terms }, lasts })
 }

@@ -86,6 +86,32 @@ fn a_banned_address_is_shut_out_and_its_connections_carry_nothing_more() -> Resu
     Ok(())
 }
 
+/// What has no ports, or keeps to its own, has the entry of before in conntrack for as long as it
+/// tries: that was cut with the ban.
+#[test]
+fn who_never_stopped_trying_is_heard_when_the_ban_is_over() -> Result {
+    for addressing in FAMILIES {
+        let site = Site::with(addressing)?;
+        let server = site.spad()?;
+        let (to, client) = (site.address().to_string(), address(&site.client));
+        let mut ping = site.client.spawn(["ping", "-i", "0.2", &to])?;
+        ping.wait_for("icmp_seq=2 ", SOON)?;
+        let heard = |ping: &Running| ping.stdout().matches("bytes from").count();
+        ban(&server, &client, &[])?.ok()?;
+        let before = heard(&ping);
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(heard(&ping), before, "banned");
+        server.spad(&["unban", &client])?.ok()?;
+        until("it is heard again", SOON, || Ok(heard(&ping) > before + 2))?;
+        if addressing == Addressing::V4_ONLY {
+            let before = heard(&ping);
+            ban(&server, &client, &["--for", "1s"])?.ok()?;
+            until("over by itself", SOON * 20, || Ok(heard(&ping) > before + 2))?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_ban_ends_grants_and_cuts_their_connections_and_a_knock_is_served_again() -> Result {
     for addressing in FAMILIES {

@@ -227,6 +227,7 @@ fn lost_news_of_the_machine_is_treated_as_bad_news() -> Result {
     let health = Health::watch(&site)?;
     health.served_at_once(&server, &alice, "alice")?;
     let open = server.descriptors()?;
+    site.grant(&server, &alice, &["--ttl", "5m"])?;
     let events = "for i in $(seq 5000); do echo change > /sys/class/net/lo/uevent; done";
     let mut told = true;
     while_it_stands_still(&mut server, || {
@@ -237,6 +238,8 @@ fn lost_news_of_the_machine_is_treated_as_bad_news() -> Result {
     if told {
         let why = "the machine was restored from a snapshot";
         until("it fears the worst", SOON, || Ok(server.log().contains(why)))?;
+        assert!(server.grants()?.is_empty(), "their addresses may be of long ago");
+        assert!(server.log().contains("machine restored"), "{}", server.log());
         site.refused(&server, &alice, &[], "before-start")?;
         // That he has never knocked may have been rolled back too.
         site.refused(&server, &bob, &[], "before-start")?;

@@ -12,7 +12,8 @@ const SEEN: &str = "198.51.100.7";
 
 fn config() -> Config {
     let text = "[service.ssh]\nport = 22\nttl = \"30s\"\nmax-ttl = \"5m\"\n\
-                [service.web]\nport = 443\nttl = \"10s\"\nmax-ttl = \"20s\"\n[service.db]\nport = 5432\n";
+                [service.web]\nport = 443\nttl = \"10s\"\nmax-ttl = \"20s\"\n[service.db]\nport = 5432\n\
+                [service.long]\nport = 7\nmax-ttl = \"30d\"\n";
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, text).unwrap();
     Config::load(file.path()).unwrap()
@@ -139,6 +140,17 @@ fn durations_stay_within_record_and_service() {
     };
     assert_eq!(seconds(judged(&asking(0), &ending(7000))), 7, "not beyond the record");
     assert_eq!(judged(&asking(0), &ending(0)), Err(Reason::ClientExpired));
+}
+
+#[test]
+fn one_connection_has_no_week() {
+    let long = allowed(Policy { services: vec!["long".parse().unwrap()], ..Policy::default() });
+    let (month, week) = (30 * 24 * 3600, 7 * 24 * 3600);
+    for (mode, lasts) in [(Mode::Window, month), (Mode::Once, week - 60)] {
+        let seconds = NonZeroU32::new(u32::MAX);
+        let asked = Request { mode, seconds, ..request(&["long"]) };
+        assert_eq!(self::seconds(judged(&asked, &long)), lasts, "{mode:?}");
+    }
 }
 
 #[test]

@@ -125,6 +125,11 @@ impl Register {
         self.fault.is_none().then(|| self.list.intervals(trusted, now.wall))
     }
 
+    /// Whether some ban is of this address.
+    pub(super) fn is_banned(&self, address: IpAddr) -> bool {
+        self.list.covering(&Prefix::of(address, u8::MAX)).is_some()
+    }
+
     /// Refuses a knock whose grant would open nothing.
     pub(super) fn admit(
         &self,
@@ -261,6 +266,7 @@ impl Warden {
             });
         }
         lifted.iter().for_each(|ban| self.audit.ban_ended(ban, "lifted", by));
+        self.free(&lifted);
         let answer = Answer::Unbanned(lifted.iter().map(|ban| describe(ban, now)).collect());
         let otherwise = format!("{network} is lifted, but would be banned again after a restart");
         Ok(Promise { answer, otherwise })
@@ -329,6 +335,9 @@ impl Warden {
         let steady = self.steady.is(now);
         let (over, came_back) = self.bans.expire(now.wall, steady);
         over.iter().for_each(|ban| self.audit.ban_ended(ban, "its time is over", None));
+        if !over.is_empty() {
+            self.free(&over);
+        }
         if came_back && let Err(error) = self.tell_bans(now) {
             error!(%error, "bans that have not ended after all are not in force: tried again");
             self.repair_at = Some(Instant::now() + PAUSE);

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use super::Warden;
+use crate::bans::Ban;
 use crate::clock;
 use crate::config::Config;
 use crate::firewall::{
@@ -330,6 +332,23 @@ impl Warden {
         let cut = flows.cut_peers(|peer| network.contains(peer));
         self.hear_flows();
         cut
+    }
+
+    /// Who is not banned any more is heard again, also on ports that they keep to.
+    pub(super) fn free(&mut self, over: &[Ban]) {
+        let Some(Connections { flows, .. }) = &mut self.connections else { return };
+        let plan = self.config.plan();
+        let shut = |number: u8, port: u16| {
+            let known = [Protocol::Tcp, Protocol::Udp].into_iter().find(|it| it.number() == number);
+            let ports = known.map(|protocol| plan.protected_ports(protocol)).unwrap_or_default();
+            ports.iter().any(|ports| ports.contains(port))
+        };
+        let free = |peer: IpAddr| {
+            over.iter().any(|ban| ban.network.contains(peer)) && !self.bans.is_banned(peer)
+        };
+        if let Err(error) = flows.free_peers(free, shut) {
+            warn!(%error, "what was cut for a ban that is over may stay cut");
+        }
     }
 
     /// A source that is granted something may use ports again on which it had

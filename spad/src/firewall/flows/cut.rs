@@ -106,6 +106,30 @@ impl Flows {
         ended.into_iter().collect::<Result<Vec<()>, _>>().map(|all| all.len())
     }
 
+    /// Forgets what was cut of somebody who is `free` again, so that their programs are heard
+    /// that keep to their ports, or have none, as ping does: to be called when a ban is over. Not
+    /// what came to a port that is `shut`, whose server would send again; nor TCP, which begins
+    /// anew by itself. Returns how many entries were forgotten.
+    ///
+    /// # Errors
+    /// If the kernel refuses one; the others are forgotten all the same.
+    pub fn free_peers(
+        &mut self,
+        free: impl Fn(IpAddr) -> bool,
+        shut: impl Fn(u8, u16) -> bool,
+    ) -> Result<usize, FirewallError> {
+        let mut cut = self.tracker.list(|labels| self.labels.is_cut(labels))?;
+        cut.retain(|entry| {
+            let (from, to) = (entry.original.source, entry.original.destination);
+            let is_free = free(from.ip()) || free(to.ip());
+            is_free && entry.protocol != Protocol::Tcp.number() && !shut(entry.protocol, to.port())
+        });
+        let forgotten: Vec<_> =
+            cut.iter().map(|entry| self.tracker.forget(&entry.handle)).collect();
+        let all = forgotten.into_iter().collect::<Result<Vec<bool>, _>>()?;
+        Ok(all.into_iter().filter(|forgotten| *forgotten).count())
+    }
+
     /// Lets sources that are `welcome` begin anew on the ports that their cut
     /// connections had: to be called when they are granted something. Otherwise
     /// a client with a fixed port, as many that speak UDP have, would stay shut
