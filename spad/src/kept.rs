@@ -107,7 +107,7 @@ pub fn forget(state_dir: &Path) -> Result<(), FileError> {
     for path in [state_dir.join(PREVIOUS), path(state_dir)] {
         remove(&path)?;
     }
-    match File::open(state_dir).and_then(|dir| dir.sync_all()) {
+    match flush(state_dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(FileError::io(state_dir, "write", error))
         }
@@ -186,8 +186,8 @@ fn put(state_dir: &Path, ruleset: &Ruleset, options: Options) -> Result<(), Keep
     let old = load(&path);
     if matches!(&old, Kept::Ruleset(old) if *old == saved) {
         // Whoever put it there may have failed at this.
-        let synced = File::open(state_dir).and_then(|dir| dir.sync_all());
-        return synced.map_err(|error| KeepError::File(FileError::io(state_dir, "write", error)));
+        return flush(state_dir)
+            .map_err(|error| KeepError::File(FileError::io(state_dir, "write", error)));
     }
     let sound = matches!(old, Kept::Ruleset(_));
     let replaced = replace(state_dir, &saved.to_bytes(), sound);
@@ -205,7 +205,12 @@ fn replace(state_dir: &Path, bytes: &[u8], sound: bool) -> io::Result<()> {
         fs::rename(&latest, state_dir.join(PREVIOUS))?;
     }
     fs::rename(&fresh, &latest)?;
-    File::open(state_dir)?.sync_all()
+    flush(state_dir)
+}
+
+/// Makes the names in a directory survive a crash.
+fn flush(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -84,10 +84,7 @@ pub(super) fn check(table: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {
 /// What else may be meant, if anything that is known comes near to it.
 fn advice(name: &str, known: &[&str]) -> String {
     if TABLES.iter().any(|(table, _)| *table == name) {
-        return format!(
-            "it is a table of its own: [{}]",
-            if name == "service" { "service.NAME" } else { name }
-        );
+        return format!("it is a table of its own: {}", head(name));
     }
     let elsewhere = TABLES.iter().filter(|(_, keys)| *keys != known && keys.contains(&name));
     let places: Vec<_> = elsewhere.map(|(table, _)| place(table)).collect();
@@ -104,8 +101,14 @@ fn advice(name: &str, known: &[&str]) -> String {
 fn place(table: &str) -> String {
     match table {
         "" => "at the top, before all tables".to_owned(),
-        "service" => "under [service.NAME]".to_owned(),
-        table => format!("under [{table}]"),
+        table => format!("under {}", head(table)),
+    }
+}
+
+fn head(table: &str) -> String {
+    match table {
+        "service" => "[service.NAME]".to_owned(),
+        table => format!("[{table}]"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bans: taken from the administrator, kept on disk, held in the kernel.
 
+mod peers;
 mod saving;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

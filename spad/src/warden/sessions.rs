@@ -3,19 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use spa_keys::{ClientName, Store};
-use spa_proto::{Kid, Monotonic, Prefix, Protocol};
+use spa_proto::{Kid, Monotonic, Protocol};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use super::Warden;
-use crate::bans::Ban;
 use crate::clock;
 use crate::config::Config;
 use crate::firewall::{
@@ -38,7 +36,7 @@ pub(super) type Names = HashMap<Kid, ClientName>;
 /// Hears of connections, and cuts them.
 pub(super) struct Connections {
     watch: FlowWatch,
-    flows: Flows,
+    pub(super) flows: Flows,
     ready: AsyncFd<OwnedFd>,
     /// Whether it was said that not all of them are known.
     said: bool,
@@ -320,35 +318,6 @@ impl Warden {
             unknown && grant.map(session).is_some_and(|session| which(&session))
         });
         cut_all(flows, &open)
-    }
-
-    /// Ends every connection with an end in this network, whether made through a
-    /// grant or not; how many.
-    pub(super) fn cut_off(&mut self, network: &Prefix) -> Result<usize, FirewallError> {
-        self.hear_flows();
-        let of_them = |session: &Session| network.contains(session.ends.source.ip());
-        self.ledger.sessions.condemn("banned", of_them);
-        let Some(Connections { flows, .. }) = &mut self.connections else { return Ok(0) };
-        let cut = flows.cut_peers(|peer| network.contains(peer));
-        self.hear_flows();
-        cut
-    }
-
-    /// Who is not banned any more is heard again, also on ports that they keep to.
-    pub(super) fn free(&mut self, over: &[Ban]) {
-        let Some(Connections { flows, .. }) = &mut self.connections else { return };
-        let plan = self.config.plan();
-        let shut = |number: u8, port: u16| {
-            let known = [Protocol::Tcp, Protocol::Udp].into_iter().find(|it| it.number() == number);
-            let ports = known.map(|protocol| plan.protected_ports(protocol)).unwrap_or_default();
-            ports.iter().any(|ports| ports.contains(port))
-        };
-        let free = |peer: IpAddr| {
-            over.iter().any(|ban| ban.network.contains(peer)) && !self.bans.is_banned(peer)
-        };
-        if let Err(error) = flows.free_peers(free, shut) {
-            warn!(%error, "what was cut for a ban that is over may stay cut");
-        }
     }
 
     /// A source that is granted something may use ports again on which it had

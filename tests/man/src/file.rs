@@ -45,23 +45,18 @@ impl File<'_> {
 
 /// The lines of each table, with the words before its head, and its name.
 fn tables(example: &str) -> Vec<(Option<&str>, Vec<&str>)> {
-    let mut tables: Vec<(Option<&str>, Vec<&str>)> = vec![(None, Vec::new())];
-    let mut words = Vec::new();
+    let (mut tables, mut name) = (Vec::new(), None);
+    let (mut lines, mut words) = (Vec::new(), Vec::new());
     for line in example.lines() {
-        let head =
-            line.trim_start_matches('#').strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-        match (head, tables.last_mut()) {
-            (Some(name), _) => tables.push((Some(name), std::mem::take(&mut words))),
-            (None, Some(_)) if line.starts_with("# ") => words.push(line),
-            (None, Some((_, lines))) => {
-                lines.append(&mut words);
-                lines.push(line);
-            }
-            (None, None) => {}
+        let head = line.trim_start_matches('#').strip_prefix('[');
+        if let Some(next) = head.and_then(|head| head.strip_suffix(']')) {
+            tables.push((name.replace(next), std::mem::take(&mut lines)));
         }
-        if let (Some(_), Some((_, lines))) = (head, tables.last_mut()) {
-            lines.push(line);
+        words.push(line);
+        if !line.starts_with("# ") {
+            lines.append(&mut words);
         }
     }
+    tables.push((name, lines));
     tables
 }

@@ -100,8 +100,7 @@ impl Flows {
     /// If the kernel refuses one; the others are cut all the same.
     pub fn cut_peers(&mut self, banned: impl Fn(IpAddr) -> bool) -> Result<usize, FirewallError> {
         let mut alive = self.tracker.list(|labels| !self.labels.is_cut(labels))?;
-        let ends = |entry: &Entry| [entry.original.source.ip(), entry.original.destination.ip()];
-        alive.retain(|entry| !entry.over && ends(entry).into_iter().any(&banned));
+        alive.retain(|entry| !entry.over && entry.has_end(&banned));
         let ended: Vec<_> = alive.iter().map(|entry| self.end(entry)).collect();
         ended.into_iter().collect::<Result<Vec<()>, _>>().map(|all| all.len())
     }
@@ -120,9 +119,8 @@ impl Flows {
     ) -> Result<usize, FirewallError> {
         let mut cut = self.tracker.list(|labels| self.labels.is_cut(labels))?;
         cut.retain(|entry| {
-            let (from, to) = (entry.original.source, entry.original.destination);
-            let is_free = free(from.ip()) || free(to.ip());
-            is_free && entry.protocol != Protocol::Tcp.number() && !shut(entry.protocol, to.port())
+            let (protocol, port) = (entry.protocol, entry.original.destination.port());
+            protocol != Protocol::Tcp.number() && entry.has_end(&free) && !shut(protocol, port)
         });
         let forgotten: Vec<_> =
             cut.iter().map(|entry| self.tracker.forget(&entry.handle)).collect();

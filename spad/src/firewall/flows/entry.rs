@@ -131,6 +131,11 @@ pub(super) fn labels_to(labels: u128) -> [u8; 16] {
 }
 
 impl Entry {
+    /// Whether whoever has opened it, or was called by it, is one of these.
+    pub(super) fn has_end(&self, which: impl Fn(IpAddr) -> bool) -> bool {
+        which(self.original.source.ip()) || which(self.original.destination.ip())
+    }
+
     /// `None` for a message that is not about an entry.
     pub(super) fn read(message: &Message<'_>) -> Option<Self> {
         let value = |kind| find(wire::attributes(message), kind);
