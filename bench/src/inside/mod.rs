@@ -8,6 +8,7 @@ pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod syn;
 pub(crate) mod timing;
+pub(crate) mod wire;
 
 use std::io::stdin;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use spa_tests::lab::{Datagram, Doing, fail};
 
 use super::flood::{Kind, Random, Sent, Source};
 use super::syn::Syn;
-use super::{Job, micros};
+use super::{Job, micros, wire};
 
 /// How often a port is asked, without a flood.
 const STEP: Duration = Duration::from_micros(20);
@@ -60,10 +60,28 @@ pub(crate) struct Try {
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Probed {
-    /// Microseconds from the knock to the answer, for each try; `None` where there was none.
-    pub(crate) opened_us: Vec<Option<f64>>,
+    /// For each try, in order; `None` where there was no answer.
+    pub(crate) tries: Vec<Option<Opened>>,
     /// The flood.
     pub(crate) flood: Option<Sent>,
+}
+
+impl Probed {
+    /// Of those that were let in.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = Opened> {
+        self.tries.iter().copied().flatten()
+    }
+}
+
+/// How long it took to be let in, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    /// From the moment the knock was on the wire (the first SYN where nobody knocks) to the
+    /// moment the answer was: see [`wire`].
+    pub(crate) wire_us: f64,
+    /// From before the call that sends the knock, or from the renaming before it, to the moment
+    /// the prober has the answer and looks at its clock.
+    pub(crate) seen_us: f64,
 }
 
 impl Job for Probe {
@@ -71,12 +89,13 @@ impl Job for Probe {
     type Outcome = Probed;
 
     fn work(self) -> Result<Probed> {
+        let _stamping = wire::keep_stamping()?;
         let flood = self.flood.as_ref();
         let flood = flood.map(|(kind, rate)| Source::new(kind, self.knock, *rate)).transpose()?;
         let mut prober = Prober { job: &self, flood, random: Random::new() };
         prober.pause(Duration::from_millis(self.lead_ms))?;
-        let opened_us = self.tries.iter().map(|one| prober.attempt(one)).collect::<Result<_>>()?;
-        Ok(Probed { opened_us, flood: prober.flood.map(|flood| flood.sent()) })
+        let tries = self.tries.iter().map(|one| prober.attempt(one)).collect::<Result<_>>()?;
+        Ok(Probed { tries, flood: prober.flood.map(|flood| flood.sent()) })
     }
 }
 
@@ -87,12 +106,12 @@ struct Prober<'a> {
 }
 
 impl Prober<'_> {
-    fn attempt(&mut self, one: &Try) -> Result<Option<f64>> {
+    fn attempt(&mut self, one: &Try) -> Result<Option<Opened>> {
         let (low, high) = self.job.pause_ms;
         let pause = Duration::from_millis(low)
             + Duration::from_micros(self.random.between(0, (high - low) * 1000));
         self.pause(pause)?;
-        let mut syn = Syn::new(one.from, self.job.service)?;
+        let mut syn = Syn::new(one.from, self.job.service, self.job.open)?;
         if self.job.open {
             return self.ask(None, &mut syn);
         }
@@ -109,11 +128,14 @@ impl Prober<'_> {
             syn.ask()?;
             self.pause(Duration::from_micros(300))?;
         }
-        if syn.is_answered() { fail(format!("open already for {}", one.from)) } else { Ok(()) }
+        match syn.answered()? {
+            Some(_) => fail(format!("open already for {}", one.from)),
+            None => Ok(()),
+        }
     }
 
     /// Knocks, and asks until there is an answer.
-    fn ask(&mut self, knock: Option<&Knock>, syn: &mut Syn) -> Result<Option<f64>> {
+    fn ask(&mut self, knock: Option<&Knock>, syn: &mut Syn) -> Result<Option<Opened>> {
         let patience = Duration::from_millis(self.job.patience_ms);
         let again = self.job.repeat_us.map(Duration::from_micros);
         let begun = Instant::now();
@@ -123,8 +145,12 @@ impl Prober<'_> {
         loop {
             self.flood()?;
             let now = Instant::now();
-            if syn.is_answered() {
-                return Ok(Some(micros(begun.elapsed())));
+            if let Some(answered) = syn.answered()? {
+                let seen_us = micros(begun.elapsed());
+                let left = knock.map_or_else(|| syn.first_left(), Knock::left)?;
+                // Backwards where somebody sets the clock meanwhile, which nobody does in a run.
+                let wire_us = micros(answered.saturating_sub(left));
+                return Ok(Some(Opened { wire_us, seen_us }));
             }
             if now - begun > patience {
                 return Ok(None);
@@ -169,11 +195,17 @@ struct Knock {
 impl Knock {
     fn new(one: &Try, job: &Probe) -> Result<Self> {
         let socket = UdpSocket::bind((one.from, 0)).doing(format!("being {}", one.from))?;
+        wire::stamp(&socket, true)?;
         Ok(Self { socket, payload: Datagram::unhex(&one.payload)?, to: job.knock })
     }
 
     fn send(&self) -> Result {
         self.socket.send_to(&self.payload, self.to).doing("sending a knock")?;
         Ok(())
+    }
+
+    /// When the first one left, since 1970.
+    fn left(&self) -> Result<Duration> {
+        wire::sent_at(&self.socket)
     }
 }

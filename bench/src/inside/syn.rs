@@ -1,8 +1,8 @@
 //! SYNs without a connection behind them: whether a port lets a new connection in, asked every few
 //! microseconds. The kernel itself resets what comes of an answer, since it knows of no socket.
 
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use pnet_packet::Packet;
 use pnet_packet::ipv4::Ipv4Packet;
@@ -10,6 +10,8 @@ use pnet_packet::tcp::{MutableTcpPacket, TcpFlags, TcpPacket, ipv4_checksum, ipv
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use spa_tests::Result;
 use spa_tests::lab::{Doing, fail};
+
+use super::wire;
 
 /// First of the source ports, which nobody else uses: above what the kernel gives to sockets.
 const FIRST_PORT: u16 = 61_000;
@@ -24,12 +26,13 @@ pub(crate) struct Syn {
 }
 
 impl Syn {
-    /// Sends from `from`, an address of this host, to `to`.
-    pub(crate) fn new(from: IpAddr, to: SocketAddr) -> Result<Self> {
+    /// Sends from `from`, an address of this host, to `to`. With `stamped`, the kernel remembers
+    /// when each SYN left: for few of them.
+    pub(crate) fn new(from: IpAddr, to: SocketAddr, stamped: bool) -> Result<Self> {
         let domain = if from.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::TCP)).doing("a raw socket")?;
         socket.bind(&SockAddr::from(SocketAddr::new(from, 0))).doing(format!("being {from}"))?;
-        socket.set_nonblocking(true)?;
+        wire::stamp(&socket, stamped)?;
         Ok(Self { socket, from, to, port: 0 })
     }
 
@@ -67,14 +70,21 @@ impl Syn {
         Some(bytes)
     }
 
-    /// Whether the server has let one in since this was last asked.
-    pub(crate) fn is_answered(&mut self) -> bool {
-        let mut answered = false;
+    /// When the first SYN left, since 1970, of one whose SYNs are stamped.
+    pub(crate) fn first_left(&self) -> Result<Duration> {
+        wire::sent_at(&self.socket)
+    }
+
+    /// When the server's first welcome came, since 1970; `None` where there was none since this
+    /// was last asked.
+    pub(crate) fn answered(&self) -> Result<Option<Duration>> {
+        let mut first = None;
         let mut packet = [0; 256];
-        while let Ok(len) = self.socket.read(&mut packet) {
-            answered |= self.is_welcome(&packet[..len]);
+        while let Some((len, at)) = wire::arrived(&self.socket, &mut packet)? {
+            let welcome = packet.get(..len).is_some_and(|packet| self.is_welcome(packet));
+            first = first.or(welcome.then_some(at));
         }
-        answered
+        Ok(first)
     }
 
     fn is_welcome(&self, packet: &[u8]) -> bool {

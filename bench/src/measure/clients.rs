@@ -147,7 +147,7 @@ impl<'site> Measured<'site> {
                 rename: Some((hidden, there)),
                 ..quiet_probe(site, self.at, vec![Try { from, payload }])?
             };
-            times.extend(probe(site, &job)?.opened_us.into_iter().flatten().map(|us| us / 1e3));
+            times.extend(probe(site, &job)?.opened().map(|opened| opened.seen_us / 1e3));
         }
         Ok(times)
     }

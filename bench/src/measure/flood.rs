@@ -71,7 +71,7 @@ fn ours(
     let mut job =
         Probe { knock, service: site.service(0, family)?, ..quiet_probe(site, 0, vec![])? };
     let used = probe(site, &Probe { tries: vec![captured], ..job.clone() })?;
-    if used.opened_us == [None] {
+    if used.opened().count() == 0 {
         return spa_tests::lab::fail("a knock without a flood was not honoured");
     }
     job = Probe { tries: all, pause_ms: (5, 60), patience_ms: 200, lead_ms: 500, ..job };
@@ -87,9 +87,9 @@ fn ours(
 
 fn row(site: &Site, name: String, flood: Option<Beside>, job: Probe) -> Result<Row> {
     let probed = probe(site, &Probe { flood, ..job })?;
-    let opened: Vec<_> = probed.opened_us.iter().copied().flatten().collect();
+    let opened: Vec<_> = probed.opened().map(|opened| opened.wire_us).collect();
     let row = Row::new(name)
-        .number("tries", probed.opened_us.len() as f64)
+        .number("tries", probed.tries.len() as f64)
         .number("honoured", opened.len() as f64)
         .samples("µs", opened);
     Ok(match probed.flood {

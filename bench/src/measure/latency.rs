@@ -8,10 +8,12 @@ use spa_tests::lab::{Host, Running};
 use super::{fresh, probe, quiet_probe};
 use crate::Options;
 use crate::inside::SERVER;
+use crate::inside::probe::Opened;
 use crate::ours::{Choice, Ours};
 use crate::peer::{Fwknop, Mode};
 use crate::results::Row;
 use crate::site::{Family, Site};
+use crate::stats::percentile;
 
 /// Tries of our server, unless told: enough for a p99.
 const TRIES: usize = 300;
@@ -70,6 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The middle of what the asker's own clock says, in microseconds.
+pub(crate) const SEEN: &str = "p50 by the asker's clock, µs";
+
 /// Ours, on a processor that is awake.
 pub(crate) const AWAKE: &str = "spa, its processor awake";
 
@@ -89,7 +94,7 @@ fn turn_of(
     servers: &mut Servers<'_>,
     server: usize,
     tries: usize,
-) -> Result<Vec<Option<f64>>> {
+) -> Result<Vec<Option<Opened>>> {
     for (peer, at) in servers.peers.iter().map(|(_, peer)| peer).zip(1..) {
         peer.stands_still(at != server)?;
     }
@@ -98,11 +103,14 @@ fn turn_of(
         Some((_, fwknop)) => fwknop.tries(&sources)?,
         None => servers.ours.tries(&sources, 0..20)?,
     };
-    Ok(probe(site, &quiet_probe(site, server, tries)?)?.opened_us)
+    Ok(probe(site, &quiet_probe(site, server, tries)?)?.tries)
 }
 
-fn finish(row: Row, tries: &[Option<f64>]) -> Row {
-    let opened: Vec<_> = tries.iter().copied().flatten().collect();
-    let lost = tries.len() - opened.len();
-    row.number("tries", tries.len() as f64).number("lost", lost as f64).samples("µs", opened)
+fn finish(row: Row, tries: &[Option<Opened>]) -> Row {
+    let opened: Vec<_> = tries.iter().flatten().collect();
+    let seen: Vec<_> = opened.iter().map(|opened| opened.seen_us).collect();
+    row.number("tries", tries.len() as f64)
+        .number("lost", (tries.len() - opened.len()) as f64)
+        .number(SEEN, percentile(&seen, 0.5).unwrap_or(f64::NAN))
+        .samples("µs", opened.iter().map(|opened| opened.wire_us).collect())
 }

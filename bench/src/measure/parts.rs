@@ -53,7 +53,7 @@ fn asking(site: &Site) -> Result<Vec<f64>> {
     let sources = fresh(site, Family::V4, usize::try_from(RARE)?);
     let tries = sources.into_iter().map(|from| Try { from, payload: String::new() }).collect();
     let job = Probe { open: true, ..quiet_probe(site, 0, tries)? };
-    Ok(probe(site, &job)?.opened_us.into_iter().flatten().collect())
+    Ok(probe(site, &job)?.opened().map(|opened| opened.wire_us).collect())
 }
 
 fn round_trips(here: usize, there: usize) -> Result<Vec<f64>> {

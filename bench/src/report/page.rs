@@ -8,6 +8,7 @@ use spa_tests::lab::fail;
 use super::reach::{self, time};
 use super::table::{markdown, short};
 use super::{Figures, plot};
+use crate::measure::latency::SEEN;
 use crate::measure::parts;
 use crate::results::{Row, Source};
 
@@ -214,12 +215,17 @@ fn way(figures: &Figures) -> String {
         .iter()
         .map(|(what, warm, rare)| vec![(*what).to_owned(), cell(*warm), cell(*rare)])
         .collect();
-    if let Some(whole) = figures.median("latency", "spa") {
+    if let Some(whole) = figures.number("latency", "spa", SEEN) {
         let rest = cell(sum.map(|sum| (whole - sum).max(0.0)));
-        let what = "the rest: policy, event loops, cold caches of all that is not said above";
+        let what = "the rest: policy, event loops, cold caches of all that is not said above; \
+                    until the asker has its turn";
         rows.push(vec![what.to_owned(), String::new(), rest]);
         let whole = format!("**{}**", time(whole));
-        rows.push(vec!["**measured, p50**".to_owned(), String::new(), whole]);
+        rows.push(vec!["**measured by the asker's clock, p50**".to_owned(), String::new(), whole]);
+    }
+    if let Some(wire) = figures.median("latency", "spa") {
+        let wire = format!("**{}**", time(wire));
+        rows.push(vec!["**of it on the wire, p50**".to_owned(), String::new(), wire]);
     }
     markdown(&["part", "again and again", "after a sleep"], rows)
 }
