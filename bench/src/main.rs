@@ -18,6 +18,7 @@ mod report;
 mod results;
 mod site;
 mod stats;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,8 +53,8 @@ enum Command {
     Idle(Options),
     /// A long life in fast motion
     Life(Options),
-    /// What the parts of a knock's way cost
-    Parts(Options),
+    /// Where the time of one knock goes, step by step, as the kernel traces it
+    Way(Options),
     /// All of these, one after the other
     All(Options),
     /// Makes the page out of what was measured
@@ -125,7 +126,7 @@ const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("rate", measure::rate::run),
     ("idle", measure::idle::run),
     ("life", measure::life::run),
-    ("parts", measure::parts::run),
+    ("way", measure::way::run),
 ];
 
 fn measure_and_keep(command: Command) -> Result {
@@ -138,7 +139,7 @@ fn measure_and_keep(command: Command) -> Result {
         Command::Rate(options) => ("rate", options),
         Command::Idle(options) => ("idle", options),
         Command::Life(options) => ("life", options),
-        Command::Parts(options) => ("parts", options),
+        Command::Way(options) => ("way", options),
         Command::All(options) => ("", options),
         Command::Report(_) | Command::Inside { .. } => return Ok(()),
     };

@@ -28,6 +28,9 @@ fn knocks_are_timed_until_they_open() -> Result {
     let samples = row["samples"].as_array().unwrap();
     assert_eq!(samples.len(), 2, "{row}");
     assert!(samples.iter().all(|us| us.as_f64().is_some_and(|us| us > 0.0)), "{row}");
+    let seen = row["numbers"]["p50 by the asker's clock, µs"].as_f64().unwrap();
+    let least = samples.iter().filter_map(Value::as_f64).fold(f64::INFINITY, f64::min);
+    assert!(seen > least, "whoever asks is later than the wire: {row}");
     assert!(latency["machine"]["cpus"].as_u64().is_some_and(|cpus| cpus > 0));
     Ok(())
 }
@@ -40,5 +43,19 @@ fn knocks_are_honoured_while_a_flood_is_sent() -> Result {
     assert_eq!(numbers["tries"], 3.0, "{flood}");
     assert!(numbers["honoured"].as_f64().is_some(), "{flood}");
     assert!(numbers["flood per second"].as_f64().is_some_and(|sent| sent > 0.0), "{flood}");
+    Ok(())
+}
+
+#[test]
+fn a_knock_is_followed_step_by_step() -> Result {
+    let way = measured("way", &["--tries", "4"])?;
+    let rows = way["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 10, "{way}");
+    for row in rows {
+        let samples = row["samples"].as_array().unwrap();
+        assert!((3..=4).contains(&samples.len()), "{row}");
+        assert!(samples.iter().all(|us| us.as_f64().is_some_and(|us| us > 0.0)), "{row}");
+        assert!(row["numbers"]["awake, p50 µs"].as_f64().is_some_and(|us| us > 0.0), "{row}");
+    }
     Ok(())
 }

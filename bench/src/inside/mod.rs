@@ -3,7 +3,6 @@
 
 pub(crate) mod flood;
 pub(crate) mod probe;
-pub(crate) mod rare;
 pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod syn;
@@ -41,7 +40,6 @@ pub(crate) fn run(name: &str) -> Result {
         flood::Flood::NAME => answer::<flood::Flood>(),
         send::Send::NAME => answer::<send::Send>(),
         receive::Receive::NAME => answer::<receive::Receive>(),
-        rare::Rare::NAME => answer::<rare::Rare>(),
         timing::Timing::NAME => answer::<timing::Timing>(),
         _ => fail(format!("no job named {name}")),
     }

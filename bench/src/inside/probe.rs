@@ -39,8 +39,6 @@ pub(crate) struct Probe {
     pub(crate) lead_ms: u64,
     /// The same knock is sent again after so many microseconds, and again.
     pub(crate) repeat_us: Option<u64>,
-    /// The port is open to everybody, and nobody knocks: what asking takes by itself.
-    pub(crate) open: bool,
     /// A file that is renamed when a try begins: from, to.
     pub(crate) rename: Option<(PathBuf, PathBuf)>,
 }
@@ -76,8 +74,7 @@ impl Probed {
 /// How long it took to be let in, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Opened {
-    /// From the moment the knock was on the wire (the first SYN where nobody knocks) to the
-    /// moment the answer was: see [`wire`].
+    /// From the moment the knock was on the wire to the moment the answer was: see [`wire`].
     pub(crate) wire_us: f64,
     /// From before the call that sends the knock, or from the renaming before it, to the moment
     /// the prober has the answer and looks at its clock.
@@ -111,16 +108,13 @@ impl Prober<'_> {
         let pause = Duration::from_millis(low)
             + Duration::from_micros(self.random.between(0, (high - low) * 1000));
         self.pause(pause)?;
-        let mut syn = Syn::new(one.from, self.job.service, self.job.open)?;
-        if self.job.open {
-            return self.ask(None, &mut syn);
-        }
+        let mut syn = Syn::new(one.from, self.job.service)?;
         let knock = Knock::new(one, self.job)?;
         self.expect_shut(&mut syn, one)?;
         if let Some((from, to)) = &self.job.rename {
             std::fs::rename(from, to).doing(format!("renaming to {}", to.display()))?;
         }
-        self.ask(Some(&knock), &mut syn)
+        self.ask(&knock, &mut syn)
     }
 
     fn expect_shut(&mut self, syn: &mut Syn, one: &Try) -> Result {
@@ -135,11 +129,11 @@ impl Prober<'_> {
     }
 
     /// Knocks, and asks until there is an answer.
-    fn ask(&mut self, knock: Option<&Knock>, syn: &mut Syn) -> Result<Option<Opened>> {
+    fn ask(&mut self, knock: &Knock, syn: &mut Syn) -> Result<Option<Opened>> {
         let patience = Duration::from_millis(self.job.patience_ms);
         let again = self.job.repeat_us.map(Duration::from_micros);
         let begun = Instant::now();
-        knock.map_or(Ok(()), Knock::send)?;
+        knock.send()?;
         let (mut sent, mut asked) = (begun, begun);
         syn.ask()?;
         loop {
@@ -147,16 +141,15 @@ impl Prober<'_> {
             let now = Instant::now();
             if let Some(answered) = syn.answered()? {
                 let seen_us = micros(begun.elapsed());
-                let left = knock.map_or_else(|| syn.first_left(), Knock::left)?;
                 // Backwards where somebody sets the clock meanwhile, which nobody does in a run.
-                let wire_us = micros(answered.saturating_sub(left));
+                let wire_us = micros(answered.saturating_sub(knock.left()?));
                 return Ok(Some(Opened { wire_us, seen_us }));
             }
             if now - begun > patience {
                 return Ok(None);
             }
             if again.is_some_and(|again| now - sent > again) {
-                knock.map_or(Ok(()), Knock::send)?;
+                knock.send()?;
                 sent = now;
             }
             if now - asked >= STEP {

@@ -26,13 +26,12 @@ pub(crate) struct Syn {
 }
 
 impl Syn {
-    /// Sends from `from`, an address of this host, to `to`. With `stamped`, the kernel remembers
-    /// when each SYN left: for few of them.
-    pub(crate) fn new(from: IpAddr, to: SocketAddr, stamped: bool) -> Result<Self> {
+    /// Sends from `from`, an address of this host, to `to`.
+    pub(crate) fn new(from: IpAddr, to: SocketAddr) -> Result<Self> {
         let domain = if from.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::TCP)).doing("a raw socket")?;
         socket.bind(&SockAddr::from(SocketAddr::new(from, 0))).doing(format!("being {from}"))?;
-        wire::stamp(&socket, stamped)?;
+        wire::stamp(&socket, false)?;
         Ok(Self { socket, from, to, port: 0 })
     }
 
@@ -68,11 +67,6 @@ impl Syn {
         };
         segment.set_checksum(checksum);
         Some(bytes)
-    }
-
-    /// When the first SYN left, since 1970, of one whose SYNs are stamped.
-    pub(crate) fn first_left(&self) -> Result<Duration> {
-        wire::sent_at(&self.socket)
     }
 
     /// When the server's first welcome came, since 1970; `None` where there was none since this

@@ -79,7 +79,7 @@ pub(crate) const SEEN: &str = "p50 by the asker's clock, µs";
 pub(crate) const AWAKE: &str = "spa, its processor awake";
 
 /// Something that runs on the server's processor whenever nobody else wants to.
-fn keep_awake(host: &Host) -> Result<Running> {
+pub(crate) fn keep_awake(host: &Host) -> Result<Running> {
     let cpu = SERVER.to_string();
     host.spawn(["chrt", "--idle", "0", "taskset", "-c", &cpu, "sh", "-c", "while :; do :; done"])
 }

@@ -7,8 +7,8 @@ pub(crate) mod flood;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod life;
-pub(crate) mod parts;
 pub(crate) mod rate;
+pub(crate) mod way;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -31,7 +31,6 @@ fn quiet_probe(site: &Site, server: usize, tries: Vec<Try>) -> Result<Probe> {
         flood: None,
         lead_ms: 100,
         repeat_us: None,
-        open: false,
         rename: None,
     })
 }

@@ -8,8 +8,7 @@ use spa_tests::lab::fail;
 use super::reach::{self, time};
 use super::table::{markdown, short};
 use super::{Figures, plot};
-use crate::measure::latency::SEEN;
-use crate::measure::parts;
+use crate::measure::way;
 use crate::results::{Row, Source};
 
 type Part = fn(&Figures) -> String;
@@ -187,47 +186,22 @@ fn micro(figures: &Figures) -> String {
 
 /// Where the time of one knock goes.
 fn way(figures: &Figures) -> String {
-    let micro = |name, times: f64| figures.micro.get(name).map(|ns| ns * times / 1e3);
-    let rare = |name| figures.median("parts", name);
-    let wake = rare(parts::FRAME);
-    // What it takes again and again, and after a sleep.
-    let ways = [
-        (
-            "sender's system call, veth, bridge, filter; the gatekeeper is woken on the other processor",
-            None,
-            figures.median("cpu", "receive: packet socket, recv"),
-        ),
-        (
-            "gate: pseudonym, HMAC, time, replay, budget, X25519, ChaCha20-Poly1305, body",
-            micro("admit_a_knock 1", 1.0),
-            rare(parts::GATE),
-        ),
-        ("a frame to the warden, which is woken", wake.map(|both| both / 2.0), None),
-        ("Ed25519", micro("verify_a_request_with_a_prepared_key", 1.0), rare(parts::SIGNATURE)),
-        ("journal: the knock, the grant", micro("write_to_the_journal", 2.0), None),
-        ("netlink: the element is in the kernel", micro("grant_a_new_element", 1.0), None),
-        ("the SYN that gets through, and its answer", None, rare(parts::ASKING)),
-    ];
-    // Of which one is not known, there is no rest: it would hold that one too.
-    let sum: Option<f64> = ways.iter().map(|(_, warm, rare)| rare.or(*warm)).sum();
     let cell = |us: Option<f64>| us.map(time).unwrap_or_default();
-    let mut rows: Vec<_> = ways
+    let cells = |name| {
+        let awake = figures.number("way", name, way::AWAKE);
+        [cell(awake), cell(figures.median("way", name))]
+    };
+    let mut rows: Vec<_> = way::STEPS
         .iter()
-        .map(|(what, warm, rare)| vec![(*what).to_owned(), cell(*warm), cell(*rare)])
+        .map(|(name, micro)| {
+            let alone = micro.and_then(|micro| figures.micro.get(micro));
+            let [awake, asleep] = cells(name);
+            vec![(*name).to_owned(), cell(alone.map(|ns| ns / 1e3)), awake, asleep]
+        })
         .collect();
-    if let Some(whole) = figures.number("latency", "spa", SEEN) {
-        let rest = cell(sum.map(|sum| (whole - sum).max(0.0)));
-        let what = "the rest: policy, event loops, cold caches of all that is not said above; \
-                    until the asker has its turn";
-        rows.push(vec![what.to_owned(), String::new(), rest]);
-        let whole = format!("**{}**", time(whole));
-        rows.push(vec!["**measured by the asker's clock, p50**".to_owned(), String::new(), whole]);
-    }
-    if let Some(wire) = figures.median("latency", "spa") {
-        let wire = format!("**{}**", time(wire));
-        rows.push(vec!["**of it on the wire, p50**".to_owned(), String::new(), wire]);
-    }
-    markdown(&["part", "again and again", "after a sleep"], rows)
+    let [awake, asleep] = cells(way::ALL).map(|cell| format!("**{cell}**"));
+    rows.push(vec![format!("**{}**", way::ALL), String::new(), awake, asleep]);
+    markdown(&["step", "again and again", "processor awake", "asleep"], rows)
 }
 
 #[cfg(test)]
@@ -239,10 +213,10 @@ mod tests {
     fn only_what_is_between_markers_changes() {
         let page = PARTS
             .iter()
-            .map(|(name, _)| format!("prose of {name}\n<!-- {name} -->\nold\n<!-- /{name} -->\n"));
+            .map(|(name, _)| format!("prose of {name}\n<!-- {name} -->\nof before\n<!-- /{name} -->\n"));
         let page: String = page.collect();
         let filled = filled(&page, &Figures::default()).unwrap();
-        assert!(!filled.contains("old"));
+        assert!(!filled.contains("of before"));
         for (name, _) in PARTS {
             assert!(filled.contains(&format!("prose of {name}\n<!-- {name} -->\n")), "{filled}");
         }

@@ -2,7 +2,7 @@
 
 use super::Figures;
 use super::table::{markdown, short};
-use crate::measure::latency::AWAKE;
+use crate::measure::latency::{AWAKE, SEEN};
 use crate::measure::life;
 
 /// One line of the table.
@@ -52,12 +52,15 @@ fn latency(figures: &Figures) -> Vec<Line> {
     let p99 = quantile("spa", 0.99);
     let late =
         |us| line(&format!("{what}, p99"), "< 1.5 ms", time(us), String::new(), us < 1_500.0);
-    let mut lines =
-        vec![line(&format!("{what}, p50"), "< 400 µs", time(p50), String::new(), p50 < 400.0)];
-    let awake = quantile(AWAKE, 0.5).map(|us| {
-        let what = "… where the processor is not asleep between knocks, p50";
-        line(what, "< 400 µs", time(us), String::new(), us < 400.0)
-    });
+    let median = |name, what: &str, us| {
+        let seen = figures.number("latency", name, SEEN);
+        let seen = seen.map(|us| format!(" (by the asker's clock {})", time(us)));
+        let ours = format!("{}{}", time(us), seen.unwrap_or_default());
+        line(&format!("{what}, p50"), "< 400 µs", ours, String::new(), us < 400.0)
+    };
+    let mut lines = vec![median("spa", what, p50)];
+    let awake = quantile(AWAKE, 0.5)
+        .map(|us| median(AWAKE, "… where the processor is not asleep between knocks", us));
     lines.extend(awake);
     lines.extend(p99.map(late));
     lines.push(line("… and never lost", "0", short(lost), String::new(), lost == 0.0));
