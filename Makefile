@@ -34,9 +34,10 @@ demo: build ## Play the whole story between hosts that are network namespaces
 test: build ## Run every test
 	packaging/run-tests
 
-lint: setup ## Format and clippy, warnings are errors
+lint: setup ## Format and clippy, warnings are errors; each program builds without the others
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@for one in spa-proto spa-keys spa-client spad; do echo "$$one alone"; cargo check --quiet --package $$one || exit; done
 	@packaging/setup g++ libpcap-dev
 	cargo clippy --package spa-fuzz --features libfuzzer --package spa-bench --features captures --all-targets -- -D warnings
 
