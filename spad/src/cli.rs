@@ -47,7 +47,8 @@ enum Command {
     /// Check configuration, keys and file modes; print the ruleset that would be applied
     #[command(after_help = examples::CHECK)]
     Check,
-    /// Say how the running daemon is; exit with 0 only if capture and ruleset are in force
+    /// Say how the running daemon is; exit with 0 only if knocks are heard and can be remembered,
+    /// and the ruleset is in force
     #[command(after_help = examples::STATUS)]
     Status {
         /// As JSON, for programs

@@ -48,7 +48,9 @@ fn assert_grants_nothing(site: &Site, server: &mut Server, alice: &Client) -> Re
 /// The error names the directory, in the log and in the status.
 fn assert_says_so(server: &Server, state: &Path) -> Result {
     let state = state.to_string_lossy();
-    for said in [server.log(), server.spad(&["status"])?.stdout] {
+    let status = server.spad(&["status"])?;
+    assert_eq!(status.code(), Some(1), "nobody is let in: {status}");
+    for said in [server.log(), status.stdout] {
         assert!(said.contains(&*state), "names the directory: {said}");
     }
     Ok(())

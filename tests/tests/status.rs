@@ -91,6 +91,23 @@ fn a_clock_that_nothing_keeps_right_is_told_once() -> Result {
     Ok(())
 }
 
+#[test]
+fn metrics_that_nobody_can_collect_are_a_fault_until_the_next_start() -> Result {
+    let site = Site::new()?;
+    let top = |path: &str| format!("metrics = \"unix:{path}\"\n");
+    let wrong = Settings { top: top("/nowhere/metrics.sock"), ..Settings::default() };
+    let mut server = site.spad_with(&wrong)?;
+    let alice = site.client(&server, "alice")?;
+    site.open(&server, &alice, &[])?;
+    let told = server.spad(&["status"])?.ok()?.stdout;
+    assert!(told.contains("nobody can collect metrics") && told.contains("/nowhere"), "{told}");
+    assert_eq!(server.status()?["faults"].as_array().map(Vec::len), Some(1));
+    server.configure(&Settings { top: top("/run/spad/metrics.sock"), ..Settings::default() })?;
+    server.restart()?;
+    assert_eq!(server.status()?["faults"].as_array().map(Vec::len), Some(0));
+    Ok(())
+}
+
 /// What spad cannot see to by itself: the next boot would tell, and shut less or let nobody in.
 #[test]
 fn what_the_next_start_would_find_is_told_before() -> Result {

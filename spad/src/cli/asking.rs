@@ -50,7 +50,7 @@ fn answer_to(path: &Path, request: &Request) -> Result<Answer, Failure> {
 fn report(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
     let code = match answer {
         Answer::Failed(why) => return Err(failed(why)),
-        Answer::Status(status) if !status.is_in_force() => FAILED.into(),
+        Answer::Status(status) if !status.is_well() => FAILED.into(),
         _ => ExitCode::SUCCESS,
     };
     print(&if json { show::json(answer) } else { show::text_in(answer, &Style::of_stdout()) })?;

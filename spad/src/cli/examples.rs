@@ -1,7 +1,7 @@
 //! What to type, for the ends of help texts and man pages.
 
 pub(super) const SPAD: &str = "\
-Exit codes: 0 done; 1 failed, or for status: capture or ruleset not in force; 2 usage; 3 no \
+Exit codes: 0 done; 1 failed, or for status: capture or ruleset not in force, or the journal cannot be written; 2 usage; 3 no \
 answer: spad does not run, or you may not ask it.
 
 Example:

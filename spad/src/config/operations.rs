@@ -1,6 +1,7 @@
 //! What is for those who operate the host: who may ask, where the audit goes,
 //! where metrics are.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,16 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A TCP port on a loopback address.
     Loopback(SocketAddr),
+}
+
+impl fmt::Display for Endpoint {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Loopback(address) => address.fmt(f),
+        }
+    }
 }
 
 pub(super) fn read(top: &DeTable<'_>) -> Result<Operations, Fault> {

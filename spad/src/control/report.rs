@@ -187,10 +187,10 @@ pub struct Audit {
 }
 
 impl Status {
-    /// Whether both capture and ruleset are in force: the exit code.
+    /// Whether knocks are heard, and can be remembered, and the ruleset is in force: the exit code.
     #[must_use]
-    pub fn is_in_force(&self) -> bool {
-        self.capture.in_force && self.ruleset.in_force
+    pub fn is_well(&self) -> bool {
+        self.capture.in_force && self.ruleset.in_force && self.journal.durable
     }
 }
 

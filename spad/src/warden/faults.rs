@@ -9,6 +9,9 @@ impl Warden {
             .hooks_fault
             .as_ref()
             .map(|why| format!("no hooks are run; once that is mended, run spad reload: {why}"));
+        let metrics = self.metrics_fault.as_ref().map(|why| {
+            format!("nobody can collect metrics until that is mended, and spad is restarted: {why}")
+        });
         let connections = self.connections.is_none().then(|| {
             "connections are neither recorded nor cut, since the kernel does not tell of them"
                 .into()
@@ -16,7 +19,7 @@ impl Warden {
         let unsaved = self.bans.unsaved().map(|why| {
             format!("bans are not kept across a restart; tried again every 20 s: {why}")
         });
-        let others = [hooks, connections, unsaved].into_iter().flatten();
+        let others = [hooks, metrics, connections, unsaved].into_iter().flatten();
         self.faults_of_files().into_iter().chain(others).collect()
     }
 

@@ -122,6 +122,8 @@ struct Warden {
     hooks: Hooks,
     /// Why none is run.
     hooks_fault: Option<String>,
+    /// Why nobody can collect metrics.
+    metrics_fault: Option<String>,
     keeper: Option<keeper::Keeper>,
     post: post::Post,
     /// Whether the gatekeeper has said that it listens.

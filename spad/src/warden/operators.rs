@@ -115,24 +115,30 @@ impl Warden {
     }
 }
 
-/// Serves metrics, where they are asked for. Where that is not possible, the log says so:
-/// knocks are served all the same.
+/// Serves metrics, where they are asked for. Where that is not possible, the fault is given as
+/// well: knocks are served all the same.
 pub(super) fn metrics(
     config: &Config,
     access: Access,
     calls: mpsc::Sender<Call>,
-) -> impl Future<Output = ()> + use<> {
-    let endpoint = config.operations.metrics.clone();
-    let listener = endpoint.map(|endpoint| Listener::bind(&endpoint, access.group)).transpose();
-    let listener = listener.unwrap_or_else(|error| {
-        warn!(%error, "no metrics: cannot listen where the configuration says");
-        None
-    });
-    async move {
+) -> (impl Future<Output = ()> + use<>, Option<String>) {
+    let bind = |endpoint| {
+        Listener::bind(endpoint, access.group)
+            .map_err(|error| format!("cannot listen on {endpoint}: {error}"))
+    };
+    let (listener, fault) = match config.operations.metrics.as_ref().map(bind).transpose() {
+        Ok(listener) => (listener, None),
+        Err(error) => {
+            warn!(error, "no metrics");
+            (None, Some(error))
+        }
+    };
+    let served = async move {
         if let Some(listener) = listener {
             metrics::serve(listener, access.own, calls).await;
         }
-    }
+    };
+    (served, fault)
 }
 
 /// Who may ask what.

@@ -149,12 +149,12 @@ impl Warden {
             Memory::open(&config, own.memory_key(), now).map_err(StartError::Journal)?;
         let group = operators::group(&config);
         let recorder = Recorder::new(operators::audit(&config, group), leads_to_journal());
-        let (serving, calls) =
+        let (hall, calls) =
             hear_callers(&config, operators::access(&config, group), recorder.watchers())?;
         // Whoever wants it otherwise asks from now on.
         drop(turn);
         let mut warden =
-            Self::assembled(config_path, config, shut, (own, memory), (serving, recorder))?;
+            Self::assembled(config_path, config, shut, (own, memory), (hall, recorder))?;
         warden.group = group;
         warden.begin_to_watch();
         warden.begin_hooks();
@@ -173,7 +173,7 @@ impl Warden {
         config: Config,
         Shut { firewall, tables, ruleset, enforcement, keeping, bans }: Shut,
         (own, memory): (OwnKeys, Memory),
-        (serving, recorder): (JoinHandle<()>, Recorder),
+        (hall, recorder): (Hall, Recorder),
     ) -> Result<Self, StartError> {
         let host = Host::new().map_err(StartError::system("watch the interfaces"))?;
         let post = Post::new(&config.user, &config.run_dir)
@@ -211,6 +211,7 @@ impl Warden {
             audit: Audit::to(recorder),
             hooks: Hooks::default(),
             hooks_fault: None,
+            metrics_fault: hall.metrics_fault,
             keeper: None,
             post,
             listening: false,
@@ -222,7 +223,7 @@ impl Warden {
             counters: Counters::none(),
             waiting: Vec::new(),
             answer_by: None,
-            serving,
+            serving: hall.serving,
             course: Course::Running,
             started: clock::monotonic(),
             group: None,
@@ -278,23 +279,27 @@ fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The control socket and the metrics, and who listens there.
+/// Listens at the control socket, and for who collects metrics.
+struct Hall {
+    serving: JoinHandle<()>,
+    /// Why there are no metrics.
+    metrics_fault: Option<String>,
+}
+
 fn hear_callers(
     config: &Config,
     access: Access,
     events: broadcast::Sender<Arc<Event>>,
-) -> Result<(JoinHandle<()>, mpsc::Receiver<Call>), StartError> {
+) -> Result<(Hall, mpsc::Receiver<Call>), StartError> {
     let listener = server::bind(&control::socket_path(&config.run_dir), access.group)
         .map_err(StartError::system("make the control socket in run-dir"))?;
     let (caller, calls) = mpsc::channel(16);
-    let metrics = operators::metrics(config, access, caller.clone());
+    let (metrics, metrics_fault) = operators::metrics(config, access, caller.clone());
     let callers = server::serve(listener, access, events, caller);
-    Ok((
-        tokio::spawn(async {
-            tokio::join!(callers, metrics);
-        }),
-        calls,
-    ))
+    let serving = tokio::spawn(async {
+        tokio::join!(callers, metrics);
+    });
+    Ok((Hall { serving, metrics_fault }, calls))
 }
 
 /// Where capabilities are missing, whatever failed has failed for want of them.

@@ -157,9 +157,10 @@ impl<'host> Server<'host> {
         let mut said = String::new();
         let ready = wait::until("spad is ready", PATIENCE, || {
             self.expect_running()?;
-            let status = self.spad(&["status"])?;
+            let status = self.spad(&["status", "--json"])?;
             said = status.all();
-            Ok(status.success())
+            let parts = json(&status).unwrap_or_default();
+            Ok(["capture", "ruleset"].iter().all(|part| parts[part]["in_force"] == true))
         });
         ready.map(|_| ()).map_err(|error| {
             LabError::new(format!("{error}\nlast status: {said}\nlog: {}", self.log()))
