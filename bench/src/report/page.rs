@@ -211,9 +211,9 @@ mod tests {
 
     #[test]
     fn only_what_is_between_markers_changes() {
-        let page = PARTS
-            .iter()
-            .map(|(name, _)| format!("prose of {name}\n<!-- {name} -->\nof before\n<!-- /{name} -->\n"));
+        let page = PARTS.iter().map(|(name, _)| {
+            format!("prose of {name}\n<!-- {name} -->\nof before\n<!-- /{name} -->\n")
+        });
         let page: String = page.collect();
         let filled = filled(&page, &Figures::default()).unwrap();
         assert!(!filled.contains("of before"));
