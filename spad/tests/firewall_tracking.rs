@@ -118,6 +118,7 @@ fn connections_from_before_live_on_and_no_others() {
             let probe = Probe::on(&net.server);
             for session in &sessions {
                 assert!(alive(session), "tracked before: {tracked}");
+                settled(&probe);
                 assert_same_tuple_opens_nothing(&net, &probe, session);
             }
             assert!(SERVER.iter().all(|to| net.client.shut_out(at(to))));
@@ -126,6 +127,18 @@ fn connections_from_before_live_on_and_no_others() {
             assert!(sessions.iter().all(alive), "also under the next spad");
         }
     });
+}
+
+/// Waits until nothing more comes of what was said before, such as an acknowledgement, which is
+/// put off for 40 ms.
+fn settled(probe: &Probe<'_>) {
+    loop {
+        let before = probe.count("tcp");
+        sleep(Duration::from_millis(100));
+        if probe.count("tcp") == before {
+            return;
+        }
+    }
 }
 
 fn assert_same_tuple_opens_nothing(net: &Net, probe: &Probe<'_>, session: &TcpStream) {

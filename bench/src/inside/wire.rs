@@ -7,15 +7,15 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::Timestamping;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, TimestampingFlag, recvmsg, setsockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, TimestampingFlag, Timestamps, recvmsg, setsockopt,
+};
 use nix::sys::time::TimeSpec;
 use spa_tests::Result;
 use spa_tests::lab::{Doing, fail};
-
-/// Room for a stamp, and for what the kernel says beside it of a packet that was sent.
-const ROOM: usize = 256;
 
 /// Has what comes to this socket stamped as it comes from the wire, and what it sends, if
 /// `sent`, as it is handed to the interface.
@@ -55,7 +55,8 @@ fn receive(
     packet: &mut [u8],
     flags: MsgFlags,
 ) -> Result<Option<(usize, Duration)>> {
-    let mut room = [0; ROOM];
+    // For a stamp, and for what the kernel says beside it of a packet that was sent.
+    let mut room = cmsg_space!(Timestamps, [u8; 64]);
     let mut slices = [IoSliceMut::new(packet)];
     let fd = socket.as_fd().as_raw_fd();
     let flags = flags | MsgFlags::MSG_DONTWAIT;
