@@ -279,13 +279,14 @@ fn is_fit(config: &Config, path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Listens at the control socket, and for who collects metrics.
+/// Where callers come, and who listens to them.
 struct Hall {
     serving: JoinHandle<()>,
     /// Why there are no metrics.
     metrics_fault: Option<String>,
 }
 
+/// Listens at the control socket, and for whoever collects metrics.
 fn hear_callers(
     config: &Config,
     access: Access,
