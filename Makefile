@@ -17,7 +17,7 @@ DENY           := cargo-deny 0.20.2 --debug --no-default-features
 SECONDS        := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint deny deny-tool deb deb-test docs fuzz model reproducible bench soak
+.PHONY: help setup build demo test lint deny deny-tool deb deb-test docs fuzz model reproducible bench order soak
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,9 +67,16 @@ fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
 
 bench: setup ## Measure us and fwknop side by side (as root), and write docs/performance.md
 	@packaging/setup $(BENCH_PACKAGES)
+	cargo build --quiet --release --workspace --bins
+	$(BENCH) order --check
 	$(BENCH) all
 	cargo bench --quiet --package spa-proto --package spad --bench '*' > target/bench/micro.txt
 	$(BENCH) report
+
+order: setup ## Step through a knock (as root), and write the order of functions for the linker
+	@packaging/setup libpcap-dev
+	cargo build --quiet --release --workspace --bins
+	$(BENCH) order
 
 model: setup ## Look for attacks on the protocol with verifpal, and compare with what is expected
 	tool=$$(packaging/tool verifpal 1.6.7 --ignore-rust-version) && packaging/check-model "$$tool"

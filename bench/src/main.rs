@@ -3,13 +3,15 @@
 //!
 //! [`measure`] has one module for each row of `docs/performance.md`; what they find goes as JSON
 //! into a folder ([`results`]), from which [`report`] makes the page. [`inside`] is what runs on
-//! the hosts: senders, probers, receivers. The server has CPU 0, whoever sends has CPU 1.
+//! the hosts: senders, probers, receivers. The server has CPU 0, whoever sends has CPU 1. [`order`]
+//! measures nothing: it looks at what a knock runs, for the linker.
 
 #![forbid(unsafe_code)]
 
 mod crowd;
 mod inside;
 mod measure;
+mod order;
 mod ours;
 mod peer;
 mod process;
@@ -18,6 +20,7 @@ mod report;
 mod results;
 mod site;
 mod stats;
+mod step;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -59,6 +62,8 @@ enum Command {
     All(Options),
     /// Makes the page out of what was measured
     Report(ReportOptions),
+    /// Writes the order in which the linker puts spad's functions, by stepping through a knock
+    Order(OrderOptions),
     /// What runs on a host of the lab; not for people
     #[command(hide = true)]
     Inside {
@@ -99,10 +104,22 @@ struct ReportOptions {
     page: PathBuf,
 }
 
+#[derive(Args)]
+struct OrderOptions {
+    /// Writes nothing: fails where the program has too few of these functions
+    #[arg(long)]
+    check: bool,
+    /// The script for the linker
+    #[arg(long, default_value = "spad/knock.ld")]
+    script: PathBuf,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Inside { job } => inside::run(&job),
         Command::Report(options) => report::write(&options.results, &options.page),
+        Command::Order(options) if options.check => order::check(&options.script),
+        Command::Order(options) => order::write(&options.script),
         command => measure_and_keep(command),
     };
     match done {
@@ -141,7 +158,7 @@ fn measure_and_keep(command: Command) -> Result {
         Command::Life(options) => ("life", options),
         Command::Way(options) => ("way", options),
         Command::All(options) => ("", options),
-        Command::Report(_) | Command::Inside { .. } => return Ok(()),
+        Command::Report(_) | Command::Order(_) | Command::Inside { .. } => return Ok(()),
     };
     let _first = quiet::First::new();
     let chosen = MEASUREMENTS.iter().filter(|(one, _)| name.is_empty() || *one == name);

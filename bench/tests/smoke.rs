@@ -59,3 +59,27 @@ fn a_knock_is_followed_step_by_step() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn the_functions_of_a_knock_are_written_down_and_found_in_the_program() -> Result {
+    let dir = tempfile::tempdir()?;
+    let script = dir.path().join("knock.ld");
+    let order = |more: &[&str]| -> Result<std::process::Output> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spa-bench"));
+        Ok(command.args(["order", "--script"]).arg(&script).args(more).output()?)
+    };
+    let done = order(&[])?;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let text = std::fs::read_to_string(&script)?;
+    let gatekeeper = text.find("spad10gatekeeper10Gatekeeper4hear");
+    let warden = text.find("spad6warden");
+    assert!(gatekeeper.is_some() && gatekeeper < warden, "{text}");
+    let checked = order(&["--check"])?;
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+
+    std::fs::write(&script, text.replace("(.text._", "(.text.another"))?;
+    let refused = order(&["--check"])?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("make order"), "{said}");
+    Ok(())
+}

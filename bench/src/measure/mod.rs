@@ -20,7 +20,7 @@ use crate::inside::{SENDER, run_on};
 use crate::site::{Family, Site};
 
 /// Tries at one server without anything else going on.
-fn quiet_probe(site: &Site, server: usize, tries: Vec<Try>) -> Result<Probe> {
+pub(crate) fn quiet_probe(site: &Site, server: usize, tries: Vec<Try>) -> Result<Probe> {
     Ok(Probe {
         knock: site.knock(server, Family::V4)?,
         service: site.service(server, Family::V4)?,
@@ -35,12 +35,12 @@ fn quiet_probe(site: &Site, server: usize, tries: Vec<Try>) -> Result<Probe> {
     })
 }
 
-fn probe(site: &Site, job: &Probe) -> Result<Probed> {
+pub(crate) fn probe(site: &Site, job: &Probe) -> Result<Probed> {
     let each = Duration::from_millis(job.patience_ms + job.pause_ms.1 + 10);
     let limit = each * u32::try_from(job.tries.len())? + Duration::from_secs(20);
     run_on(&site.client, SENDER, job, limit)
 }
 
-fn fresh(site: &Site, family: Family, count: usize) -> Vec<IpAddr> {
+pub(crate) fn fresh(site: &Site, family: Family, count: usize) -> Vec<IpAddr> {
     (0..count).map(|_| site.fresh(family)).collect()
 }
