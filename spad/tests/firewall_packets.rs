@@ -93,6 +93,33 @@ fn flow_from_before_can_be_granted_like_any_other() {
     });
 }
 
+/// Nor one from while the table was gone, and labels with it.
+#[test]
+fn flow_from_a_gap_can_be_granted_like_any_other() {
+    isolated("flow_from_a_gap_can_be_granted_like_any_other", || {
+        let net = Net::new();
+        net.server.nft("table inet theirs { chain pre { type filter hook prerouting priority 0; ct state new counter\n }\n }\n");
+        let vpn = vec![service("vpn", Protocol::Udp, &[(22, 22)])];
+        let ruleset = rules::ruleset(&Plan { services: vpn, ..plan() });
+        let (mut firewall, _) = net.server.firewall(unowned(), &ruleset);
+        for (to, source) in SERVER.into_iter().zip(CLIENT) {
+            let granted = element_of("vpn", source);
+            firewall.grant(&granted, MINUTE).expect("a grant");
+            assert!(net.client.udp_echo(7001, at(to), PATIENCE), "{to} is open");
+            net.server.sh("nft delete table inet spad");
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} without a table");
+            let installed = firewall.install(&ruleset).expect("the same table again");
+            assert_eq!(installed.warnings, Vec::<String>::new());
+            assert!(net.client.udp_echo(7001, at(to), PATIENCE), "{to}: who was granted goes on");
+            assert!(!net.client.udp_echo(7000, at(to), SOON), "{to} is shut");
+            firewall.grant(&granted, MINUTE).expect("a grant");
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} is open again");
+            firewall.withdraw(&[granted]).expect("the end of the grant");
+            assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to}: the flow goes on");
+        }
+    });
+}
+
 #[test]
 fn trusted_networks_need_no_grant() {
     isolated("trusted_networks_need_no_grant", || {

@@ -58,7 +58,7 @@ fn reports(host: &Host) -> Result<Vec<Report>> {
 
 /// Event and grant of each, once there are so many.
 fn events(host: &Host, count: usize) -> Result<Vec<(String, String, String)>> {
-    until("hooks have run", SOON, || Ok(reports(host)?.len() >= count))?;
+    until("hooks have run", SOON * 3, || Ok(reports(host)?.len() >= count))?;
     let of = |report: &Report, name: &str| report.get(name).cloned().unwrap_or_default();
     let event = |report: &Report| {
         (of(report, "SPAD_EVENT"), of(report, "SPAD_GRANT"), of(report, "SPAD_WHY"))

@@ -135,7 +135,7 @@ impl Firewall {
         }
         self.newcomers = self.open_until_now(before.is_some(), ruleset);
         let wanted = self.commit(|this| this.try_commit(before.as_ref(), ruleset))?;
-        if first {
+        if before.is_none() {
             warnings.extend(self.forget_unlabelled(ruleset));
         }
         let report = Installed {
@@ -244,11 +244,11 @@ impl Firewall {
         warnings
     }
 
-    /// When the ruleset is in force, and labels with it.
+    /// When the ruleset is in force, and labels with it: without a table there were none.
     fn forget_unlabelled(&self, ruleset: &Ruleset) -> Option<String> {
         let existing = ruleset.existing.as_ref().filter(|existing| !existing.udp.is_empty())?;
         let error = existing::forget_udp(&self.channel, &existing.udp).err()?;
-        Some(format!("UDP flows from before end with their grants: {error}"))
+        Some(format!("UDP flows from before it was in force end with their grants: {error}"))
     }
 
     /// Commits, falling back to a table without owner where the kernel does not

@@ -2,6 +2,7 @@
 
 use super::element::Connection;
 use super::error::FirewallError;
+use super::flows;
 use super::netlink::Channel;
 use super::wire::{self, Message};
 use netlink_packet_core::NLM_F_ACK;
@@ -22,6 +23,8 @@ pub(crate) struct Flow {
     pub(crate) ends: Connection,
     /// Whether it is a TCP connection that is open.
     pub(crate) established: bool,
+    /// Whether it has a label, of whomever: then it has room for ours.
+    pub(crate) labelled: bool,
     /// The same ends as the kernel put them.
     original: Vec<Tuple>,
 }
@@ -50,6 +53,7 @@ pub(crate) fn forget(channel: &Channel, flow: Flow) -> Result<(), FirewallError>
 }
 
 fn flow(message: Message<'_>) -> Result<Option<Flow>, FirewallError> {
+    let labelled = flows::labels(&message) != 0;
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = wire::parse(message)?
     else {
         return Ok(None);
@@ -63,7 +67,7 @@ fn flow(message: Message<'_>) -> Result<Option<Flow>, FirewallError> {
             _ => {}
         }
     }
-    Ok(flow.map(|flow| Flow { established, ..flow }))
+    Ok(flow.map(|flow| Flow { established, labelled, ..flow }))
 }
 
 fn is_established(info: &[ProtoInfo]) -> bool {
@@ -93,7 +97,7 @@ fn from_tuple(original: Vec<Tuple>) -> Option<Flow> {
     );
     let protocol = ports().find_map(protocol)?;
     let ends = Connection { source, destination };
-    Some(Flow { protocol, ends, established: false, original })
+    Some(Flow { protocol, ends, established: false, labelled: false, original })
 }
 
 fn source_address(part: &IPTuple) -> Option<IpAddr> {

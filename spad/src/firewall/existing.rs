@@ -2,7 +2,7 @@
 //! live on, wherever they are found, in conntrack or among this host's own
 //! sockets; UDP flows begin anew.
 
-use super::conntrack;
+use super::conntrack::{self, Flow};
 use super::element::Connection;
 use super::error::FirewallError;
 use super::netlink::Channel;
@@ -38,12 +38,13 @@ pub(crate) fn connections(
     (found, warnings)
 }
 
-/// Makes conntrack forget the UDP flows to these ports. It cannot put a label on
-/// an entry that was made before labels were in use, so that such a flow would
-/// end with its grant.
+/// Makes conntrack forget the UDP flows to these ports that have no label. It cannot put one on
+/// an entry that was made while labels were not in use, so that such a flow would end with its
+/// grant. One that has a label was granted.
 pub(crate) fn forget_udp(channel: &Channel, ports: &[PortRange]) -> Result<(), FirewallError> {
     let udp = Protocol::Udp.number();
-    let flows = conntrack::flows(channel, |f| f.protocol == udp && is_to(&f.ends, ports))?;
+    let wanted = |f: &Flow| f.protocol == udp && !f.labelled && is_to(&f.ends, ports);
+    let flows = conntrack::flows(channel, wanted)?;
     flows.into_iter().try_for_each(|flow| conntrack::forget(channel, flow))
 }
 

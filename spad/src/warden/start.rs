@@ -40,7 +40,7 @@ use crate::control::server::Call;
 use crate::control::{self, server};
 use crate::enforcement::Enforcement;
 use crate::firewall::{
-    AttachError, Firewall, FirewallError, Interval, Mode, Options, Origin, Ruleset,
+    AttachError, Firewall, FirewallError, Installed, Interval, Mode, Options, Origin, Ruleset,
 };
 use crate::grants::{Grant, Ledger};
 use crate::hooks::Hooks;
@@ -342,9 +342,14 @@ fn close(
             "somebody has removed our table while spad did not run: connections made since end now"
         );
     }
-    for warning in installed.warnings {
-        warn!(warning, "firewall");
-    }
+    warn_of(&installed);
     info!(origin = ?installed.origin, existing = installed.existing, owned = firewall.owned(), "ruleset in force");
     Ok((firewall, tables))
+}
+
+/// Says what of connections from before could not be seen to.
+pub(super) fn warn_of(installed: &Installed) {
+    for warning in &installed.warnings {
+        warn!(warning, "firewall");
+    }
 }

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use super::Warden;
 use super::clients::{Difference, Touched};
 use super::renewal::Written;
+use super::start;
 use crate::clock::{self, Reading};
 use crate::firewall::{Attachment, Drift, Element, Event, Firewall, FirewallError, Watch};
 use crate::grants::{Change, Grant};
@@ -296,7 +297,7 @@ impl Warden {
         self.tables.repairs += 1;
         let trusted = self.config.trusted.clone();
         self.stage_bans(&trusted);
-        self.firewall.install(&self.ruleset).map(|_| ())
+        self.firewall.install(&self.ruleset).map(|installed| start::warn_of(&installed))
     }
 
     /// Makes the kernel's elements and the ledger say the same: what the ledger

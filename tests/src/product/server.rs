@@ -14,7 +14,7 @@ use crate::lab::{Clock, Doing, Host, LabError, Netlink, Output, Result, Running,
 use crate::wait;
 
 /// How long the daemon may take to be ready, or to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server: its directories, its configuration, and the daemon while it runs.
 pub struct Server<'host> {

@@ -112,7 +112,7 @@ pub(super) struct Ends {
 }
 
 /// The labels of the entry that a message is about.
-pub(super) fn labels(message: &Message<'_>) -> u128 {
+pub(in crate::firewall) fn labels(message: &Message<'_>) -> u128 {
     find(wire::attributes(message), CTA_LABELS).and_then(labels_from).unwrap_or(0)
 }
 

@@ -22,6 +22,7 @@ mod tracker;
 mod watch;
 
 pub use cut::Flows;
+pub(super) use entry::labels;
 pub use flow::{Count, Flow, Traffic};
 pub use open::Room;
 pub use settings::keep_records;
