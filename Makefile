@@ -11,7 +11,11 @@ BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
 DEB_PACKAGES   := debhelper dh-apparmor
 DEB_TEST_PACKAGES := $(DEB_PACKAGES) apparmor lintian mmdebstrap systemd-container
 TARGET         := $(or $(CARGO_TARGET_DIR),target)
-BENCH          := cargo run --quiet --release --package spa-bench --features captures --
+# The programs that are measured: as they are published, and what runs beside them on the hosts.
+MEASURED       := $(TARGET)/bench/programs
+BENCH          := SPA_BIN_DIR=$(MEASURED) cargo run --quiet --release --package spa-bench --features captures --
+PUBLISHED      := packaging/release $(MEASURED) && cargo build --quiet --release --package spa-tests \
+                  --bin spa-lab-helper && install $(TARGET)/release/spa-lab-helper $(MEASURED)
 DENY           := cargo-deny 0.20.2 --debug --no-default-features
 # How long `make fuzz` takes for each target.
 SECONDS        := 60
@@ -67,7 +71,7 @@ fuzz: setup ## Fuzz every target of fuzz/ for SECONDS=60 each
 
 bench: setup ## Measure us and fwknop side by side (as root), and write docs/performance.md
 	@packaging/setup $(BENCH_PACKAGES)
-	cargo build --quiet --release --workspace --bins
+	$(PUBLISHED)
 	$(BENCH) order --check
 	$(BENCH) all
 	cargo bench --quiet --package spa-proto --package spad --bench '*' > target/bench/micro.txt
@@ -75,7 +79,7 @@ bench: setup ## Measure us and fwknop side by side (as root), and write docs/per
 
 order: setup ## Step through a knock (as root), and write the order of functions for the linker
 	@packaging/setup libpcap-dev
-	cargo build --quiet --release --workspace --bins
+	$(PUBLISHED)
 	$(BENCH) order
 
 model: setup ## Look for attacks on the protocol with verifpal, and compare with what is expected
