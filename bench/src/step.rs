@@ -13,13 +13,16 @@ use spa_tests::lab::{Doing, fail};
 /// In what time a signal comes that is on its way.
 const LEFT: Duration = Duration::from_millis(100);
 
-/// The addresses of the instructions that the first thread of a process runs for so long, each
-/// when it is run for the first time.
+/// How long it is looked at what comes after the last that was waited for.
+const AFTER: Duration = Duration::from_millis(300);
+
+/// The addresses of the instructions that the first thread of a process runs for so long, or until
+/// a while after the `last` one, each when it is run for the first time.
 ///
 /// # Errors
 /// Where it ends meanwhile, or this process may not trace it.
-pub(crate) fn through(pid: Pid, lasts: Duration) -> Result<Vec<u64>> {
-    let until = Instant::now() + lasts;
+pub(crate) fn through(pid: Pid, lasts: Duration, last: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
+    let mut until = Instant::now() + lasts;
     // Without a signal, which its parent would hear of.
     ptrace::seize(pid, ptrace::Options::empty()).doing("seizing a process")?;
     let mut addresses = Addresses::default();
@@ -27,15 +30,16 @@ pub(crate) fn through(pid: Pid, lasts: Duration) -> Result<Vec<u64>> {
     while let Some(signal) = stopped
         && Instant::now() < until
     {
-        addresses.note(address(pid)?);
+        let address = address(pid)?;
+        if addresses.note(address) && last(address) {
+            until = until.min(Instant::now() + AFTER);
+        }
         ptrace::step(pid, not_ours(signal)).doing("stepping")?;
         stopped = wait(pid, Some(until))?;
     }
-    if stopped.is_none() {
-        // It waits in the kernel for something to happen: who lets go of it has to stop it before.
-        stop(pid)?;
-    }
-    let_go(pid)?;
+    // It may wait in the kernel for something to happen: who lets go of it has to stop it before.
+    let by = stopped.map_or_else(|| stop(pid), |signal| Ok(Some(signal)))?;
+    let_go(pid, by.and_then(not_ours))?;
     Ok(addresses.in_order)
 }
 
@@ -46,10 +50,13 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn note(&mut self, address: u64) {
-        if self.known.insert(address) {
+    /// Whether it is a new one.
+    fn note(&mut self, address: u64) -> bool {
+        let is_new = self.known.insert(address);
+        if is_new {
             self.in_order.push(address);
         }
+        is_new
     }
 }
 
@@ -58,10 +65,10 @@ fn stop(pid: Pid) -> Result<Option<Signal>> {
     wait(pid, None)
 }
 
-/// From a stop on it runs as it did before. The end of a step that was interrupted in the kernel
-/// still comes to it as a signal, from which it would die.
-fn let_go(pid: Pid) -> Result {
-    ptrace::cont(pid, None).doing("continuing a process")?;
+/// From a stop on, by this signal, it runs as it did before. The end of a step that was interrupted
+/// in the kernel still comes to it as a signal, from which it would die.
+fn let_go(pid: Pid, by: Option<Signal>) -> Result {
+    ptrace::cont(pid, by).doing("continuing a process")?;
     let left = match wait(pid, Some(Instant::now() + LEFT))? {
         Some(signal) => not_ours(signal),
         None => stop(pid)?.and_then(not_ours),
@@ -92,13 +99,19 @@ fn wait(pid: Pid, until: Option<Instant>) -> Result<Option<Signal>> {
 }
 
 /// Of the instruction that it runs next.
+#[cfg(target_arch = "x86_64")]
 fn address(pid: Pid) -> Result<u64> {
-    let registers = ptrace::getregs(pid).doing("reading registers")?;
-    #[cfg(target_arch = "x86_64")]
-    let address = registers.rip;
-    #[cfg(target_arch = "aarch64")]
-    let address = registers.pc;
-    Ok(address)
+    Ok(ptrace::getregs(pid).doing("reading registers")?.rip)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn address(pid: Pid) -> Result<u64> {
+    Ok(ptrace::getregs(pid).doing("reading registers")?.pc)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn address(_: Pid) -> Result<u64> {
+    fail("nobody has told where this processor keeps the address of its next instruction")
 }
 
 #[cfg(test)]
@@ -113,10 +126,18 @@ mod tests {
         let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_raw(cat.id().try_into().unwrap());
         let mut input = cat.stdin.take().unwrap();
-        std::io::Write::write_all(&mut input, b"said").unwrap();
-        let addresses = through(pid, Duration::from_millis(300)).unwrap();
+        let asker = std::thread::spawn(move || {
+            // When it waits in the kernel, and again.
+            for said in [b"sa", b"id"] {
+                std::thread::sleep(Duration::from_millis(200));
+                std::io::Write::write_all(&mut input, said).unwrap();
+            }
+            input
+        });
+        let addresses = through(pid, Duration::from_secs(2), |_| false).unwrap();
         assert!(addresses.len() > 10, "{}", addresses.len());
         assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), addresses.len(), "each once");
+        let input = asker.join().unwrap();
         drop(input);
         let output = cat.wait_with_output().unwrap();
         assert!(output.status.success() && output.stdout == b"said", "{output:?}");

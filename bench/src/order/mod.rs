@@ -15,10 +15,12 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use spa_tests::Result;
 use spa_tests::lab::{Doing, fail, program};
+use spa_tests::wait;
 
 use crate::inside::probe::Try;
 use crate::measure::{fresh, probe, quiet_probe};
 use crate::ours::{Choice, Ours};
+use crate::process::wake_ups;
 use crate::site::{Family, Site};
 use crate::step;
 use script::Script;
@@ -26,9 +28,15 @@ use symbols::Symbols;
 
 /// Clients that knock; each has done so before somebody looks.
 const CLIENTS: usize = 4;
-/// How long is stepped: a knock takes a stepped process some seconds. Shorter than what the warden
-/// gives a gatekeeper to answer.
-const LASTS: Duration = Duration::from_secs(7);
+/// How long is stepped at most: a knock takes a stepped process many seconds. Shorter than what is
+/// between two of the warden's ticks, and than what it gives a gatekeeper to answer in.
+const LASTS: Duration = Duration::from_secs(25);
+/// Longer than what is between two ticks.
+const TICK: Duration = Duration::from_secs(30);
+
+/// Parts of the names of the last things that each process does for a knock.
+const TO_THE_WARDEN: &str = "spad3ipc7channel7Channel4send";
+const TO_THE_KERNEL: &str = "spad8firewall7netlink7Channel6commit";
 
 /// Writes the script anew.
 pub(crate) fn write(path: &Path) -> Result {
@@ -42,8 +50,12 @@ pub(crate) fn write(path: &Path) -> Result {
     let family = ours.processes()?;
     let [warden, gatekeeper] = family.members() else { return fail("not two processes") };
     let mut names = Vec::new();
-    for (process, pid) in [("gatekeeper", *gatekeeper), ("warden", *warden)] {
-        let of_one = functions(&site, &mut ours, &symbols, pid).doing(process)?;
+    for (process, pid, last) in
+        [("gatekeeper", *gatekeeper, TO_THE_WARDEN), ("warden", *warden, TO_THE_KERNEL)]
+    {
+        let before = wake_ups(*gatekeeper)?;
+        wait::until("a tick", TICK, || Ok(wake_ups(*gatekeeper)? > before))?;
+        let of_one = functions(&site, &mut ours, &symbols, pid, last).doing(process)?;
         println!("{process}: {} functions", of_one.len());
         names.extend(of_one);
     }
@@ -62,14 +74,23 @@ pub(crate) fn check(path: &Path) -> Result {
     Ok(())
 }
 
-/// The names of the functions that a process runs for knocks, in the order of their first turn.
-fn functions(site: &Site, ours: &mut Ours<'_>, symbols: &Symbols, pid: Pid) -> Result<Vec<String>> {
+/// The names of the functions that a process runs for knocks, until it has done the last of them,
+/// in the order of their first turn.
+fn functions(
+    site: &Site,
+    ours: &mut Ours<'_>,
+    symbols: &Symbols,
+    pid: Pid,
+    last: &str,
+) -> Result<Vec<String>> {
     let job = quiet_probe(site, 0, tries(site, ours)?)?;
     let base = symbols::begin(pid)?;
+    let name = |at: u64| symbols.at(at.checked_sub(base)?);
+    let is_last = |at| name(at).is_some_and(|name| name.contains(last));
     let ran = std::thread::scope(|scope| {
         // The asker gives up long before a stepped process is through.
         let asker = scope.spawn(|| probe(site, &job).map(drop).map_err(|error| error.to_string()));
-        let ran = step::through(pid, LASTS);
+        let ran = step::through(pid, LASTS, is_last);
         match asker.join() {
             Ok(Ok(())) => ran,
             Ok(Err(error)) => fail(error),
@@ -77,14 +98,14 @@ fn functions(site: &Site, ours: &mut Ours<'_>, symbols: &Symbols, pid: Pid) -> R
         }
     })?;
     let mut names: Vec<String> = Vec::new();
-    for name in ran.iter().filter_map(|at| symbols.at(at.checked_sub(base)?)) {
+    for name in ran.iter().filter_map(|at| name(*at)) {
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
     }
-    match names.iter().any(|name| name.contains("spa_proto")) {
+    match ran.iter().any(|at| is_last(*at)) {
         true => Ok(names),
-        false => fail("no knock came to its end: try again"),
+        false => fail(format!("no knock came to its end, {last}: try again")),
     }
 }
 

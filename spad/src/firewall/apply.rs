@@ -244,7 +244,7 @@ impl Firewall {
         warnings
     }
 
-    /// When the ruleset is in force, and labels with it: without a table there were none.
+    /// When the ruleset is in force, and labels with it: without a table entries had no room for any.
     fn forget_unlabelled(&self, ruleset: &Ruleset) -> Option<String> {
         let existing = ruleset.existing.as_ref().filter(|existing| !existing.udp.is_empty())?;
         let error = existing::forget_udp(&self.channel, &existing.udp).err()?;

@@ -1,6 +1,6 @@
 //! What is there before the first ruleset: TCP connections to protected ports
 //! live on, wherever they are found, in conntrack or among this host's own
-//! sockets; UDP flows begin anew.
+//! sockets; UDP flows begin anew, but for those that have a label.
 
 use super::conntrack::{self, Flow};
 use super::element::Connection;
@@ -38,9 +38,10 @@ pub(crate) fn connections(
     (found, warnings)
 }
 
-/// Makes conntrack forget the UDP flows to these ports that have no label. It cannot put one on
-/// an entry that was made while labels were not in use, so that such a flow would end with its
-/// grant. One that has a label was granted.
+/// Makes conntrack forget the UDP flows to these ports that have no label, also those through and
+/// out of this host: their next packet begins them anew. It cannot put one on an entry that was
+/// made while labels were not in use, so that such a flow would end with its grant. One that has
+/// a label has room for ours: it was granted, or cut, before.
 pub(crate) fn forget_udp(channel: &Channel, ports: &[PortRange]) -> Result<(), FirewallError> {
     let udp = Protocol::Udp.number();
     let wanted = |f: &Flow| f.protocol == udp && !f.labelled && is_to(&f.ends, ports);

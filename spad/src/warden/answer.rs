@@ -8,7 +8,7 @@ use spa_proto::{Monotonic, ServiceName, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Warden, hooks, operators, process, upkeep};
+use super::{Warden, hooks, operators, process, start, upkeep};
 use crate::check;
 use crate::clock::{self, Reading};
 use crate::config::{Config, Interfaces};
@@ -167,7 +167,7 @@ impl Warden {
         let ruleset = enforcement.ruleset(&config);
         self.bans.read_again();
         self.stage_bans(&config.trusted);
-        self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
+        start::warn_of(&self.firewall.install(&ruleset).map_err(|error| error.to_string())?);
         (self.config, self.ruleset, self.enforcement) = (config, ruleset, enforcement);
         self.set_hooks(hooks);
         self.say_enforcement();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::stop::note_open;
-use super::{Warden, upkeep};
+use super::{Warden, start, upkeep};
 use crate::clock::Reading;
 use crate::config::Enforce;
 use crate::control::{Answer, report};
@@ -172,7 +172,7 @@ impl Warden {
         let ruleset = to.ruleset(&self.config);
         let trusted = self.config.trusted.clone();
         self.stage_bans(&trusted);
-        self.firewall.install(&ruleset).map_err(|error| error.to_string())?;
+        start::warn_of(&self.firewall.install(&ruleset).map_err(|error| error.to_string())?);
         (self.enforcement, self.ruleset) = (to, ruleset);
         self.say_enforcement();
         Ok(())
