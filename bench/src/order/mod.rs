@@ -2,7 +2,7 @@
 //! to each other. A knock finds its code forgotten by the caches; code that lies on few pages is
 //! found again sooner.
 //!
-//! `run` steps through a knock, in the gatekeeper and in the warden, and writes the names of the
+//! `write` steps through a knock, in the gatekeeper and in the warden, and writes the names of the
 //! functions as a script for the linker ([`script`]); `spad/build.rs` hands it over.
 
 mod script;
@@ -28,8 +28,8 @@ use symbols::Symbols;
 
 /// Clients that knock; each has done so before somebody looks.
 const CLIENTS: usize = 4;
-/// How long is stepped at most: a knock takes a stepped process many seconds. Shorter than what is
-/// between two of the warden's ticks, and than what it gives a gatekeeper to answer in.
+/// How long is stepped at most: a knock takes a stepped process many seconds. It is begun after one
+/// of the warden's ticks, and is over before a gatekeeper that the next one asks owes its answer.
 const LASTS: Duration = Duration::from_secs(25);
 /// Longer than what is between two ticks.
 const TICK: Duration = Duration::from_secs(30);
@@ -55,11 +55,10 @@ pub(crate) fn write(path: &Path) -> Result {
     {
         let before = wake_ups(*gatekeeper)?;
         wait::until("a tick", TICK, || Ok(wake_ups(*gatekeeper)? > before))?;
-        let of_one = functions(&site, &mut ours, &symbols, pid, last).doing(process)?;
-        println!("{process}: {} functions", of_one.len());
-        names.extend(of_one);
+        names.extend(functions(&site, &mut ours, &symbols, pid, last).doing(process)?);
     }
-    fs::write(path, Script::of(&names).to_string()).doing(path.display())
+    fs::write(path, Script::of(&names).to_string()).doing(path.display())?;
+    check(path)
 }
 
 /// Says how much of the script is true of the program, and fails where that is too little.
@@ -74,8 +73,8 @@ pub(crate) fn check(path: &Path) -> Result {
     Ok(())
 }
 
-/// The names of the functions that a process runs for knocks, until it has done the last of them,
-/// in the order of their first turn.
+/// The function of each instruction that a process runs for knocks, until it has done the last of
+/// them, in the order of their first turn.
 fn functions(
     site: &Site,
     ours: &mut Ours<'_>,
@@ -97,14 +96,8 @@ fn functions(
             Err(_) => fail("the asker has panicked"),
         }
     })?;
-    let mut names: Vec<String> = Vec::new();
-    for name in ran.iter().filter_map(|at| name(*at)) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
     match ran.iter().any(|at| is_last(*at)) {
-        true => Ok(names),
+        true => Ok(ran.iter().filter_map(|at| name(*at)).map(str::to_owned).collect()),
         false => fail(format!("no knock came to its end, {last}: try again")),
     }
 }
