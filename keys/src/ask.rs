@@ -4,7 +4,7 @@
 use std::env;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -18,6 +18,8 @@ use crate::os;
 pub enum AskError {
     /// No terminal, and no program to ask with.
     NoTerminal(io::Error),
+    /// Ctrl-C or Ctrl-D, and no passphrase.
+    Declined,
     /// The program that `SSH_ASKPASS` names, and what it failed with.
     Program(String),
     /// The file that was to hold it.
@@ -32,6 +34,7 @@ impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTerminal(error) => write!(f, "no terminal to ask on ({error})"),
+            Self::Declined => f.write_str("no passphrase was given"),
             Self::Program(what) => f.write_str(what),
             Self::File(error) => error.fmt(f),
             Self::Empty => f.write_str("an empty passphrase is none"),
@@ -47,14 +50,17 @@ impl std::error::Error for AskError {}
 /// `SSH_ASKPASS_REQUIRE` is `force` (ssh(1)).
 ///
 /// # Errors
-/// [`AskError::NoTerminal`], [`AskError::Program`].
+/// [`AskError::NoTerminal`], [`AskError::Declined`], [`AskError::Program`].
 pub fn passphrase(prompt: &str) -> Result<Zeroizing<String>, AskError> {
     let require = env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
     if require == "force" {
         return ask_by_program(prompt);
     }
-    match rpassword::prompt_password(prompt) {
+    match os::uninterrupted(|| rpassword::prompt_password(prompt)) {
         Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
+        Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::UnexpectedEof) => {
+            Err(AskError::Declined)
+        }
         Err(_) if env::var_os("SSH_ASKPASS").is_some() && require != "never" => {
             ask_by_program(prompt)
         }

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::send::{describe, local_towards};
 
-/// Pause after a refusal, which a firewall gives while it is still shut.
+/// Pause after an answer that a firewall, or a router before it, gives while it is still shut.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// No time at all is an error of its own.
@@ -52,9 +52,9 @@ impl BoundSocket {
         let Self { mut socket, local, mut to } = self;
         to.set_port(port.get());
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
-            match socket.connect_timeout(&to.into(), left) {
-                Err(error) if refused(&error) && left > PAUSE => thread::sleep(PAUSE),
+            let left = || deadline.saturating_duration_since(Instant::now());
+            match socket.connect_timeout(&to.into(), left().max(SHORTEST)) {
+                Err(error) if is_still_shut(&error) && left() > PAUSE => thread::sleep(PAUSE),
                 end => return end.map(|()| socket.into()),
             }
             drop(socket);
@@ -63,11 +63,9 @@ impl BoundSocket {
     }
 }
 
-/// Frees the source port at once, also for the same destination: no end of the
-/// connection is left waiting.
-pub(crate) fn abort(stream: TcpStream) {
-    // Where it cannot be had, the port is free a minute later.
-    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+/// Has it close as connections do, so that nothing of what was sent is lost.
+pub(crate) fn keep(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(None)
 }
 
 fn bind(local: SocketAddr) -> io::Result<Socket> {
@@ -76,6 +74,10 @@ fn bind(local: SocketAddr) -> io::Result<Socket> {
     // option would take ports away from others.
     socket.set_reuse_address(cfg!(unix) && local.port() != 0)?;
     socket.bind(&local.into())?;
+    // Closed, it frees its port at once, also for the same destination: no end of the connection
+    // is left waiting. Of several that connect one is kept; where this cannot be had, the port is
+    // free a minute later.
+    let _ = socket.set_linger(Some(Duration::ZERO));
     Ok(socket)
 }
 
@@ -83,8 +85,17 @@ fn own_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| ErrorKind::Unsupported.into())
 }
 
-fn refused(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::ConnectionRefused
+/// Whether it may open yet: a refusal, an ICMP error (which reads as forbidden on IPv6), or the
+/// kernel has repeated its packet for as long as it does.
+fn is_still_shut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::PermissionDenied
+            | ErrorKind::TimedOut
+    )
 }
 
 fn explain(port: u16, error: &io::Error) -> String {
@@ -100,6 +111,7 @@ fn explain(port: u16, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -134,16 +146,44 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_free_again_after_an_abort() {
+    fn a_port_is_free_again_as_soon_as_its_connection_is_closed() {
         let (listener, to, port) = listener();
         let socket = BoundSocket::towards(to, 0).unwrap();
         let chosen = socket.port();
         let stream = socket.connect(port, LIMIT).unwrap();
         let _there = listener.accept().unwrap();
-        abort(stream);
+        drop(stream);
         let again = BoundSocket::towards(to, chosen).unwrap();
         let _stream = again.connect(port, LIMIT).unwrap();
         assert_eq!(listener.accept().unwrap().1.port(), chosen);
+    }
+
+    #[test]
+    fn a_connection_that_is_kept_ends_after_all_that_was_sent() {
+        let (listener, to, port) = listener();
+        let stream = BoundSocket::towards(to, 0).unwrap().connect(port, LIMIT).unwrap();
+        let (mut there, _) = listener.accept().unwrap();
+        keep(&stream).unwrap();
+        (&stream).write_all(b"all of it").unwrap();
+        drop(stream);
+        let mut heard = String::new();
+        there.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "all of it");
+    }
+
+    #[test]
+    fn what_a_firewall_says_while_it_is_shut_is_not_the_end() {
+        for (kind, goes_on) in [
+            (ErrorKind::ConnectionRefused, true),
+            (ErrorKind::HostUnreachable, true),
+            (ErrorKind::NetworkUnreachable, true),
+            (ErrorKind::PermissionDenied, true),
+            (ErrorKind::TimedOut, true),
+            (ErrorKind::AddrInUse, false),
+            (ErrorKind::InvalidInput, false),
+        ] {
+            assert_eq!(is_still_shut(&kind.into()), goes_on, "{kind}");
+        }
     }
 
     #[test]

@@ -240,8 +240,9 @@ impl ConfigDir {
 
     /// Deletes a server's file, and overwrites what it held.
     pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
-        self.forget_aside(alias)?;
-        erase::remove(&self.host_path(alias)).map_err(Failure::keys)
+        let aside = self.forget_aside(alias);
+        // The keys that are in force go in any case.
+        erase::remove(&self.host_path(alias)).map_err(Failure::keys).and(aside)
     }
 }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::field::{self, Host};
 use crate::lock::{Keys, Locked};
+use crate::ports;
 
 const COMMENT: &str = "# Written by `spa enroll`. Whoever reads this can knock in your place.\n";
 const LOCKED_COMMENT: &str = "# Written by `spa passphrase`. Without that, this is of no use.\n";
@@ -141,6 +142,12 @@ impl HostEntry {
     /// What the server lets this client knock for, the default first.
     pub(crate) fn services(&self) -> &[ServiceName] {
         &self.services
+    }
+
+    /// The one of them that lets ssh in, where sshd listens at its own port.
+    pub(crate) fn service_of_ssh(&self) -> Option<Service> {
+        let services: Vec<_> = self.services.iter().copied().map(Service::Named).collect();
+        ports::for_ssh(&services, ports::SSH)
     }
 
     /// Whether it knows of services what a token does.

@@ -12,11 +12,12 @@ use crate::cli::{KnockOptions, Words};
 use crate::config::ConfigDir;
 use crate::door::{Door, Host, too_many_services, warn_of_clock};
 use crate::exit::{Exit, Failure};
+use crate::host_file::HostEntry;
 use crate::reporter::{Manner, Reporter};
 use crate::story::listed;
 use crate::wait::Watch;
 use crate::within_ssh::Told;
-use crate::{again, bound, parallel, ports, report, within_ssh};
+use crate::{again, parallel, ports, report, within_ssh};
 
 /// For how long to wait, and at which port.
 #[derive(Clone, Copy)]
@@ -63,10 +64,13 @@ pub(crate) fn run(
 fn is_needless(config: &ConfigDir, options: &KnockOptions) -> bool {
     let (Some(told), [name]) = (within_ssh::told(), options.host.as_slice()) else { return false };
     let Told::Knocked { host, at } = told else { return true };
-    let address = |alias: Alias| config.load(&alias).ok().map(|entry| entry.host().to_owned());
-    let address = config.find_known(name).ok().flatten().and_then(address);
-    let is_there = |address: String| within_ssh::is_fresh(&address, &host, at, date::now());
-    options.is_plain() && address.is_some_and(is_there)
+    let entry = |alias: Alias| config.load(&alias).ok();
+    let is_done = |entry: HostEntry| {
+        let is_for_ssh = options.service.iter().all(|it| Some(*it) == entry.service_of_ssh());
+        is_for_ssh && within_ssh::is_fresh(entry.host(), &host, at, date::now())
+    };
+    options.is_plain()
+        && config.find_known(name).ok().flatten().and_then(entry).is_some_and(is_done)
 }
 
 /// What was asked for the last time, told as it is asked for now.
@@ -167,14 +171,12 @@ fn once(door: &Door<'_>, mode: Mode) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The connection that shows the opening is closed again. In mode bound it has
-/// come from the caller's own port, which must then be free for the caller.
+/// The connection that shows the opening is closed again. In mode bound it has come from the
+/// caller's own port, which is then free for the caller (`bound`).
 fn until_open(door: &Door<'_>, mode: Mode, Wait { limit, port }: Wait) -> Result<Exit, Failure> {
     let Mode::Bound { source_port } = mode else {
         return door.open(&door.targets(mode), Watch::new(port), limit).map(|_| Exit::Done);
     };
     let (targets, sockets) = door.bind(source_port);
-    let opened = door.open(&targets, Watch::bound(port, sockets, limit), limit)?;
-    bound::abort(opened.stream);
-    Ok(Exit::Done)
+    door.open(&targets, Watch::bound(port, sockets, limit), limit).map(|_| Exit::Done)
 }

@@ -38,6 +38,9 @@ const WELL_KNOWN: [(&str, u16); 28] = [
     ("vnc", 5900),
 ];
 
+/// Of sshd, where nobody says otherwise.
+pub(crate) const SSH: NonZeroU16 = NonZeroU16::new(22).unwrap();
+
 /// The TCP port of a service, if that can be told without asking the server.
 pub(crate) fn tcp_port(service: Service) -> Option<NonZeroU16> {
     match service {
@@ -48,6 +51,14 @@ pub(crate) fn tcp_port(service: Service) -> Option<NonZeroU16> {
             NonZeroU16::new(*port)
         }
     }
+}
+
+/// Which of a token's services lets ssh in at this port: the one of that name, else the one that
+/// is there nearly everywhere, else the first.
+pub(crate) fn for_ssh(services: &[Service], port: NonZeroU16) -> Option<Service> {
+    let by_name = services.iter().find(|service| service.to_string() == "ssh");
+    let by_port = || services.iter().find(|service| tcp_port(**service) == Some(port));
+    by_name.or_else(by_port).or(services.first()).copied()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::door::{Door, Host, too_many_services, warn_of_clock};
 use crate::exit::{Exit, Failure};
 use crate::reporter::{Manner, Reporter};
 use crate::wait::Watch;
-use crate::{ports, relay};
+use crate::{bound, ports, relay};
 
 /// How long mode bound is given before another one is tried: its SYN is
 /// repeated after one second and after three, and the knock after two.
@@ -95,7 +95,10 @@ fn connect_in(
 fn connect_bound(door: &Door<'_>, plan: &Plan, limit: Duration) -> Result<TcpStream, Failure> {
     let (targets, sockets) = door.bind(plan.source_port);
     let watch = Watch::bound(plan.port, sockets, limit);
-    Ok(door.open(&targets, watch, limit)?.stream)
+    let stream = door.open(&targets, watch, limit)?.stream;
+    bound::keep(&stream)
+        .map_err(|error| Failure::not_open(format!("the connection cannot be kept: {error}")))?;
+    Ok(stream)
 }
 
 /// No answer says that a router has changed the source port, or that the

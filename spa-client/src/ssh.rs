@@ -135,13 +135,16 @@ fn step(verbose: bool, text: &str) {
     }
 }
 
-/// What is new here is told.
+/// What is new here is told, and in which files keys for it may be.
 fn hint(name: &str, config: &ConfigDir) {
     let dir = config.path().display();
     report::note(&format!("spa: no keys for {name} in {dir}: ssh without a knock"));
+    for broken in config.known().map(|known| known.broken).unwrap_or_default() {
+        report::note(&format!("spa: not looked at: {broken}"));
+    }
 }
 
-/// Those named, else the one of the token that goes with the port, else its first.
+/// Those named, else the one of the token that lets ssh in.
 fn services(
     options: &SshOptions,
     host: &Host<'_>,
@@ -153,11 +156,7 @@ fn services(
     if !options.service.is_empty() {
         return Ok(options.service.clone());
     }
-    let all = host.all_services();
-    let by_name = all.iter().find(|service| service.to_string() == "ssh");
-    let by_port = || all.iter().find(|service| ports::tcp_port(**service) == Some(port));
-    let chosen = by_name.or_else(by_port).or(all.first()).copied();
-    chosen
+    ports::for_ssh(&host.all_services(), port)
         .map(|service| vec![service])
         .ok_or_else(|| Failure::usage("the token names no service: say which with --service"))
 }

@@ -1,6 +1,9 @@
 //! Our lines in ssh's configuration. Pure.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use spa_proto::Service;
 
 use crate::exit::Failure;
 
@@ -10,8 +13,8 @@ const END: &str = "# <<< spa >>>";
 /// How ssh is to reach a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Style {
-    /// By itself, after a knock.
-    Exec,
+    /// By itself, after a knock; for this service, where the first of the token is another one.
+    Exec(Option<Service>),
     /// Through `spa proxy`.
     Proxy,
 }
@@ -19,19 +22,22 @@ pub(crate) enum Style {
 /// The lines for these servers. `Match all` ends them: what may come behind is for all hosts,
 /// as before.
 pub(crate) fn block(hosts: &[(String, Style)], spa: &str) -> String {
-    let of = |style| {
-        let of_style = hosts.iter().filter(|(_, other)| *other == style);
-        let names: Vec<_> = of_style.map(|(host, _)| host.as_str()).collect();
-        (!names.is_empty()).then(|| names.join(","))
-    };
-    let mut text = format!("{BEGIN}\n");
-    if let Some(hosts) = of(Style::Exec) {
-        text += &format!("Match host {hosts} exec \"{spa} knock %h --wait\"\n");
+    let mut of_style = BTreeMap::<_, Vec<_>>::new();
+    for (host, style) in hosts {
+        of_style.entry(style).or_default().push(host.as_str());
     }
-    if let Some(hosts) = of(Style::Proxy) {
-        text += &format!("Match host {hosts}\n  ProxyCommand {spa} proxy %h %p\n");
-    }
-    text + "Match all\n" + END + "\n"
+    let lines = of_style.into_iter().map(|(style, hosts)| {
+        let hosts = hosts.join(",");
+        match style {
+            Style::Exec(service) => {
+                let named = service.map(|service| format!(" --service {service}"));
+                let named = named.unwrap_or_default();
+                format!("Match host {hosts} exec \"{spa} knock %h{named} --wait --wait-port %p\"\n")
+            }
+            Style::Proxy => format!("Match host {hosts}\n  ProxyCommand {spa} proxy %h %p\n"),
+        }
+    });
+    format!("{BEGIN}\n{}Match all\n{END}\n", lines.collect::<String>())
 }
 
 /// A path as one word for ssh, and for the shell that ssh runs.
@@ -103,15 +109,18 @@ mod tests {
     use super::*;
 
     fn example(host: &str) -> String {
-        block(&[(host.to_owned(), Style::Exec)], "spa")
+        block(&[(host.to_owned(), Style::Exec(None))], "spa")
     }
 
     #[test]
-    fn both_styles() {
-        let hosts = [("a", Style::Exec), ("b", Style::Exec), ("c", Style::Proxy)];
+    fn each_host_as_it_is_to_be_reached() {
+        let ssh = Style::Exec("ssh".parse().ok());
+        let hosts =
+            [("a", Style::Exec(None)), ("d", ssh), ("b", Style::Exec(None)), ("c", Style::Proxy)];
         let text = block(&hosts.map(|(host, style)| (host.to_owned(), style)), "spa");
-        let expected = "Match host a,b exec \"spa knock %h --wait\"\nMatch host c\n  \
-                        ProxyCommand spa proxy %h %p\nMatch all\n";
+        let expected = "Match host a,b exec \"spa knock %h --wait --wait-port %p\"\n\
+                        Match host d exec \"spa knock %h --service ssh --wait --wait-port %p\"\n\
+                        Match host c\n  ProxyCommand spa proxy %h %p\nMatch all\n";
         assert_eq!(text, format!("{BEGIN}\n{expected}{END}\n"));
     }
 

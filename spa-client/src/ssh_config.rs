@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use spa_keys::files;
-use spa_proto::GrantMode;
+use spa_proto::{GrantMode, Service};
 
 use crate::cli::SshConfigOptions;
 use crate::config::ConfigDir;
@@ -57,6 +57,12 @@ fn hosts(config: &ConfigDir, options: &SshConfigOptions) -> Result<Vec<(String, 
         entries.iter().map(|entry| (entry.host().to_owned(), style(entry, options))).collect();
     hosts.sort();
     hosts.dedup();
+    if let Some((host, _)) = hosts.iter().find(|(host, _)| config.find_known(host).is_err()) {
+        return Err(Failure::keys(format!(
+            "more than one server is at {host}, and ssh could not say which is meant: nothing was \
+             written; keep one of them (spa hosts, spa forget), or name the other servers"
+        )));
+    }
     Ok(hosts)
 }
 
@@ -65,7 +71,10 @@ fn style(entry: &HostEntry, options: &SshConfigOptions) -> Style {
     match entry.mode() {
         Some(GrantMode::Once | GrantMode::Bound) => Style::Proxy,
         _ if options.proxy => Style::Proxy,
-        None | Some(GrantMode::Window) => Style::Exec,
+        None | Some(GrantMode::Window) => {
+            let first = entry.services().first().copied().map(Service::Named);
+            Style::Exec(entry.service_of_ssh().filter(|service| Some(*service) != first))
+        }
     }
 }
 

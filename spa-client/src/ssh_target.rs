@@ -10,13 +10,22 @@ const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOoPpQRSWw";
 /// Options that make ssh answer or say something, instead of connecting.
 const NO_CONNECTION: &[u8] = b"GOQV";
 
-/// The options before the host, with what follows each that takes a value.
+/// The options before the host and right behind it, which ssh reads alike, with what follows each
+/// that takes a value. What comes then is the command.
 fn options(arguments: &[OsString]) -> Vec<(u8, &OsStr)> {
-    let mut options = Vec::new();
+    let (mut options, mut had_host) = (Vec::new(), false);
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
-        let Some(flags) = text.strip_prefix('-').filter(|flags| !flags.is_empty()) else { break };
+        let flags = match text.strip_prefix('-').filter(|flags| !flags.is_empty()) {
+            Some("-") => break,
+            Some(flags) => flags,
+            None if had_host => break,
+            None => {
+                had_host = true;
+                continue;
+            }
+        };
         let value = flags.bytes().position(|flag| WITH_VALUE.contains(&flag));
         let plain = value.unwrap_or(flags.len());
         options.extend(flags.bytes().take(plain).map(|flag| (flag, OsStr::new(""))));
@@ -31,7 +40,7 @@ fn options(arguments: &[OsString]) -> Vec<(u8, &OsStr)> {
     options
 }
 
-/// Whether ssh would connect with these arguments, as far as options before the host tell.
+/// Whether ssh would connect with these arguments, as far as its options tell.
 pub(crate) fn connects(arguments: &[OsString]) -> bool {
     options(arguments).iter().all(|(flag, _)| !NO_CONNECTION.contains(flag))
 }
@@ -146,7 +155,9 @@ mod tests {
             "-v host",
             "-p 22 host",
             "-oPort=22 host ls -G",
-            "-vvp 22 host -V",
+            "-vvp 22 host ls -V",
+            "host -- -V",
+            "-- host -V",
             "-o G host",
         ] {
             assert!(connects(&words(line)), "{line}");
@@ -159,6 +170,8 @@ mod tests {
             "-p 22 -G host",
             "-O check host",
             "-p22 -Ocheck host",
+            "host -O exit",
+            "-p 22 host -vG",
         ] {
             assert!(!connects(&words(line)), "{line}");
         }
@@ -169,7 +182,9 @@ mod tests {
         for (line, file) in [
             ("-F a host", Some("a")),
             ("-vFa -p 22 -F b host", Some("b")),
-            ("-p 22 -vF a host -F b", Some("a")),
+            ("-p 22 -vF a host ls -F b", Some("a")),
+            ("-F a host -F b", Some("b")),
+            ("-- host -F b", None),
             ("-o F host", None),
             ("-F", Some("")),
         ] {

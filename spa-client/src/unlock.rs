@@ -156,7 +156,7 @@ fn explain(error: AskError, prompt: &str) -> Failure {
             Failure::usage("an empty passphrase is none: spa passphrase --remove takes it away")
         }
         AskError::Different => Failure::usage(format!("{error}: nothing was changed")),
-        AskError::Program(_) | AskError::File(_) => Failure::keys(error),
+        AskError::Declined | AskError::Program(_) | AskError::File(_) => Failure::keys(error),
     }
 }
 
@@ -217,18 +217,19 @@ pub(crate) fn unlock(config: &ConfigDir, options: &UnlockOptions) -> Result<Exit
 
 /// `spa lock`: forgets what is kept unlocked.
 pub(crate) fn lock(config: &ConfigDir, options: &LockOptions) -> Result<Exit, Failure> {
-    let mut broken = Vec::new();
-    let entries = if options.host.is_empty() {
+    // One that cannot be found or read keeps no other unlocked.
+    let (entries, broken) = if options.host.is_empty() {
         let known = config.known()?;
-        broken = known.broken;
-        known.entries
+        (known.entries, known.broken)
     } else {
-        let load = |host: &String| {
-            let alias = config.find(host)?;
-            let entry = config.load(&alias)?;
-            Ok((alias, entry))
-        };
-        options.host.iter().map(load).collect::<Result<Vec<_>, Failure>>()?
+        let mut named = (Vec::new(), Vec::new());
+        for host in &options.host {
+            match config.find(host).and_then(|alias| Ok((config.load(&alias)?, alias))) {
+                Ok((entry, alias)) => named.0.push((alias, entry)),
+                Err(failure) => named.1.push(failure),
+            }
+        }
+        named
     };
     let places: Vec<_> =
         entries.iter().filter_map(|(alias, entry)| place_of(alias, entry)).collect();

@@ -72,6 +72,10 @@ fn forgets_one_server() {
     client.run(&["forget", "127.0.0.1"]).fails(3, &["no keys for"]);
     client.run(&["knock", "127.0.0.1"]).fails(3, &["spa enroll"]);
     client.enroll(&server.token());
+    // The keys from before that cannot be deleted keep none that are in force.
+    std::fs::create_dir(client.host_file("127.0.0.1").with_extension("former")).unwrap();
+    client.run(&["forget", "127.0.0.1"]).fails(3, &["127.0.0.1.former"]);
+    assert!(!client.host_file("127.0.0.1").exists());
 }
 
 #[test]

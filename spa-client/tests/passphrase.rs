@@ -6,8 +6,12 @@
 mod support;
 
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use support::person::Person;
 use support::{Client, Ran, Server, mode};
@@ -39,7 +43,7 @@ fn a_locked_file_holds_no_key_and_knocks_as_before() {
         assert!(!after.contains(value), "{name} is still there");
     }
     let mut left = String::new();
-    std::io::Read::read_to_string(&mut &old, &mut left).unwrap();
+    (&old).read_to_string(&mut left).unwrap();
     assert_eq!(left.trim_matches('\0'), "", "overwritten");
 
     let ran = person.run(&["knock", "127.0.0.1"], &[("passphrase for 127.0.0.1", "correct horse")]);
@@ -58,6 +62,20 @@ fn what_cannot_be_read_cannot_be_locked_and_is_told() {
     client.run(&["lock"]).quiet();
     fs::set_permissions(client.host_file("127.0.0.1"), Permissions::from_mode(0o644)).unwrap();
     client.run(&["lock"]).fails(3, &["127.0.0.1.toml"]);
+}
+
+#[test]
+fn what_is_named_wrongly_keeps_nothing_else_unlocked() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let person = Person::of(&client);
+    person.sets("correct horse");
+    let unlock = ["unlock", "127.0.0.1", "--keyring", "kernel"];
+    if person.run(&unlock, &[("passphrase for", "correct horse")]).code != 0 {
+        return; // a kernel without a keyring
+    }
+    client.run(&["lock", "127.0.0.1", "typo"]).fails(3, &["typo"]);
+    person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["no passphrase"]);
 }
 
 #[test]
@@ -157,40 +175,83 @@ fn keys_stay_unlocked_for_a_while() {
     person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["no passphrase"]);
 }
 
+/// A knock that asks for the passphrase on a terminal of its own.
+struct Asked {
+    child: Child,
+    terminal: fs::File,
+    /// Keeps the terminal there when the child has ended.
+    slave: OwnedFd,
+    before: LocalFlags,
+}
+
+impl Asked {
+    fn new(client: &Client) -> Self {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap().local_flags;
+        // `setsid -c` makes it the controlling terminal; standard input is somebody else's data.
+        // The shell in between ends as one that has caught the signal does.
+        let knock = client.command(&["knock", "127.0.0.1", "--source", "seen"]);
+        let mut command = std::process::Command::new("setsid");
+        command.args(["-c", "-w", "sh", "-c", "\"$@\" < /dev/null", "sh"]);
+        command.arg(knock.get_program()).args(knock.get_args());
+        command.env_remove("SSH_ASKPASS_REQUIRE").env_remove("SSH_ASKPASS");
+        command.stdin(pty.slave.try_clone().unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let mut terminal = fs::File::from(pty.master);
+        let mut shown = [0; 256];
+        let len = terminal.read(&mut shown).unwrap();
+        assert!(String::from_utf8_lossy(&shown[..len]).contains("passphrase for 127.0.0.1"));
+        let asked = Self { child, terminal, slave: pty.slave, before };
+        // It asks first, and then hides what comes.
+        while asked.flags().contains(LocalFlags::ECHO) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        asked
+    }
+
+    fn flags(&self) -> LocalFlags {
+        tcgetattr(&self.slave).unwrap().local_flags
+    }
+
+    /// Types this; what came of it, what was shown, and whether the terminal is as it was.
+    fn types(mut self, text: &[u8]) -> (Ran, String, bool) {
+        self.terminal.write_all(text).unwrap();
+        let slave = self.slave.try_clone().unwrap();
+        let ran = Ran::from(self.child.wait_with_output().unwrap());
+        let restored = tcgetattr(&slave).unwrap().local_flags == self.before;
+        drop((slave, self.slave));
+        let mut shown = [0; 256];
+        let len = self.terminal.read(&mut shown).unwrap_or_default();
+        (ran, String::from_utf8_lossy(&shown[..len]).into_owned(), restored)
+    }
+}
+
 #[test]
 fn the_terminal_is_asked_without_showing_it() {
     let server = Server::new();
     let client = Client::of(&server);
     never_keep(&client);
     Person::of(&client).sets("correct horse");
-    let pty = nix::pty::openpty(None, None).unwrap();
-    // `setsid -c` makes it the controlling terminal; standard input is somebody else's data.
-    let knock = client.command(&["knock", "127.0.0.1", "--source", "seen"]);
-    let mut command = std::process::Command::new("setsid");
-    command.args(["-c", "-w", "sh", "-c", "exec \"$@\" < /dev/null", "sh"]);
-    command.arg(knock.get_program()).args(knock.get_args());
-    command.env_remove("SSH_ASKPASS_REQUIRE").env_remove("SSH_ASKPASS");
-    command.stdin(pty.slave.try_clone().unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    drop((command, pty.slave));
-    let mut terminal = fs::File::from(pty.master);
-    let mut shown = [0; 256];
-    let len = std::io::Read::read(&mut terminal, &mut shown).unwrap();
-    assert!(String::from_utf8_lossy(&shown[..len]).contains("passphrase for 127.0.0.1"));
-    // It asks first, and then hides what comes.
-    let hidden = || {
-        let flags = nix::sys::termios::tcgetattr(&terminal).unwrap().local_flags;
-        !flags.contains(nix::sys::termios::LocalFlags::ECHO)
-    };
-    while !hidden() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    std::io::Write::write_all(&mut terminal, b"correct horse\n").unwrap();
-    let ran = Ran::from(child.wait_with_output().unwrap());
+    let (ran, shown, restored) = Asked::new(&client).types(b"correct horse\n");
     assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
-    let len = std::io::Read::read(&mut terminal, &mut shown).unwrap_or_default();
-    assert!(!String::from_utf8_lossy(&shown[..len]).contains("horse"));
+    assert!(!shown.contains("horse") && restored);
     assert_eq!(server.drain(), 1);
+}
+
+/// Also where a program that ran it goes on, and not only the shell.
+#[test]
+fn who_declines_to_answer_has_the_terminal_as_it_was() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    Person::of(&client).sets("correct horse");
+    let (ran, _, restored) = Asked::new(&client).types(b"corr\x03");
+    assert!(restored, "after Ctrl-C");
+    assert_ne!(ran.code, 0);
+    let (ran, _, restored) = Asked::new(&client).types(b"\x04");
+    assert!(restored, "after Ctrl-D");
+    assert!(!ran.fails(3, &["no passphrase was given"]).err.contains("no terminal"));
+    assert_eq!(server.drain(), 0);
 }
 
 /// Other keys come under the same passphrase, and none stay in clear beside them.

@@ -91,6 +91,7 @@ fn what_ssh_knocks_meanwhile_is_left_out() {
         ("-".to_owned(), &["--service", "web"][..], 0),
         (format!("127.0.0.1 {now}"), &[], 0),
         (format!("127.0.0.1 {now}"), &["--wait=1", "-v"], 0),
+        (format!("127.0.0.1 {now}"), &["--service", "ssh", "--wait=1", "--wait-port", "22"], 0),
         (format!("127.0.0.1 {now}"), &["--service", "web"], 1),
         (format!("127.0.0.1 {}", now - 60_000), &[], 1),
         (format!("192.0.2.1 {now}"), &[], 1),
@@ -120,6 +121,9 @@ fn hosts_without_keys_are_for_ssh_alone() {
     let (ran, told) = ssh.run(&["elsewhere"]);
     assert_eq!(told.unwrap(), ["elsewhere"]);
     ran.fails(42, &["no keys for elsewhere.example"]);
+    set_mode(&ssh.client.host_file("127.0.0.1"), 0o644);
+    let (ran, _) = ssh.run(&["elsewhere"]);
+    ran.fails(42, &["no keys for elsewhere.example", "not looked at", "chmod"]);
     let quiet = Ssh::new(Client::of(&server), &answer("elsewhere.example", 22, "loglevel QUIET"));
     assert_eq!(quiet.run(&["-q", "elsewhere"]).0.err, "");
     assert_eq!(server.drain(), 0);
@@ -250,13 +254,51 @@ fn the_lines_are_printed_and_nothing_else_happens() {
     let ran = home.ssh_config(&[]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let line = "Match host fw.example.com,nas.example.com exec \"";
-    assert!(ran.out.contains(line) && ran.out.contains("knock %h --wait\""), "{}", ran.out);
+    assert!(
+        ran.out.contains(line) && ran.out.contains("knock %h --wait --wait-port %p\""),
+        "{}",
+        ran.out
+    );
     assert!(ran.out.contains(&home.client.dir().display().to_string()), "{}", ran.out);
     assert!(!home.dir.path().join(".ssh").exists());
     let one = home.ssh_config(&["nas", "--proxy"]).out;
     assert!(one.contains("Match host nas.example.com\n  ProxyCommand "), "{one}");
     assert!(!one.contains("fw.example.com"), "{one}");
     home.ssh_config(&["other"]).fails(3, &["\"other\""]);
+}
+
+/// The first service of a token may be another, and its port is none to wait at.
+#[test]
+fn the_lines_knock_for_what_ssh_connects_to() {
+    let client = Client::new();
+    for (host, services) in
+        [("a.example.com", vec!["web", "ssh"]), ("b.example.com", vec!["admin"])]
+    {
+        let mut server = Server::named(host, &["127.0.0.1"]);
+        server.services = services;
+        client.run_with_input(&["enroll", "-"], &server.token().encode());
+    }
+    let ran = client.run(&["ssh-config"]);
+    let line = |host, words: &str| {
+        let mut lines = ran.out.lines();
+        lines.any(|line| line.contains(host) && line.ends_with(&format!(" {words}\"")))
+    };
+    assert!(
+        line("host a.example.com ", "knock %h --service ssh --wait --wait-port %p"),
+        "{}",
+        ran.out
+    );
+    assert!(line("host b.example.com ", "knock %h --wait --wait-port %p"), "{}", ran.out);
+}
+
+#[test]
+fn a_host_of_two_servers_is_not_written() {
+    let home = Home::new();
+    let again = Server::named("nas.example.com", &["127.0.0.1"]);
+    home.client.run_with_input(&["enroll", "-", "--name", "other"], &again.token().encode());
+    home.ssh_config(&["--write"]).fails(3, &["nas.example.com", "spa forget"]);
+    assert!(!home.file().exists());
+    assert_eq!(home.ssh_config(&["fw"]).code, 0, "others can be");
 }
 
 #[test]

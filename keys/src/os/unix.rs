@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{geteuid, gethostname};
 
 use crate::files::Problem;
@@ -16,6 +17,18 @@ const PRIVATE_DIR: u32 = 0o700;
 
 /// Held until it is dropped, or the process ends.
 pub(crate) type Lock = Flock<File>;
+
+/// Asks with Ctrl-C held back until the end of it: whoever asks has changed the terminal, and would
+/// be ended before it is as it was.
+pub(crate) fn uninterrupted<T>(ask: impl FnOnce() -> T) -> T {
+    let before = SigSet::from(Signal::SIGINT).thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let asked = ask();
+    if let Ok(before) = before {
+        // A set that was in force before.
+        let _ = before.thread_set_mask();
+    }
+    asked
+}
 
 /// Opens for reading, without waiting for the other end of a pipe.
 pub(crate) fn open(path: &Path) -> io::Result<File> {

@@ -69,10 +69,10 @@ Examples:
     curl --local-port 50000 https://fw.example.com/
 
 For somebody else, who has no key and is at 203.0.113.9; within 30 s, the server's tolerance:
-  spa knock fw.example.com --from 203.0.113.9 --save - | ssh friend spa send -
+  spa knock fw.example.com --source 203.0.113.9 --save - | ssh friend spa send -
 
 In ~/.ssh/config, so that ssh knocks by itself:
-  Match host fw.example.com exec \"spa knock %h --wait\"
+  Match host fw.example.com exec \"spa knock %h --wait --wait-port %p\"
 ";
 
 pub(super) const PROXY_EXAMPLES: &str = "\
@@ -120,7 +120,7 @@ keys names: for the time (time-server = \"ntp.example.com\"), and for this machi
 pub(super) const SEND_EXAMPLES: &str = "\
 Examples:
   spa send knock.toml
-  ssh admin@elsewhere spa knock fw.example.com --from 203.0.113.9 --save - | spa send -";
+  ssh admin@elsewhere spa knock fw.example.com --source 203.0.113.9 --save - | spa send -";
 
 pub(super) const REQUEST_EXAMPLES: &str = "\
 Example:

@@ -216,11 +216,12 @@ impl KnockOptions {
         self
     }
 
-    /// Whether all that is asked for is to get in, and to wait for that.
+    /// Whether all that is asked for is to get in somewhere, and to wait for that.
     pub(crate) fn is_plain(&self) -> bool {
-        let Self { wait, request: RequestOptions { verbose, .. }, .. } = *self;
+        let Self { wait, wait_port, request: RequestOptions { verbose, .. }, .. } = *self;
         let request = RequestOptions { verbose, ..RequestOptions::default() };
-        *self == Self { host: self.host.clone(), wait, request, ..Self::default() }
+        let (host, service) = (self.host.clone(), self.service.clone());
+        *self == Self { host, service, wait, wait_port, request, ..Self::default() }
     }
 
     /// How long to wait for the service, if at all.
