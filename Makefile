@@ -8,7 +8,7 @@ PACKAGES       := $(BUILD_PACKAGES) $(TEST_PACKAGES)
 # Who is measured beside us, and what one way to capture is built with; for `make bench` alone.
 BENCH_PACKAGES := fwknop-client fwknop-server libpcap-dev
 # What the packages are built and tried with; for `make deb` and `make deb-test` alone.
-DEB_PACKAGES   := debhelper dh-apparmor
+DEB_PACKAGES   := debhelper dh-apparmor git
 DEB_TEST_PACKAGES := $(DEB_PACKAGES) apparmor lintian mmdebstrap systemd-container
 TARGET         := $(or $(CARGO_TARGET_DIR),target)
 # The programs that are measured: as they are published, and what runs beside them on the hosts.
@@ -51,8 +51,8 @@ deny-tool: setup
 deny: deny-tool ## Licences, sources, versions and build scripts of all dependencies
 	tool=$$(packaging/tool $(DENY)) && "$$tool" check licenses bans sources
 
-deb: setup ## Build the Debian packages spad and spa, into target/deb
-	@packaging/setup $(DEB_PACKAGES)
+deb: ## Build the Debian packages spad and spa, into target/deb
+	@packaging/setup $(BUILD_PACKAGES) $(DEB_PACKAGES)
 	packaging/release $(TARGET)/deb/programs
 	packaging/deb $(TARGET)/deb/programs $(TARGET)/deb
 

@@ -143,7 +143,7 @@ Example:
 pub(super) const ROTATE: &str = "\
 For as long as the overlap lasts, old keys and new ones both work. Nobody is moved without having
 taken a token: hand it over safely, and on the client run spa enroll. When the overlap ends, the
-running daemon drops the old keys by itself, and what was opened with them.
+running daemon drops the old keys by itself; of a client's, also what was opened with them.
 
 Examples:
   spa-keys rotate psk alice | ssh laptop spa enroll -

@@ -76,7 +76,8 @@ impl Source {
                 if end.is_none() {
                     note!(
                         "spad: the systemd journal has no audit line of spad for this time; where spad does not \
-                         run under systemd, name an audit-file in its configuration"
+                         run under systemd, name an audit-file in its configuration, and where you may not read \
+                         the journal, ask root for the group systemd-journal"
                     );
                 }
                 *cursor = end;
