@@ -82,6 +82,7 @@ pub fn close(config: &Path) -> Result<Closed, String> {
     };
     install(&saved).map_err(|error| error.to_string())?;
     kept::note_in_force(&directories.run);
+    kept::forget_shut(&directories.run);
     Ok(Closed::Shut { source, faults })
 }
 

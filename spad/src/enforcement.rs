@@ -57,10 +57,7 @@ impl Enforcement {
     /// What holds for this configuration.
     #[must_use]
     pub fn of(config: &Config, now: Monotonic) -> Self {
-        // Only an administrator's word takes it out, not that what was kept of it is gone.
-        let was_in_force = kept::is_in_force(&config.run_dir)
-            || !matches!(kept::latest(&config.state_dir), Kept::Nothing);
-        if always(config).is_some() || was_in_force {
+        if always(config).is_some() || was_in_force(config) {
             return Self::InForce;
         }
         let trial = Trial::noted(&config.run_dir).filter(|trial| trial.ends > now);
@@ -77,11 +74,35 @@ impl Enforcement {
         }
     }
 
+    /// Whether it is to be kept for the next boot, and to count when the configuration asks again
+    /// whether it was in force. Mode attach shuts nothing, and puts nothing in force that an
+    /// administrator is to.
+    #[must_use]
+    pub fn is_kept(&self, config: &Config) -> bool {
+        let by_attach = config.firewall.mode == Mode::Attach && config.enforce != Enforce::Always;
+        *self == Self::InForce && (!by_attach || was_in_force(config))
+    }
+
+    /// What holds for another configuration after this one, of which it held until now.
+    #[must_use]
+    pub fn follow(&self, former: &Config, config: &Config, now: Monotonic) -> Self {
+        // What is in force stays so, whatever has become of the notes of it.
+        if *self == Self::InForce && former.firewall.mode != Mode::Attach {
+            return Self::InForce;
+        }
+        Self::of(config, now)
+    }
+
     /// Whether something is shut now.
     #[must_use]
     pub fn shuts(&self) -> bool {
         *self != Self::NotInForce
     }
+}
+
+/// Only an administrator's word takes it out, not that what was kept of it is gone.
+fn was_in_force(config: &Config) -> bool {
+    kept::is_in_force(&config.run_dir) || !matches!(kept::latest(&config.state_dir), Kept::Nothing)
 }
 
 /// Why there is nothing to put in force and nothing to take out: `None` where an
@@ -198,6 +219,27 @@ mod tests {
         Trial::forget(&config.run_dir).unwrap();
         kept::note_open(&config.run_dir).unwrap();
         assert_eq!(Enforcement::of(&config, now.clock), Enforcement::NotInForce);
+    }
+
+    #[test]
+    fn mode_attach_puts_nothing_in_force_and_takes_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Reading::now().clock;
+        let guard = config(dir.path(), "enforce = \"when-enabled\"");
+        let attach = "enforce = \"when-enabled\"\n[firewall]\nmode = \"attach\"\n";
+        let attach = config(dir.path(), &format!("{attach}attach = [\"inet filter input\"]"));
+        let in_attach = Enforcement::of(&attach, now);
+        assert_eq!(in_attach, Enforcement::InForce);
+        assert!(!in_attach.is_kept(&attach));
+        assert_eq!(in_attach.follow(&attach, &guard, now), Enforcement::NotInForce);
+        // Enabled before, it is so afterwards.
+        kept::keep(&guard.own_directories(), &guard.ruleset(), guard.options()).unwrap();
+        assert!(in_attach.is_kept(&attach) && Enforcement::InForce.is_kept(&guard));
+        assert_eq!(in_attach.follow(&attach, &guard, now), Enforcement::InForce);
+        kept::forget(&guard.state_dir).unwrap();
+        kept::note_open(&guard.run_dir).unwrap();
+        assert_eq!(Enforcement::InForce.follow(&guard, &guard, now), Enforcement::InForce);
+        assert!(!Enforcement::NotInForce.is_kept(&guard));
     }
 
     #[test]

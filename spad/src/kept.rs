@@ -1,6 +1,7 @@
 //! What is known of the table beyond the life of a process. In the state
 //! directory: the ruleset that was last in force, without grants, and the one
-//! before it. In the run directory: whether a table is in force in this boot.
+//! before it. In the run directory: whether a table is in force in this boot, and which ports
+//! it shuts.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,12 +12,13 @@ use spa_keys::files::{FileError, make_private_dir, write_atomic};
 use tracing::warn;
 
 use crate::config::Directories;
-use crate::firewall::{FirewallError, Options, Ruleset, Saved};
+use crate::firewall::{FirewallError, Options, PortRange, Ruleset, Saved};
 
 const LATEST: &str = "ruleset";
 const PREVIOUS: &str = "ruleset.previous";
 const FRESH: &str = "ruleset.new";
 const IN_FORCE: &str = "in-force";
+const SHUT: &str = "shut-ports";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The largest ruleset with room to spare, in bytes.
 const LONGEST: u64 = 64 * 1024 * 1024;
@@ -160,6 +162,44 @@ pub(crate) fn boot_id() -> Option<String> {
 /// when spad starts.
 pub fn note_open(run_dir: &Path) -> Result<(), FileError> {
     remove(&run_dir.join(IN_FORCE))
+}
+
+/// Takes note of the TCP ports that the table in the kernel shuts now: when another spad shuts
+/// more, connections to those live on.
+pub fn note_shut(run_dir: &Path, ruleset: &Ruleset) {
+    if let Err(error) = write_shut(run_dir, ruleset.shut_ports()) {
+        warn!(%error, "a spad that is started with more services ends connections to those");
+        forget_shut(run_dir);
+    }
+}
+
+/// Takes note that nobody knows.
+pub fn forget_shut(run_dir: &Path) {
+    if let Err(error) = remove(&run_dir.join(SHUT)) {
+        warn!(%error, "this note of the ports that are shut is not true any more: remove it");
+    }
+}
+
+fn write_shut(run_dir: &Path, ports: &[PortRange]) -> Result<(), FileError> {
+    make_private_dir(run_dir)?;
+    let boot = boot_id().unwrap_or_default();
+    let lines = ports.iter().map(|range| format!("{} {}\n", range.first(), range.last()));
+    write_atomic(&run_dir.join(SHUT), &format!("{boot}\n{}", lines.collect::<String>()))
+}
+
+/// The TCP ports that the table shuts, as noted in this boot.
+#[must_use]
+pub fn shut(run_dir: &Path) -> Option<Vec<PortRange>> {
+    let text = fs::read_to_string(run_dir.join(SHUT)).ok()?;
+    let mut lines = text.lines();
+    if lines.next()? != boot_id()? {
+        return None;
+    }
+    let range = |line: &str| {
+        let (first, last) = line.split_once(' ')?;
+        PortRange::new(first.parse().ok()?, last.parse().ok()?)
+    };
+    lines.map(range).collect()
 }
 
 /// Why a ruleset is not kept.
@@ -314,5 +354,27 @@ mod tests {
         note_open(&run).unwrap();
         note_open(&run).unwrap();
         assert!(!is_in_force(&run));
+    }
+
+    #[test]
+    fn what_is_shut_is_known_in_this_boot_and_as_long_as_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        assert_eq!(shut(&run), None);
+        let ports = [PortRange::single(22), PortRange::new(8000, 8080).unwrap()];
+        write_shut(&run, &ports).unwrap();
+        assert_eq!(shut(&run).unwrap(), ports);
+        write_shut(&run, &[]).unwrap();
+        assert_eq!(shut(&run).unwrap(), [], "nothing is shut: that is known too");
+        let boot = boot_id().unwrap();
+        for text in
+            ["", "another boot\n22 22\n", &format!("{boot}\n22\n"), &format!("{boot}\n9 8\n")]
+        {
+            fs::write(run.join(SHUT), text).unwrap();
+            assert_eq!(shut(&run), None, "{text:?}");
+        }
+        forget_shut(&run);
+        assert!(!run.join(SHUT).exists());
+        forget_shut(&run);
     }
 }

@@ -407,6 +407,45 @@ fn it_stays_shut_though_what_was_kept_of_it_is_gone() -> Result {
     assert_open(&site, "and stays so")
 }
 
+/// A restart that is told to shut, as `spad enable` is: nobody's own session ends by it.
+#[test]
+fn who_is_in_stays_where_a_restart_shuts() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    let mut session = site.stranger.hold((site.address(), 22))?;
+    let config = fs::read_to_string(server.config_path()).doing("reading spad.toml")?;
+    server.stop()?;
+    server.write_config(&config.replace("enforce = \"when-enabled\"\n", ""))?;
+    server.start()?;
+    assert!(is_shut(&site)? && session.is_alive("from before"));
+    Ok(())
+}
+
+/// It shuts nothing, and is no administrator's word.
+#[test]
+fn mode_attach_before_does_not_enable() -> Result {
+    let site = Site::new()?;
+    site.server.sh("nft add table inet filter")?.ok()?;
+    let chain = "'{ type filter hook input priority 0; policy accept; }'";
+    site.server.sh(&format!("nft add chain inet filter input {chain}"))?.ok()?;
+    let attach = "[firewall]\nmode = \"attach\"\nattach = [\"inet filter input\"]\n";
+    let mut server = not_enabled(&site, attach)?;
+    let config = fs::read_to_string(server.config_path()).doing("reading spad.toml")?;
+    assert!(!server.dir().join("state/ruleset").exists(), "nothing is kept for the next boot");
+    let guard = config.replace(attach, "");
+    server.write_config(&guard)?;
+    server.spad(&["reload"])?.ok()?;
+    assert_open(&site, "after a reload")?;
+    server.write_config(&config)?;
+    server.spad(&["reload"])?.ok()?;
+    server.kill9()?;
+    server.write_config(&guard)?;
+    launch(&mut server)?;
+    assert_open(&site, "after a restart")?;
+    assert_eq!(server.spad(&["status"])?.code(), Some(1), "and it says so");
+    Ok(())
+}
+
 #[test]
 fn what_is_always_in_force_cannot_be_disabled() -> Result {
     let site = Site::new()?;

@@ -241,6 +241,31 @@ fn a_reload_that_shuts_a_port_leaves_who_is_in_already() -> Result {
     Ok(())
 }
 
+/// As a reload does; and what was shut already lets nobody in by this.
+#[test]
+fn a_restart_that_shuts_a_port_leaves_who_is_in_already() -> Result {
+    let site = Site::new()?;
+    let _echo = site.server.echo_tcp(7)?;
+    let mut server = site.spad()?;
+    let mut before = site.stranger.hold((site.address(), 7))?;
+    let alice = site.client_with(&server, "alice", &["--service", "ssh"])?;
+    alice.knock(&["--wait"])?.ok()?;
+    let mut granted = site.client.hold((site.address(), 22))?;
+    let more = "[service.echo]\nport = 7\n".to_owned();
+    server.configure(&Settings { more, ..Settings::default() })?;
+    server.restart()?;
+    assert!(before.is_alive("still"), "it was open to everyone until now");
+    assert!(granted.is_alive("still"), "by its grant");
+    assert!(!site.reaches(&site.stranger, 7)?, "shut from now on");
+    server.keys(&["revoke", "alice"])?.ok()?;
+    until("her connection is cut", SOON, || Ok(!granted.is_alive("?")))?;
+    assert!(before.is_alive("still"));
+    // Again, with nothing that is new.
+    server.restart()?;
+    assert!(before.is_alive("still") && !site.reaches(&site.stranger, 7)?);
+    Ok(())
+}
+
 #[test]
 fn a_service_may_say_that_connections_end_with_their_grant() -> Result {
     let site = Site::new()?;

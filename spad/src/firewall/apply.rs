@@ -80,8 +80,8 @@ pub struct Firewall {
     existing: BTreeSet<Connection>,
     /// Those to ports that the next installation is going to shut.
     newcomers: BTreeSet<Connection>,
-    /// The TCP ports that are shut.
-    shut: Vec<PortRange>,
+    /// The TCP ports that are shut; `None` where nobody knows.
+    shut: Option<Vec<PortRange>>,
 }
 
 impl Firewall {
@@ -110,8 +110,14 @@ impl Firewall {
             staged: None,
             existing: BTreeSet::new(),
             newcomers: BTreeSet::new(),
-            shut: Vec::new(),
+            shut: None,
         })
+    }
+
+    /// Says which TCP ports a table shuts that is there already, and has been shutting since
+    /// before this process: connections to others live on when these are shut.
+    pub fn takes_over_from(&mut self, shut: Vec<PortRange>) {
+        self.shut = Some(shut);
     }
 
     /// Puts `ruleset` in force, in one transaction: at no moment is anything
@@ -145,7 +151,7 @@ impl Firewall {
         };
         self.installed = Some(wanted);
         self.existing.append(&mut self.newcomers);
-        self.shut = ruleset.existing.as_ref().map(|e| e.tcp.clone()).unwrap_or_default();
+        self.shut = Some(ruleset.shut_ports().to_vec());
         self.staged = None;
         self.sets = ruleset.grants.iter().map(|set| (*set, set.name())).collect();
         self.read_back()?;
@@ -216,17 +222,17 @@ impl Firewall {
         }
     }
 
-    /// Connections to ports that a reload is going to shut: they were open to
+    /// Connections to ports that a reload, or a start, is going to shut: they were open to
     /// everyone until now, so that nobody gets in this way who could not before.
     fn open_until_now(&self, was_there: bool, ruleset: &Ruleset) -> BTreeSet<Connection> {
         let Some(existing) = ruleset.existing.as_ref().filter(|_| was_there) else {
             return BTreeSet::new();
         };
-        if self.installed.is_none() || existing.tcp == self.shut {
+        let Some(shut) = self.shut.as_ref().filter(|shut| **shut != existing.tcp) else {
             return BTreeSet::new();
-        }
+        };
         let (mut found, _) = existing::connections(&self.channel, &existing.tcp);
-        found.retain(|connection| !existing::is_to(connection, &self.shut));
+        found.retain(|connection| !existing::is_to(connection, shut));
         found
     }
 

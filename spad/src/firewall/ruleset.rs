@@ -385,6 +385,14 @@ impl State {
     }
 }
 
+impl Ruleset {
+    /// The TCP ports that it shuts.
+    #[must_use]
+    pub fn shut_ports(&self) -> &[PortRange] {
+        self.existing.as_ref().map_or(&[], |existing| &existing.tcp)
+    }
+}
+
 impl PortRange {
     /// Every port.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };

@@ -159,15 +159,12 @@ impl Warden {
         let not_attachable = |error| check::not_attachable(&self.config_path, &error);
         self.firewall.attachable(&config.attachment()).map_err(not_attachable)?;
         let hooks = hooks::look_at(&config, &self.config_path)?;
-        // What is in force stays so, whatever has become of the notes of it.
-        let enforcement = match self.enforcement {
-            Enforcement::InForce => Enforcement::InForce,
-            _ => Enforcement::of(&config, clock::monotonic()),
-        };
+        let enforcement = self.enforcement.follow(&self.config, &config, clock::monotonic());
         let ruleset = enforcement.ruleset(&config);
         self.bans.read_again();
         self.stage_bans(&config.trusted);
-        start::warn_of(&self.firewall.install(&ruleset).map_err(|error| error.to_string())?);
+        start::install(&mut self.firewall, &self.config.run_dir, &ruleset)
+            .map_err(|error| error.to_string())?;
         (self.config, self.ruleset, self.enforcement) = (config, ruleset, enforcement);
         self.set_hooks(hooks);
         self.say_enforcement();

@@ -172,7 +172,8 @@ impl Warden {
         let ruleset = to.ruleset(&self.config);
         let trusted = self.config.trusted.clone();
         self.stage_bans(&trusted);
-        start::warn_of(&self.firewall.install(&ruleset).map_err(|error| error.to_string())?);
+        start::install(&mut self.firewall, &self.config.run_dir, &ruleset)
+            .map_err(|error| error.to_string())?;
         (self.enforcement, self.ruleset) = (to, ruleset);
         self.say_enforcement();
         Ok(())

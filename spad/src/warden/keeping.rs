@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{error, info};
 
 use super::Warden;
-use crate::enforcement::Enforcement;
 use crate::kept;
 
 type Kept = Result<(), String>;
@@ -72,9 +71,9 @@ fn tell(why: &str) {
 impl Warden {
     /// Keeps for the next boot what is in force for good, and nothing else.
     pub(super) fn keep_what_is_in_force(&mut self) {
-        match self.enforcement {
-            Enforcement::InForce => self.keep().err().iter().for_each(|why| tell(why)),
-            _ => self.keeping.fault = None,
+        match self.enforcement.is_kept(&self.config) {
+            true => self.keep().err().iter().for_each(|why| tell(why)),
+            false => self.keeping.fault = None,
         }
     }
 

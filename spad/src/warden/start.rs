@@ -118,11 +118,9 @@ impl Warden {
         let (firewall, tables) =
             close(&config, &config_path, &ruleset, intervals).map_err(without_privileges)?;
         // What cannot be kept is no reason to do without the ruleset: it is told.
-        let kept = match enforcement {
-            Enforcement::InForce => {
-                kept::keep(&config.own_directories(), &ruleset, config.options())
-            }
-            _ => Ok(()),
+        let kept = match enforcement.is_kept(&config) {
+            true => kept::keep(&config.own_directories(), &ruleset, config.options()),
+            false => Ok(()),
         };
         let keeping = Keeping::after(kept);
         let shuts = config.firewall.mode != Mode::Attach && enforcement.shuts();
@@ -336,20 +334,29 @@ fn close(
     firewall.attachable(&config.attachment()).map_err(not_attachable)?;
     banned.into_iter().for_each(|banned| firewall.stage_banned(banned));
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
-    let installed = firewall.install(ruleset).map_err(StartError::Firewall)?;
+    kept::shut(&config.run_dir).into_iter().for_each(|shut| firewall.takes_over_from(shut));
+    let installed =
+        install(&mut firewall, &config.run_dir, ruleset).map_err(StartError::Firewall)?;
     if was_in_force && installed.origin == Origin::Created {
         warn!(
             "somebody has removed our table while spad did not run: connections made since end now"
         );
     }
-    warn_of(&installed);
     info!(origin = ?installed.origin, existing = installed.existing, owned = firewall.owned(), "ruleset in force");
     Ok((firewall, tables))
 }
 
-/// Says what of connections from before could not be seen to.
-pub(super) fn warn_of(installed: &Installed) {
+/// Puts a ruleset in force, takes note of what it shuts, and says what of connections from before
+/// could not be seen to.
+pub(super) fn install(
+    firewall: &mut Firewall,
+    run_dir: &Path,
+    ruleset: &Ruleset,
+) -> Result<Installed, FirewallError> {
+    let installed = firewall.install(ruleset)?;
+    kept::note_shut(run_dir, ruleset);
     for warning in &installed.warnings {
         warn!(warning, "firewall");
     }
+    Ok(installed)
 }

@@ -297,7 +297,7 @@ impl Warden {
         self.tables.repairs += 1;
         let trusted = self.config.trusted.clone();
         self.stage_bans(&trusted);
-        self.firewall.install(&self.ruleset).map(|installed| start::warn_of(&installed))
+        start::install(&mut self.firewall, &self.config.run_dir, &self.ruleset).map(drop)
     }
 
     /// Makes the kernel's elements and the ledger say the same: what the ledger
