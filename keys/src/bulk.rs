@@ -72,7 +72,13 @@ pub(crate) fn add(
             let kid = token.kid.to_string();
             let written = tokens.write(&name, &token);
             // A record whose token nobody has is of no use.
-            let written = written.inspect_err(|_| drop(store.withdraw(&name, date::now())));
+            let written = written.map_err(|failure| match store.withdraw(&name, date::now()) {
+                Ok(_) => failure,
+                Err(error) => Failure::Other(format!(
+                    "{failure}\nand {name} is a client all the same, without a token ({error}): leave \
+                     this line out too, and run: spa-keys renew {name}"
+                )),
+            });
             Ok(Added { name: name.to_string(), kid, token: written? })
         });
         match one {

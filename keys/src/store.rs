@@ -240,8 +240,8 @@ impl Store {
         client.check_services(person.as_deref())
     }
 
-    /// Takes a client's record away, and keeps it, without secrets, among the
-    /// revoked.
+    /// Takes a client's record away, and every copy of it, and keeps it, without secrets, among
+    /// the revoked.
     ///
     /// # Errors
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], or what is wrong with the record.
@@ -251,12 +251,18 @@ impl Store {
     }
 
     fn take_away(&self, record: ClientRecord, now: Timestamp) -> Result<RevokedClient, StoreError> {
+        let kids: Vec<_> = record.kids().collect();
         let client = record.without_secrets(to_the_second(now));
         let kept = self.revoked_dir().join(revoked_file_name(&client.name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
         files::write_atomic(&kept, &client.to_text())
             .and_then(|()| files::remove(&self.client_path(&client.name)))
             .map_err(|error| self.still_in(&client.name, error))?;
+        // A copied record is no client only as long as the first one is there; a renaming that was
+        // cut off leaves one too.
+        for copy in read::copies(&self.clients_dir(), &kids)? {
+            self.take_away(copy, now)?;
+        }
         Ok(client)
     }
 

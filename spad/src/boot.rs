@@ -24,7 +24,8 @@ pub enum Closed {
         /// What was wrong with others that should have come first.
         faults: Vec<String>,
     },
-    /// Nothing: no spad has ever put a ruleset in force here.
+    /// Nothing: no spad has put a ruleset in force here, or it was taken out by an administrator's
+    /// word.
     NothingKept(PathBuf),
     /// Nothing: a spad runs and sees to it itself.
     Running,
@@ -47,7 +48,10 @@ impl fmt::Display for Closed {
             Self::Shut { source, .. } => write!(f, "shut by {source}"),
             Self::NothingKept(path) => {
                 let path = path.display();
-                write!(f, "nothing to shut: spad has never run here (there is no {path})")
+                write!(
+                    f,
+                    "nothing to shut: nothing was in force here for good (there is no {path})"
+                )
             }
             Self::Running => f.write_str("nothing to do: spad is running"),
         }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -44,7 +45,8 @@ impl Turn {
         let path = path(run_dir);
         let failed = |error: io::Error| FileError::io(&path, "lock", error).to_string();
         make_private_dir(run_dir).map_err(|error| error.to_string())?;
-        let options = File::options().write(true).create(true).truncate(false).clone();
+        // Whoever can read it could hold it.
+        let options = File::options().write(true).create(true).truncate(false).mode(0o600).clone();
         let lock = options.open(&path).map_err(failed)?;
         let begun = Instant::now();
         loop {
@@ -71,12 +73,14 @@ fn path(run_dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn it_is_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("run");
         let first = Turn::wait(&run).unwrap();
+        assert_eq!(path(&run).metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let second = Turn::wait_for(&run, Duration::ZERO);
         assert!(second.is_err_and(|why| why.contains("another spad")));
         drop(first);

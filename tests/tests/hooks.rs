@@ -205,6 +205,22 @@ fn of_a_grant_whose_beginning_was_not_told_no_end_is() -> Result {
     Ok(())
 }
 
+/// What is told of a grant first holds up what is told of it next.
+#[test]
+fn what_had_to_wait_is_told_what_is_left() -> Result {
+    let Some(site) = site()? else { return Ok(()) };
+    prepare(&site.server, &format!("{REPORT}sleep 4\n"))?;
+    let server = site.spad_with(&settings("20s"))?;
+    let alice = site.client(&server, "alice")?;
+    let grant = site.open(&server, &alice, &["--ttl", "40s"])?.id;
+    alice.knock(&["--ttl", "40s"])?.ok()?;
+    let both = [event("grant", &grant, ""), event("extend", &grant, "")];
+    assert_eq!(events(&site.server, 2)?, both);
+    let seconds = reports(&site.server)?.remove(1).remove("SPAD_SECONDS").unwrap_or_default();
+    assert!(seconds.parse::<u32>()? <= 37, "of 40, after 4 of waiting: {seconds}");
+    Ok(())
+}
+
 /// More of them than run at once, each with a child that has left its group.
 #[test]
 fn hooks_that_hang_hold_up_nobody_and_end() -> Result {

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread;
 
+use spa_proto::Kid;
+
 use super::{Listing, PeopleListing, RevokedListing};
 use crate::document::Malformed;
 use crate::error::StoreError;
@@ -155,6 +157,23 @@ fn without_twins(records: Vec<ClientRecord>) -> (Vec<ClientRecord>, Vec<ClientRe
         own
     };
     records.into_iter().partition(|record| is_first(record))
+}
+
+/// The records of a directory that have one of these key-ids. What cannot be read has none.
+pub(super) fn copies(dir: &Path, kids: &[Kid]) -> Result<Vec<ClientRecord>, StoreError> {
+    let named: Vec<_> = kids.iter().map(Kid::to_string).collect();
+    // To read a record takes several times as long as to look for a name in it.
+    let read = |path: &Path| {
+        let text = files::read_private(path)?;
+        let is_named = named.iter().any(|kid| text.contains(kid));
+        Ok(if is_named { Some(ClientRecord::parse(path, &text)?) } else { None })
+    };
+    let mut copies = Vec::new();
+    each(dir, is_client, read, |_, record| {
+        let record = record.ok().flatten();
+        copies.extend(record.filter(|record| record.kids().any(|kid| kids.contains(&kid))));
+    })?;
+    Ok(copies)
 }
 
 pub(super) fn twin(dir: &Path, name: &ClientName) -> StoreError {

@@ -286,6 +286,23 @@ fn a_copied_record_is_no_client() {
     assert!(listing.broken[0].to_string().contains("bob.toml: kid is that of another client"));
 }
 
+/// Nor is it one when the first is gone: a key that is revoked is so under each name.
+#[test]
+fn a_copied_record_goes_with_the_one_that_is_revoked() {
+    for revoked in ["alice", "bob"] {
+        let lab = Lab::new();
+        ["alice", "carol"].iter().for_each(|name| drop(lab.add(name, None)));
+        let copy = fs::read_to_string(lab.path("alice")).unwrap().replace("\"alice\"", "\"bob\"");
+        crate::files::create_new(&lab.path("bob"), &copy).unwrap();
+        crate::files::create_new(&lab.path("dave"), "no record").unwrap();
+        let done = lab.store.revoke_all(&revoked.parse().unwrap(), NOW).ok().unwrap();
+        assert!(done.iter().all(Result::is_ok));
+        assert!(!lab.path("alice").exists() && !lab.path("bob").exists(), "{revoked}");
+        assert!(lab.path("carol").exists() && lab.path("dave").exists());
+        assert_eq!(lab.store.revoked().ok().unwrap().records.len(), 2, "and both can be looked up");
+    }
+}
+
 #[test]
 fn states() {
     let lab = Lab::new();

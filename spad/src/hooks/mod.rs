@@ -198,12 +198,12 @@ impl Job {
         command.args(["--gid", &identity.gid.to_string()]);
         command.args(["--seconds", &timeout.as_secs().to_string(), "--"]);
         command.arg(&hook.program).args(&hook.arguments);
-        command.env_clear().envs(event::environment(
-            self.event,
-            &self.grant,
-            &self.ports,
-            self.now,
-        ));
+        // What is left of a grant is told as of now: others may have run before this.
+        let now = match self.event {
+            Event::Granted { .. } => Reading::now(),
+            Event::Ended(_) => self.now,
+        };
+        command.env_clear().envs(event::environment(self.event, &self.grant, &self.ports, now));
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).status()
     }
 }
