@@ -57,6 +57,20 @@ pub struct RevokedListing {
     pub broken: Vec<StoreError>,
 }
 
+/// What a longer name, and the keys from before while others take their place, add to a file.
+const ROOM: usize = 2048;
+
+/// Refuses what could not be read again.
+pub(super) fn fits(text: &str) -> Result<(), StoreError> {
+    match text.len() + ROOM > files::MAX_LEN {
+        true => Err(StoreError::Policy(
+            "this is more than the file of a client or a person may hold, which is some 60 kB: \
+             name fewer networks",
+        )),
+        false => Ok(()),
+    }
+}
+
 impl Store {
     /// How long a token can be used.
     pub const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -215,6 +229,7 @@ impl Store {
         let person = self.person_behind(&client.name);
         let (record, token) = client.admit(server, person, now, &self.services())?;
         let text = record.to_text();
+        fits(&text)?;
         files::create_new(&self.client_path(&record.name), &text).map_err(|error| {
             if error.is_taken() { StoreError::Taken(record.name) } else { error.into() }
         })?;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use spa_keys::files;
 use spa_proto::{Kid, ServerPublic};
+use zeroize::Zeroizing;
 
 use crate::alias::{Alias, same_host};
 use crate::erase::{self, Leaving};
@@ -202,7 +203,7 @@ impl ConfigDir {
     /// Keeps a copy of a server's file; of several that were not seen to work, the first
     /// replaced one that may have.
     pub(crate) fn set_aside(&self, alias: &Alias) -> Result<(), Failure> {
-        let text = files::read_private(&self.host_path(alias)).map_err(Failure::keys)?;
+        let text = self.text(alias)?;
         match files::create_new(&self.former_path(alias), &text) {
             Err(error) if error.is_taken() => Ok(()),
             written => written.map_err(Failure::keys),
@@ -224,6 +225,11 @@ impl ConfigDir {
         }
         let cleared = if entry.forget_secret() { self.replace(alias, entry) } else { Ok(()) };
         self.forget_aside(alias).and(cleared)
+    }
+
+    /// A server's file, as it is.
+    pub(crate) fn text(&self, alias: &Alias) -> Result<Zeroizing<String>, Failure> {
+        files::read_private(&self.host_path(alias)).map_err(Failure::keys)
     }
 
     /// Writes a server's file anew, and overwrites what the old one held.

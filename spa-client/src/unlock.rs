@@ -163,6 +163,7 @@ fn explain(error: AskError, prompt: &str) -> Failure {
 /// `spa passphrase`: sets, changes, or takes away.
 pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Result<Exit, Failure> {
     let alias = config.find(&options.host)?;
+    let before = config.text(&alias)?;
     let mut entry = config.load(&alias)?;
     if options.remove && matches!(entry.keys(), KeysInFile::Plain(_)) {
         report::note(&format!("{alias} has no passphrase: nothing was changed"));
@@ -175,6 +176,13 @@ pub(crate) fn passphrase(config: &ConfigDir, options: &PassphraseOptions) -> Res
         let prompt = format!("new passphrase for {alias}: ");
         let passphrase = ask::new_passphrase(&prompt).map_err(|error| explain(error, &prompt))?;
         lock_in(&mut entry, &keys, &passphrase)?;
+    }
+    // A person was asked meanwhile; another program may have taken in other keys, or none.
+    if config.text(&alias).ok().as_ref() != Some(&before) {
+        return Err(Failure::keys(format!(
+            "{} was changed meanwhile: nothing was written, try again",
+            config.host_path(&alias).display()
+        )));
     }
     config.replace(&alias, entry)?;
     let former = config.former_path(&alias);

@@ -78,6 +78,26 @@ fn what_is_named_wrongly_keeps_nothing_else_unlocked() {
     person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["no passphrase"]);
 }
 
+/// Other keys came while a person was asked: those are not overwritten by the ones from before.
+#[test]
+fn what_was_changed_while_it_asked_stays() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let person = Person::of(&client);
+    let file = client.host_file("127.0.0.1");
+    let meanwhile = |act: &str| {
+        let answer = format!("battery'; {act} '{}", file.display());
+        let ran =
+            person.run(&["passphrase", "127.0.0.1"], &[("new", "battery"), ("again", &answer)]);
+        ran.fails(3, &["127.0.0.1.toml", "changed meanwhile", "nothing was written"]);
+    };
+    meanwhile("echo '# other keys' >>");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with("# other keys\n") && text.contains("psk"), "in clear as before");
+    meanwhile("rm");
+    assert!(!file.exists());
+}
+
 #[test]
 fn without_the_passphrase_nothing_is_sent() {
     let server = Server::new();

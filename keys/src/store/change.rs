@@ -21,7 +21,9 @@ impl Store {
         let mut record = self.client(name)?;
         edit(&mut record);
         record.policy.check_for(name).map_err(StoreError::Policy)?;
-        files::write_atomic(&self.client_path(name), &record.to_text())?;
+        let text = record.to_text();
+        super::fits(&text)?;
+        files::write_atomic(&self.client_path(name), &text)?;
         Ok(record)
     }
 

@@ -167,7 +167,9 @@ impl Store {
         let mut person = known.unwrap_or_else(|| Person::new(name.clone(), to_the_second(now)));
         edit(&mut person);
         person.policy.check().map_err(StoreError::Policy)?;
-        files::write_atomic(&self.person_path(name), &person.to_text())?;
+        let text = person.to_text();
+        super::fits(&text)?;
+        files::write_atomic(&self.person_path(name), &text)?;
         Ok(person)
     }
 }

@@ -1,11 +1,11 @@
 mod people;
 
 use std::fs;
-
-use spa_proto::{SigningKey, Verifier};
-use tempfile::TempDir;
-
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+
+use spa_proto::{Prefix, SigningKey, Verifier};
+use tempfile::TempDir;
 
 use super::*;
 use crate::policy::Policy;
@@ -301,6 +301,33 @@ fn a_copied_record_goes_with_the_one_that_is_revoked() {
         assert!(lab.path("carol").exists() && lab.path("dave").exists());
         assert_eq!(lab.store.revoked().ok().unwrap().records.len(), 2, "and both can be looked up");
     }
+}
+
+/// A country's networks, say: what could not be read again would be no client any more.
+#[test]
+fn what_is_too_long_to_be_read_is_not_written() {
+    let lab = Lab::new();
+    lab.add("alice", None);
+    lab.add("bob/laptop", None);
+    let network = |at: u32| Prefix::of(Ipv4Addr::from(0xc000_0000 + at).into(), 32);
+    let networks = |count: u32| (0..count).map(network).collect::<Vec<_>>();
+    let before = fs::read_to_string(lab.path("alice")).unwrap();
+    let bob = "bob".parse().unwrap();
+    for (count, fits) in [(5000, false), (1000, true)] {
+        let alice = "alice".parse().unwrap();
+        let changed = lab
+            .store
+            .change(&alice, |record| Arc::make_mut(&mut record.policy).sources = networks(count));
+        assert_eq!(changed.is_ok(), fits, "{count}");
+        let person =
+            lab.store.change_person(&bob, NOW, |person| person.policy.sources = networks(count));
+        assert_eq!(person.is_ok(), fits, "{count}");
+        if !fits {
+            assert!(changed.err().unwrap().to_string().contains("fewer networks"));
+            assert_eq!(fs::read_to_string(lab.path("alice")).unwrap(), before);
+        }
+    }
+    assert_eq!(lab.client("alice").policy.sources.len(), 1000);
 }
 
 #[test]
