@@ -58,7 +58,7 @@ pub struct RevokedListing {
 }
 
 /// What a longer name, and the keys from before while others take their place, add to a file.
-const ROOM: usize = 2048;
+const ROOM: usize = 4096;
 
 /// Refuses what could not be read again.
 pub(super) fn fits(text: &str) -> Result<(), StoreError> {
@@ -262,22 +262,37 @@ impl Store {
     /// [`StoreError::Unknown`], [`StoreError::Revoked`], or what is wrong with the record.
     pub fn revoke(&self, name: &ClientName, now: Timestamp) -> Result<RevokedClient, StoreError> {
         let _lock = self.begin_writing()?;
-        self.take_away(self.client(name)?, now)
+        self.take_away_whole(self.client(name)?, now)
+    }
+
+    /// With its copies, which go first: a crash in between leaves it there, to be revoked again.
+    fn take_away_whole(
+        &self,
+        record: ClientRecord,
+        now: Timestamp,
+    ) -> Result<RevokedClient, StoreError> {
+        for copy in self.copies(std::slice::from_ref(&record))? {
+            self.take_away(copy, now)?;
+        }
+        self.take_away(record, now)
+    }
+
+    /// Records of other names that have a key-id that one of these has, or had. A copied record, or
+    /// one that a renaming has left that was cut off, is no client only as long as the other is there.
+    fn copies(&self, of: &[ClientRecord]) -> Result<Vec<ClientRecord>, StoreError> {
+        let kids: Vec<_> = of.iter().flat_map(ClientRecord::ever_kids).collect();
+        let mut copies = read::copies(&self.clients_dir(), &kids)?;
+        copies.retain(|copy| of.iter().all(|record| record.name != copy.name));
+        Ok(copies)
     }
 
     fn take_away(&self, record: ClientRecord, now: Timestamp) -> Result<RevokedClient, StoreError> {
-        let kids: Vec<_> = record.kids().collect();
         let client = record.without_secrets(to_the_second(now));
         let kept = self.revoked_dir().join(revoked_file_name(&client.name, &client.kid));
         // In this order: a crash in between leaves a client that can be revoked again.
         files::write_atomic(&kept, &client.to_text())
             .and_then(|()| files::remove(&self.client_path(&client.name)))
             .map_err(|error| self.still_in(&client.name, error))?;
-        // A copied record is no client only as long as the first one is there; a renaming that was
-        // cut off leaves one too.
-        for copy in read::copies(&self.clients_dir(), &kids)? {
-            self.take_away(copy, now)?;
-        }
         Ok(client)
     }
 

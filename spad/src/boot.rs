@@ -84,9 +84,10 @@ pub fn close(config: &Path) -> Result<Closed, String> {
     let Some((saved, source, faults)) = choose(config, &directories.state)? else {
         return Ok(Closed::NothingKept(kept::path(&directories.state)));
     };
+    // What it shuts is not said by a saved ruleset.
+    kept::forget_shut(&directories.run);
     install(&saved).map_err(|error| error.to_string())?;
     kept::note_in_force(&directories.run);
-    kept::forget_shut(&directories.run);
     Ok(Closed::Shut { source, faults })
 }
 

@@ -152,6 +152,12 @@ impl Trial {
         written.map_err(|error| FileError::io(&path, "write", error))
     }
 
+    /// Whether one has ended while no spad ran: the kernel lets everything pass since then.
+    #[must_use]
+    pub fn has_lapsed(run_dir: &Path, now: Timestamp) -> bool {
+        Self::noted(run_dir).is_some_and(|trial| trial.ends_wall <= now)
+    }
+
     fn noted(run_dir: &Path) -> Option<Self> {
         let text = fs::read_to_string(path(run_dir)).ok()?;
         let note: TrialFile = serde_json::from_str(&text).ok()?;
@@ -254,6 +260,8 @@ mod tests {
         };
         assert!(trial.left(now.clock).abs_diff(found.left(now.clock)) < Duration::from_millis(2));
         assert_eq!(Enforcement::of(&config, trial.ends), Enforcement::NotInForce);
+        assert!(Trial::has_lapsed(&config.run_dir, trial.ends_wall));
+        assert!(!Trial::has_lapsed(&config.run_dir, now.wall));
         let text = fs::read_to_string(path(&config.run_dir)).unwrap();
         let boot = kept::boot_id().unwrap();
         fs::write(path(&config.run_dir), text.replace(&boot, "another")).unwrap();

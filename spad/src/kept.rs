@@ -28,7 +28,7 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 pub enum Kept {
     /// This one.
     Ruleset(Saved),
-    /// None: no spad has ever put one in force here.
+    /// None: no spad has put one in force here, or it was taken out by an administrator's word.
     Nothing,
     /// One that cannot be used, and why.
     Unusable(String),

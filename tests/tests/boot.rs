@@ -180,7 +180,7 @@ fn where_spad_has_never_run_there_is_nothing_to_shut() -> Result {
     let site = Site::new()?;
     let server = Server::new(&site.server, SERVER_NAME, &Settings::default())?;
     let said = server.spad(&["close"])?.ok()?;
-    assert!(said.stdout.contains("has never run here"), "{said}");
+    assert!(said.stdout.contains("nothing was in force here for good"), "{said}");
     assert!(site.reaches(&site.stranger, 22)?);
     Ok(())
 }

@@ -421,6 +421,24 @@ fn who_is_in_stays_where_a_restart_shuts() -> Result {
     Ok(())
 }
 
+/// As well where it was on trial, and has opened again by itself since.
+#[test]
+fn who_came_in_after_a_trial_stays_where_a_start_shuts() -> Result {
+    let site = Site::new()?;
+    let mut server = not_enabled(&site, "")?;
+    site.client(&server, "alice")?;
+    let begun = try_out(&server)?;
+    assert!(is_shut(&site)?);
+    server.kill9()?;
+    until("the trial is over", TRIAL * 3, || Ok(begun.elapsed() > TRIAL && !is_shut(&site)?))?;
+    let mut session = site.stranger.hold((site.address(), 22))?;
+    let config = fs::read_to_string(server.config_path()).doing("reading spad.toml")?;
+    server.write_config(&config.replace("enforce = \"when-enabled\"\n", ""))?;
+    server.start()?;
+    assert!(is_shut(&site)? && session.is_alive("from before"));
+    Ok(())
+}
+
 /// It shuts nothing, and is no administrator's word.
 #[test]
 fn mode_attach_before_does_not_enable() -> Result {

@@ -36,7 +36,7 @@ impl Store {
         if let Some(former) = record.former {
             return Err(StoreError::Overlap { of: name.to_string(), until: former.until });
         }
-        self.take_away(record, now)
+        self.take_away_whole(record, now)
     }
 
     /// Makes another token for a client that has never knocked, with keys of its

@@ -122,8 +122,16 @@ impl Store {
         if names.is_empty() && !path.exists() {
             return Err(self.absent(who)?);
         }
-        let mut done: Vec<_> =
-            names.iter().map(|name| self.take_away(self.client(name)?, now)).collect();
+        let (records, mut done): (Vec<_>, Vec<_>) =
+            names.iter().map(|name| self.client(name)).partition(Result::is_ok);
+        let records: Vec<_> = records.into_iter().filter_map(Result::ok).collect();
+        let mut done: Vec<_> = done.drain(..).filter_map(Result::err).map(Err).collect();
+        // Where they cannot be looked for, those that are named go all the same.
+        let copies = self.copies(&records).unwrap_or_else(|error| {
+            done.push(Err(error));
+            Vec::new()
+        });
+        done.extend(copies.into_iter().chain(records).map(|record| self.take_away(record, now)));
         // Last: as long as there is a device, its limits are.
         if who.device().is_none() && done.iter().all(Result::is_ok) && path.exists() {
             done.extend(files::remove(&path).err().map(|error| Err(error.into())));
@@ -165,10 +173,13 @@ impl Store {
             return Err(self.absent(name)?);
         }
         let mut person = known.unwrap_or_else(|| Person::new(name.clone(), to_the_second(now)));
+        let before = person.policy.clone();
         edit(&mut person);
         person.policy.check().map_err(StoreError::Policy)?;
         let text = person.to_text();
-        super::fits(&text)?;
+        if person.policy != before {
+            super::fits(&text)?;
+        }
         files::write_atomic(&self.person_path(name), &text)?;
         Ok(person)
     }

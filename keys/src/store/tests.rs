@@ -303,6 +303,39 @@ fn a_copied_record_goes_with_the_one_that_is_revoked() {
     }
 }
 
+/// Several, one of a device of the same person.
+#[test]
+fn every_copy_goes_and_is_told() {
+    let lab = Lab::new();
+    ["alice/laptop", "carol"].iter().for_each(|name| drop(lab.add(name, None)));
+    let text = fs::read_to_string(lab.path("alice/laptop")).unwrap();
+    for name in ["alice/work", "bob", "dave"] {
+        let copy = text.replace("\"alice/laptop\"", &format!("\"{name}\""));
+        crate::files::create_new(&lab.path(name), &copy).unwrap();
+    }
+    let done = lab.store.revoke_all(&"alice".parse().unwrap(), NOW).ok().unwrap();
+    let mut names: Vec<_> =
+        done.iter().map(|one| one.as_ref().ok().unwrap().name.to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["alice/laptop", "alice/work", "bob", "dave"]);
+    assert!(lab.path("carol").exists() && !lab.path("bob").exists());
+}
+
+/// It may have been copied before its keys were replaced.
+#[test]
+fn a_copy_with_keys_from_before_goes_too() {
+    let lab = Lab::new();
+    lab.add("alice", None);
+    let text = fs::read_to_string(lab.path("alice")).unwrap();
+    crate::files::create_new(&lab.path("bob"), &text.replace("\"alice\"", "\"bob\"")).unwrap();
+    let mut record = lab.client("alice");
+    record.former_kids.push(std::mem::replace(&mut record.kid, Kid::from_bytes([9; 16])));
+    fs::write(lab.path("alice"), &*record.to_text()).unwrap();
+    assert_eq!(lab.store.clients().ok().unwrap().records.len(), 2, "control: bob is a client now");
+    lab.store.revoke(&"alice".parse().unwrap(), NOW).ok().unwrap();
+    assert!(!lab.path("alice").exists() && !lab.path("bob").exists());
+}
+
 /// A country's networks, say: what could not be read again would be no client any more.
 #[test]
 fn what_is_too_long_to_be_read_is_not_written() {
@@ -328,6 +361,16 @@ fn what_is_too_long_to_be_read_is_not_written() {
         }
     }
     assert_eq!(lab.client("alice").policy.sources.len(), 1000);
+    // Longer all the same, as by hand: who is to be shut out is.
+    let mut record = lab.client("alice");
+    let mut long = |count| {
+        Arc::make_mut(&mut record.policy).sources = networks(count);
+        record.to_text().to_string()
+    };
+    let text = (3000..).step_by(20).map(&mut long).find(|text| fits(text).is_err()).unwrap();
+    fs::write(lab.path("alice"), &text).unwrap();
+    let alice = "alice".parse().unwrap();
+    assert!(lab.store.change(&alice, |record| record.disabled = Some(NOW)).is_ok());
 }
 
 #[test]

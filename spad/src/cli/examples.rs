@@ -118,8 +118,8 @@ Example:
 
 pub(super) const CLOSE: &str = "\
 Needs neither keys nor configuration: the ruleset that was last in force is kept in state-dir. \
-Connections from before end, but those made through a grant. Does nothing where spad runs, or has \
-never run.
+Connections from before end, but those made through a grant. Does nothing where spad runs, or \
+where nothing was ever in force for good.
 
 Exit codes: 0 shut, or there is nothing to shut; 1 nothing could be shut
 

@@ -11,7 +11,7 @@ use super::numbers::NFT_TABLE_F_PERSIST;
 use super::replacement::{Replacement, SetElements};
 use super::requests::{self, ELEMENTS_PER_MESSAGE};
 use super::rules::MARK;
-use super::ruleset::{PortRange, Ruleset, TABLE};
+use super::ruleset::{Existing, PortRange, Ruleset, TABLE};
 use super::snapshot::{self, Snapshot};
 use super::transaction::{Subject, Transaction};
 use nix::libc::{EINVAL, EOPNOTSUPP};
@@ -139,7 +139,8 @@ impl Firewall {
         if first {
             warnings.extend(self.look_for_existing(ruleset));
         }
-        self.newcomers = self.open_until_now(before.is_some(), ruleset);
+        let newcomers = self.open_until_now(before.is_some(), ruleset, &mut warnings);
+        self.newcomers = newcomers;
         let wanted = self.commit(|this| this.try_commit(before.as_ref(), ruleset))?;
         if before.is_none() {
             warnings.extend(self.forget_unlabelled(ruleset));
@@ -224,30 +225,47 @@ impl Firewall {
 
     /// Connections to ports that a reload, or a start, is going to shut: they were open to
     /// everyone until now, so that nobody gets in this way who could not before.
-    fn open_until_now(&self, was_there: bool, ruleset: &Ruleset) -> BTreeSet<Connection> {
+    fn open_until_now(
+        &self,
+        was_there: bool,
+        ruleset: &Ruleset,
+        warnings: &mut Vec<String>,
+    ) -> BTreeSet<Connection> {
         let Some(existing) = ruleset.existing.as_ref().filter(|_| was_there) else {
             return BTreeSet::new();
         };
         let Some(shut) = self.shut.as_ref().filter(|shut| **shut != existing.tcp) else {
             return BTreeSet::new();
         };
-        let (mut found, _) = existing::connections(&self.channel, &existing.tcp);
-        found.retain(|connection| !existing::is_to(connection, shut));
-        found
+        self.connections(ruleset, existing, |it| !existing::is_to(it, shut), warnings)
     }
 
     /// The connections that live on, and what to say about it.
     fn look_for_existing(&mut self, ruleset: &Ruleset) -> Vec<String> {
         let Some(existing) = &ruleset.existing else { return Vec::new() };
-        let (found, mut warnings) = existing::connections(&self.channel, &existing.tcp);
+        let mut warnings = Vec::new();
+        self.existing = self.connections(ruleset, existing, |_| true, &mut warnings);
+        warnings
+    }
+
+    /// Connections to ports that a ruleset shuts, as many as there is room for.
+    fn connections(
+        &self,
+        ruleset: &Ruleset,
+        existing: &Existing,
+        is_wanted: impl Fn(&Connection) -> bool,
+        warnings: &mut Vec<String>,
+    ) -> BTreeSet<Connection> {
+        let (mut found, faults) = existing::connections(&self.channel, &existing.tcp);
+        found.retain(is_wanted);
+        warnings.extend(faults);
         let limit = ruleset.sets.iter().find(|s| s.name == existing.set4).map_or(0, |s| s.size);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if found.len() > limit {
             let found = found.len();
             warnings.push(format!("of {found} connections only {limit} live on: the set is full"));
         }
-        self.existing = found.into_iter().take(limit).collect();
-        warnings
+        found.into_iter().take(limit).collect()
     }
 
     /// When the ruleset is in force, and labels with it: without a table entries had no room for any.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use spa_keys::date;
+use spa_proto::Monotonic;
 
 use crate::clock::Reading;
 use crate::grants::Grant;
@@ -36,18 +37,19 @@ impl Event {
 }
 
 /// All variables that a hook has. None of them holds anything but what records,
-/// configuration and addresses can: no letters that mean something to a shell.
+/// configuration and addresses can: no letters that mean something to a shell. It happened at
+/// `told`; by `now` others may have run before this.
 pub(super) fn environment(
     event: Event,
     grant: &Grant,
     ports: &str,
-    now: Reading,
+    told: Reading,
+    now: Monotonic,
 ) -> Vec<(&'static str, String)> {
-    let left = grant.ends.since(now.clock);
     let ends = match event {
-        Event::Granted { .. } => now.wall.plus(left),
+        Event::Granted { .. } => told.wall.plus(grant.ends.since(told.clock)),
         // It may be over for some time, or before its time.
-        Event::Ended(_) => now.wall.minus(now.clock.since(grant.ends)),
+        Event::Ended(_) => told.wall.minus(told.clock.since(grant.ends)),
     };
     let mut all = vec![
         ("PATH", PATH.to_owned()),
@@ -64,7 +66,9 @@ pub(super) fn environment(
     all.extend(grant.element.destination.map(|to| ("SPAD_DESTINATION", to.to_string())));
     match event {
         Event::Granted { seen, .. } => {
-            all.push(("SPAD_SECONDS", left.as_secs_f32().round().to_string()));
+            // Where others count with it, 0 may mean without an end.
+            let left = grant.ends.since(now).as_secs_f32().round().max(1.0);
+            all.push(("SPAD_SECONDS", left.to_string()));
             all.push(("SPAD_SEEN", seen.to_string()));
         }
         Event::Ended(why) => all.push(("SPAD_WHY", why.to_owned())),
@@ -76,7 +80,7 @@ pub(super) fn environment(
 mod tests {
     use super::*;
     use crate::firewall::{Element, Terms};
-    use spa_proto::{Kid, Monotonic, Prefix};
+    use spa_proto::{Kid, Prefix};
     use std::time::Duration;
 
     fn grant(now: Reading) -> Grant {
@@ -101,7 +105,7 @@ mod tests {
     fn everything_is_told_and_nothing_else() {
         let now = Reading::now();
         let granted = Event::Granted { seen: "203.0.113.9".parse().unwrap(), extended: false };
-        let told = environment(granted, &grant(now), "tcp/22,udp/22", now);
+        let told = environment(granted, &grant(now), "tcp/22,udp/22", now, now.clock);
         let expires = date::format(now.wall.plus(Duration::from_secs(30)));
         let kid = grant(now).kid.to_string();
         let expected = [
@@ -123,13 +127,30 @@ mod tests {
     }
 
     #[test]
+    fn what_waited_is_told_what_is_left_and_never_nothing() {
+        let told = Reading::now();
+        let granted = Event::Granted { seen: "203.0.113.9".parse().unwrap(), extended: false };
+        let after = |seconds| {
+            let now = told.clock.plus(Duration::from_secs(seconds));
+            let all = environment(granted, &grant(told), "", told, now);
+            let of =
+                |name| all.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
+            (of("SPAD_SECONDS").unwrap(), of("SPAD_EXPIRES").unwrap())
+        };
+        let expires = date::format(told.wall.plus(Duration::from_secs(30)));
+        for (seconds, left) in [(0, "30"), (12, "18"), (30, "1"), (100, "1")] {
+            assert_eq!(after(seconds), (left.to_owned(), expires.clone()), "after {seconds}");
+        }
+    }
+
+    #[test]
     fn an_end_says_when_and_why() {
         let now = Reading::now();
         let over = Grant {
             ends: Monotonic::new(now.clock.as_duration() - Duration::from_secs(2)),
             ..grant(now)
         };
-        let told = environment(Event::Ended("expired"), &over, "", now);
+        let told = environment(Event::Ended("expired"), &over, "", now, now.clock);
         let of = |name| told.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
         let ended = date::format(now.wall.minus(Duration::from_secs(2)));
         assert_eq!((of("SPAD_EVENT"), of("SPAD_WHY")), (Some("end"), Some("expired")));

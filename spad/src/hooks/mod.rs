@@ -14,7 +14,7 @@ use std::thread;
 
 use tracing::warn;
 
-use crate::clock::Reading;
+use crate::clock::{self, Reading};
 use crate::grants::Grant;
 pub use checked::Checked;
 pub use event::Event;
@@ -198,12 +198,9 @@ impl Job {
         command.args(["--gid", &identity.gid.to_string()]);
         command.args(["--seconds", &timeout.as_secs().to_string(), "--"]);
         command.arg(&hook.program).args(&hook.arguments);
-        // What is left of a grant is told as of now: others may have run before this.
-        let now = match self.event {
-            Event::Granted { .. } => Reading::now(),
-            Event::Ended(_) => self.now,
-        };
-        command.env_clear().envs(event::environment(self.event, &self.grant, &self.ports, now));
+        let (told, now) = (self.now, clock::monotonic());
+        let all = event::environment(self.event, &self.grant, &self.ports, told, now);
+        command.env_clear().envs(all);
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).status()
     }
 }

@@ -38,7 +38,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::access::Access;
 use crate::control::server::Call;
 use crate::control::{self, server};
-use crate::enforcement::Enforcement;
+use crate::enforcement::{Enforcement, Trial};
 use crate::firewall::{
     AttachError, Firewall, FirewallError, Installed, Interval, Mode, Options, Origin, Ruleset,
 };
@@ -334,7 +334,11 @@ fn close(
     firewall.attachable(&config.attachment()).map_err(not_attachable)?;
     banned.into_iter().for_each(|banned| firewall.stage_banned(banned));
     let tables = Tables::watch(&firewall).map_err(StartError::Firewall)?;
-    kept::shut(&config.run_dir).into_iter().for_each(|shut| firewall.takes_over_from(shut));
+    let shut = match Trial::has_lapsed(&config.run_dir, clock::wall()) {
+        true => Some(Vec::new()),
+        false => kept::shut(&config.run_dir),
+    };
+    shut.into_iter().for_each(|shut| firewall.takes_over_from(shut));
     let installed =
         install(&mut firewall, &config.run_dir, ruleset).map_err(StartError::Firewall)?;
     if was_in_force && installed.origin == Origin::Created {
