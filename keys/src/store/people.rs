@@ -122,10 +122,13 @@ impl Store {
         if names.is_empty() && !path.exists() {
             return Err(self.absent(who)?);
         }
-        let (records, mut done): (Vec<_>, Vec<_>) =
-            names.iter().map(|name| self.client(name)).partition(Result::is_ok);
-        let records: Vec<_> = records.into_iter().filter_map(Result::ok).collect();
-        let mut done: Vec<_> = done.drain(..).filter_map(Result::err).map(Err).collect();
+        let (mut records, mut done) = (Vec::new(), Vec::new());
+        for name in &names {
+            match self.client(name) {
+                Ok(record) => records.push(record),
+                Err(error) => done.push(Err(error)),
+            }
+        }
         // Where they cannot be looked for, those that are named go all the same.
         let copies = self.copies(&records).unwrap_or_else(|error| {
             done.push(Err(error));
