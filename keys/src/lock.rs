@@ -8,8 +8,8 @@ use crate::error::StoreError;
 use crate::files::{self, FileError};
 use crate::os;
 
-/// Writers hold the lock for milliseconds, a revocation for as long as it looks for copies; who waits longer waits for one that
-/// was stopped.
+/// Writers hold the lock for milliseconds, a revocation for as long as it looks for copies; who
+/// waits longer waits for one that was stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 

@@ -84,12 +84,12 @@ impl<'a> Host<'a> {
 
     /// What to knock for if nothing is named.
     pub(crate) fn default_service(&self) -> Option<Service> {
-        self.entry.services().first().copied().map(Service::Named)
+        self.entry.default_service()
     }
 
     /// All that the token names.
     pub(crate) fn all_services(&self) -> Vec<Service> {
-        self.entry.services().iter().copied().map(Service::Named).collect()
+        self.entry.all_services()
     }
 
     /// The mode of the command line, else of the server's file; `None` leaves

@@ -144,10 +144,19 @@ impl HostEntry {
         &self.services
     }
 
+    /// The same, as they are asked for.
+    pub(crate) fn all_services(&self) -> Vec<Service> {
+        self.services.iter().copied().map(Service::Named).collect()
+    }
+
+    /// The default one.
+    pub(crate) fn default_service(&self) -> Option<Service> {
+        self.services.first().copied().map(Service::Named)
+    }
+
     /// The one of them that lets ssh in, where sshd listens at its own port.
     pub(crate) fn service_of_ssh(&self) -> Option<Service> {
-        let services: Vec<_> = self.services.iter().copied().map(Service::Named).collect();
-        ports::for_ssh(&services, ports::SSH)
+        ports::for_ssh(&self.all_services(), ports::SSH)
     }
 
     /// Whether it knows of services what a token does.

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use spa_keys::files;
-use spa_proto::{GrantMode, Service};
+use spa_proto::GrantMode;
 
 use crate::cli::SshConfigOptions;
 use crate::config::ConfigDir;
@@ -72,7 +72,7 @@ fn style(entry: &HostEntry, options: &SshConfigOptions) -> Style {
         Some(GrantMode::Once | GrantMode::Bound) => Style::Proxy,
         _ if options.proxy => Style::Proxy,
         None | Some(GrantMode::Window) => {
-            let first = entry.services().first().copied().map(Service::Named);
+            let first = entry.default_service();
             Style::Exec(entry.service_of_ssh().filter(|service| Some(*service) != first))
         }
     }

@@ -195,6 +195,15 @@ fn keys_stay_unlocked_for_a_while() {
     person.run(&["knock", "127.0.0.1"], &[]).fails(3, &["no passphrase"]);
 }
 
+/// A client that has to be asked each time.
+fn locked() -> (Server, Client) {
+    let server = Server::new();
+    let client = Client::of(&server);
+    never_keep(&client);
+    Person::of(&client).sets("correct horse");
+    (server, client)
+}
+
 /// A knock that asks for the passphrase on a terminal of its own.
 struct Asked {
     child: Child,
@@ -248,10 +257,7 @@ impl Asked {
 
 #[test]
 fn the_terminal_is_asked_without_showing_it() {
-    let server = Server::new();
-    let client = Client::of(&server);
-    never_keep(&client);
-    Person::of(&client).sets("correct horse");
+    let (server, client) = locked();
     let (ran, shown, restored) = Asked::new(&client).types(b"correct horse\n");
     assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
     assert!(!shown.contains("horse") && restored);
@@ -261,10 +267,7 @@ fn the_terminal_is_asked_without_showing_it() {
 /// Also where a program that ran it goes on, and not only the shell.
 #[test]
 fn who_declines_to_answer_has_the_terminal_as_it_was() {
-    let server = Server::new();
-    let client = Client::of(&server);
-    never_keep(&client);
-    Person::of(&client).sets("correct horse");
+    let (server, client) = locked();
     let (ran, _, restored) = Asked::new(&client).types(b"corr\x03");
     assert!(restored, "after Ctrl-C");
     assert_ne!(ran.code, 0);

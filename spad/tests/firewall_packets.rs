@@ -10,7 +10,7 @@ use firewall_lab::{
     Host, KNOCK_PORT, Net, PATIENCE, Probe, SOON, alive, at, element, element_of, isolated,
     network, plan, service, ssh_only, unowned,
 };
-use spad::firewall::{Options, Plan, Protocol, Watch, rules};
+use spad::firewall::{Options, Plan, Protocol, Ruleset, Watch, rules};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -63,14 +63,19 @@ fn grant_is_for_its_port_and_protocol_only() {
     });
 }
 
+/// A server that has entries in conntrack without our table, and a ruleset with a service of UDP.
+fn with_flows_from_before() -> (Net, Ruleset) {
+    let net = Net::new();
+    net.server.nft("table inet theirs { chain pre { type filter hook prerouting priority 0; ct state new counter\n }\n }\n");
+    let vpn = vec![service("vpn", Protocol::Udp, &[(22, 22)])];
+    (net, rules::ruleset(&Plan { services: vpn, ..plan() }))
+}
+
 /// Conntrack cannot label an entry from before labels were in use.
 #[test]
 fn flow_from_before_can_be_granted_like_any_other() {
     isolated("flow_from_before_can_be_granted_like_any_other", || {
-        let net = Net::new();
-        net.server.nft("table inet theirs { chain pre { type filter hook prerouting priority 0; ct state new counter\n }\n }\n");
-        let vpn = vec![service("vpn", Protocol::Udp, &[(22, 22)])];
-        let ruleset = rules::ruleset(&Plan { services: vpn, ..plan() });
+        let (net, ruleset) = with_flows_from_before();
         for (to, source) in SERVER.into_iter().zip(CLIENT) {
             assert!(net.client.udp_echo(7000, at(to), PATIENCE), "{to} without a firewall");
             assert!(net.client.udp_echo(7000, at(&to.replace(":22", ":80")), PATIENCE));
@@ -97,10 +102,7 @@ fn flow_from_before_can_be_granted_like_any_other() {
 #[test]
 fn flow_from_a_gap_can_be_granted_like_any_other() {
     isolated("flow_from_a_gap_can_be_granted_like_any_other", || {
-        let net = Net::new();
-        net.server.nft("table inet theirs { chain pre { type filter hook prerouting priority 0; ct state new counter\n }\n }\n");
-        let vpn = vec![service("vpn", Protocol::Udp, &[(22, 22)])];
-        let ruleset = rules::ruleset(&Plan { services: vpn, ..plan() });
+        let (net, ruleset) = with_flows_from_before();
         let (mut firewall, _) = net.server.firewall(unowned(), &ruleset);
         for (to, source) in SERVER.into_iter().zip(CLIENT) {
             let granted = element_of("vpn", source);

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use spa_tests::Result;
-use spa_tests::lab::{Doing, Output, Running};
+use spa_tests::lab::{Doing, Hold, Output, Running};
 use spa_tests::product::{SERVER_NAME, Server, Settings, Site};
 use spa_tests::wait::until;
 
@@ -412,12 +412,17 @@ fn it_stays_shut_though_what_was_kept_of_it_is_gone() -> Result {
 fn who_is_in_stays_where_a_restart_shuts() -> Result {
     let site = Site::new()?;
     let mut server = not_enabled(&site, "")?;
-    let mut session = site.stranger.hold((site.address(), 22))?;
-    let config = fs::read_to_string(server.config_path()).doing("reading spad.toml")?;
+    let session = site.stranger.hold((site.address(), 22))?;
     server.stop()?;
-    server.write_config(&config.replace("enforce = \"when-enabled\"\n", ""))?;
+    assert_lives_on(&site, &mut server, session)
+}
+
+/// A start with a configuration that shuts, and who came in before it.
+fn assert_lives_on(site: &Site, server: &mut Server, mut session: Hold) -> Result {
+    // Without the line that leaves it to an administrator.
+    server.write_config(&server.config())?;
     server.start()?;
-    assert!(is_shut(&site)? && session.is_alive("from before"));
+    assert!(is_shut(site)? && session.is_alive("from before"));
     Ok(())
 }
 
@@ -431,12 +436,8 @@ fn who_came_in_after_a_trial_stays_where_a_start_shuts() -> Result {
     assert!(is_shut(&site)?);
     server.kill9()?;
     until("the trial is over", TRIAL * 3, || Ok(begun.elapsed() > TRIAL && !is_shut(&site)?))?;
-    let mut session = site.stranger.hold((site.address(), 22))?;
-    let config = fs::read_to_string(server.config_path()).doing("reading spad.toml")?;
-    server.write_config(&config.replace("enforce = \"when-enabled\"\n", ""))?;
-    server.start()?;
-    assert!(is_shut(&site)? && session.is_alive("from before"));
-    Ok(())
+    let session = site.stranger.hold((site.address(), 22))?;
+    assert_lives_on(&site, &mut server, session)
 }
 
 /// It shuts nothing, and is no administrator's word.
