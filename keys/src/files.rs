@@ -6,7 +6,7 @@ mod temp;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -124,6 +124,19 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     sync_parent(path)
 }
 
+/// The temporary files for `target` that are there now: of who is writing it, or was killed
+/// meanwhile. They hold what it was to hold.
+///
+/// # Errors
+/// [`FileError`], where its directory is there and cannot be read.
+pub fn unfinished(target: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let dir = parent(target);
+    match listed(dir, |name| temp::is_temp_of(target, name)) {
+        Err(error) if error.is_missing() => Ok(Vec::new()),
+        names => Ok(names?.into_iter().map(|name| dir.join(name)).collect()),
+    }
+}
+
 /// Removes what crashes have left behind in a directory: temporary files, which
 /// may hold secrets. To be called only while nobody else writes there.
 pub(crate) fn sweep(dir: &Path) -> Result<(), FileError> {
@@ -144,6 +157,10 @@ pub(crate) fn names(
         Err(error) if error.is_missing() => return Ok(Vec::new()),
         checked => checked?,
     }
+    listed(dir, is_wanted)
+}
+
+fn listed(dir: &Path, is_wanted: impl Fn(&OsStr) -> bool) -> Result<Vec<OsString>, FileError> {
     let names = fs::read_dir(dir).and_then(|entries| {
         let names = entries.map(|entry| Ok(entry?.file_name()));
         names.filter(|name| name.as_ref().map_or(true, |name| is_wanted(name))).collect()

@@ -244,12 +244,22 @@ impl ConfigDir {
         })
     }
 
-    /// Deletes a server's file, and overwrites what it held.
+    /// Deletes a server's file, and overwrites what it held; so with what was on its way there
+    /// when somebody was killed.
     pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
+        let path = self.host_path(alias);
         let aside = self.forget_aside(alias);
+        let unfinished = [&path, &self.former_path(alias)].map(|path| remove_unfinished(path));
         // The keys that are in force go in any case.
-        erase::remove(&self.host_path(alias)).map_err(Failure::keys).and(aside)
+        let removed = erase::remove(&path).map_err(Failure::keys).and(aside);
+        unfinished.into_iter().fold(removed, Result::and)
     }
+}
+
+fn remove_unfinished(target: &Path) -> Result<(), Failure> {
+    let found = files::unfinished(target).map_err(Failure::keys)?;
+    let removed = found.iter().map(|path| erase::remove_if_there(path).map_err(Failure::keys));
+    removed.fold(Ok(()), Result::and)
 }
 
 /// The `.toml` files in a directory; none where there is no directory.

@@ -78,6 +78,25 @@ fn forgets_one_server() {
     assert!(!client.host_file("127.0.0.1").exists());
 }
 
+/// A `spa` that is killed while it writes leaves keys behind under another name.
+#[test]
+fn forgets_what_was_not_written_to_its_end() {
+    let server = Server::new();
+    let client = Client::of(&server);
+    let keys = client.host_file("127.0.0.1");
+    let left = |name: &str| {
+        let path = keys.with_file_name(format!(".{name}.0123456789abcdef.tmp"));
+        fs::copy(&keys, &path).unwrap();
+        path
+    };
+    let gone = ["127.0.0.1.toml", "127.0.0.1.former"].map(left);
+    let others = ["10.127.0.0.1.toml", "127.0.0.1.toml.toml"].map(left);
+    assert_eq!(client.run(&["forget", "127.0.0.1"]).code, 0);
+    assert!(!keys.exists());
+    assert!(gone.iter().all(|path| !path.exists()));
+    assert!(others.iter().all(|path| path.exists()));
+}
+
 #[test]
 fn files_are_kept_where_the_desktop_says() {
     let home = tempfile::tempdir().unwrap();

@@ -60,6 +60,17 @@ fn beside(target: &Path) -> io::Result<PathBuf> {
     Ok(parent(target).join(format!(".{}.{random:016x}{SUFFIX}", name.display())))
 }
 
+/// Whether [`beside`] makes such names for this target.
+pub(super) fn is_temp_of(target: &Path, name: &OsStr) -> bool {
+    let random = || {
+        let rest = name.to_str()?.strip_prefix('.')?.strip_prefix(target.file_name()?.to_str()?)?;
+        rest.strip_prefix('.')?.strip_suffix(SUFFIX)
+    };
+    random().is_some_and(|random| {
+        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
 /// Whether [`beside`] makes such names.
 pub(super) fn is_temp(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX))

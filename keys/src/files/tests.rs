@@ -148,6 +148,23 @@ fn sweeping_takes_temporary_files_only() {
 }
 
 #[test]
+fn the_temporary_files_of_one_target_are_known() {
+    let dir = private_dir();
+    let [a, b] = ["a.toml", "b.toml"].map(|name| dir.path().join(name));
+    let others =
+        [".a.toml.tmp", ".a.toml.b.toml.0123456789abcdef.tmp", ".a.toml.xyz.tmp", "a.toml"];
+    for name in others {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    let (one, two) = (Temp::write(&a, b"text").unwrap(), Temp::write(&a, b"text").unwrap());
+    assert_eq!(unfinished(&a).unwrap().len(), 2);
+    assert_eq!(unfinished(&b).unwrap(), [] as [PathBuf; 0]);
+    drop((one, two));
+    assert_eq!(unfinished(&a).unwrap(), [] as [PathBuf; 0]);
+    assert_eq!(unfinished(&dir.path().join("absent/a.toml")).unwrap(), [] as [PathBuf; 0]);
+}
+
+#[test]
 fn directories_are_made_private_with_their_parents() {
     let dir = private_dir();
     let deep = dir.path().join("a/b/c");
