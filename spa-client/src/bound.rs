@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::answer::Answer;
 use crate::send::{describe, local_towards};
 
 /// Pause after an answer that a firewall, or a router before it, gives while it is still shut.
@@ -85,17 +86,10 @@ fn own_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| ErrorKind::Unsupported.into())
 }
 
-/// Whether it may open yet: a refusal, an ICMP error (which reads as forbidden on IPv6), or the
-/// kernel has repeated its packet for as long as it does.
+/// Whether it may open yet: somebody has answered, or the kernel has repeated its packet for as
+/// long as it does.
 fn is_still_shut(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::PermissionDenied
-            | ErrorKind::TimedOut
-    )
+    Answer::of(error).is_some() || error.kind() == ErrorKind::TimedOut
 }
 
 fn explain(port: u16, error: &io::Error) -> String {

@@ -20,6 +20,7 @@
 mod address;
 mod again;
 mod alias;
+mod answer;
 mod bound;
 mod cli;
 mod config;

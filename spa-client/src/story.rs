@@ -9,11 +9,12 @@ use std::time::Duration;
 use spa_keys::{date, duration};
 use spa_proto::{Address, GrantMode, Mode, Service, Timestamp, millis};
 
+use crate::answer::Answer;
 use crate::exit::Failure;
 use crate::report::deadline;
 use crate::reporter::{Reporter, SentRow};
 use crate::send::{Asked, Sent};
-use crate::wait::{Answer, Opened, Watch};
+use crate::wait::{Opened, Watch};
 
 /// What stays the same from step to step.
 pub(crate) struct Story<'a> {

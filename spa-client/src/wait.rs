@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::answer::Answer;
 use crate::bound::BoundSocket;
 
 /// Pause before the first attempt: enough for a server nearby to have opened.
@@ -44,17 +45,6 @@ pub(crate) struct Watch {
     answer: Answer,
 }
 
-/// What came in place of a connection, the last time that something came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// Nothing, as where packets are dropped.
-    None,
-    /// Nothing listens there.
-    Refused,
-    /// There is no way there, or somebody forbids it.
-    Unreachable,
-}
-
 /// Where attempts come from.
 enum Origin {
     /// Any port; attempts start one after the other, the second this long after
@@ -62,18 +52,6 @@ enum Origin {
     Anywhere { second_pause: Duration },
     /// Sockets that have not been used yet, and how long each may take.
     Bound { sockets: Vec<BoundSocket>, limit: Duration },
-}
-
-impl Answer {
-    fn of(error: &io::Error) -> Option<Self> {
-        match error.kind() {
-            ErrorKind::ConnectionRefused => Some(Self::Refused),
-            ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::PermissionDenied => Some(Self::Unreachable),
-            _ => None,
-        }
-    }
 }
 
 impl Watch {
