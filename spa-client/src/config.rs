@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use spa_keys::files;
@@ -247,19 +248,16 @@ impl ConfigDir {
     /// Deletes a server's file, and overwrites what it held; so with what was on its way there
     /// when somebody was killed.
     pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
-        let path = self.host_path(alias);
-        let aside = self.forget_aside(alias);
-        let unfinished = [&path, &self.former_path(alias)].map(|path| remove_unfinished(path));
+        let (path, aside) = (self.host_path(alias), self.former_path(alias));
+        let unfinished = [&path, &aside].map(|path| files::unfinished(path));
+        let aside = Some(aside).filter(|path| erase::is_there(path));
         // The keys that are in force go in any case.
-        let removed = erase::remove(&path).map_err(Failure::keys).and(aside);
-        unfinished.into_iter().fold(removed, Result::and)
+        let paths = iter::once(path).chain(aside);
+        let paths: Vec<_> = paths.chain(unfinished.iter().flatten().flatten().cloned()).collect();
+        let removed = erase::remove_all(&paths).map_err(Failure::keys);
+        let all_seen = unfinished.into_iter().try_for_each(|found| found.map(drop));
+        removed.and(all_seen.map_err(Failure::keys))
     }
-}
-
-fn remove_unfinished(target: &Path) -> Result<(), Failure> {
-    let found = files::unfinished(target).map_err(Failure::keys)?;
-    let removed = found.iter().map(|path| erase::remove_if_there(path).map_err(Failure::keys));
-    removed.fold(Ok(()), Result::and)
 }
 
 /// The `.toml` files in a directory; none where there is no directory.

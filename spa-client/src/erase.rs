@@ -37,19 +37,34 @@ impl Leaving {
 /// # Errors
 /// Says whether it is deleted.
 pub(crate) fn remove(path: &Path) -> Result<(), String> {
-    let (leaving, shown) = (Leaving::open(path), path.display());
-    fs::remove_file(path).map_err(|error| format!("cannot delete {shown}: {error}"))?;
-    leaving.erase().map_err(|error| {
-        format!("{shown} is deleted, but what it held is still on the disk: {error}")
-    })
+    remove_all(&[path])
 }
 
 /// The same; that there is none is no error.
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), String> {
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        _ => remove(path),
-    }
+    if is_there(path) { remove(path) } else { Ok(()) }
+}
+
+/// Deletes each of these, and overwrites what it held: several may be names of one file.
+///
+/// # Errors
+/// The first; the others are gone all the same.
+pub(crate) fn remove_all(paths: &[impl AsRef<Path>]) -> Result<(), String> {
+    let leaving: Vec<_> = paths.iter().map(|path| Leaving::open(path.as_ref())).collect();
+    let deleted: Vec<_> = paths.iter().map(fs::remove_file).collect();
+    let erased = paths.iter().zip(deleted).zip(leaving).map(|((path, deleted), leaving)| {
+        let path = path.as_ref().display();
+        deleted.map_err(|error| format!("cannot delete {path}: {error}"))?;
+        leaving.erase().map_err(|error| {
+            format!("{path} is deleted, but what it held is still on the disk: {error}")
+        })
+    });
+    erased.fold(Ok(()), Result::and)
+}
+
+/// Whether there is one, as far as can be told.
+pub(crate) fn is_there(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 #[cfg(test)]
