@@ -10,7 +10,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::iter;
 use std::path::{Path, PathBuf};
 
 use spa_keys::files;
@@ -249,14 +248,14 @@ impl ConfigDir {
     /// when somebody was killed.
     pub(crate) fn remove(&self, alias: &Alias) -> Result<(), Failure> {
         let (path, aside) = (self.host_path(alias), self.former_path(alias));
-        let unfinished = [&path, &aside].map(|path| files::unfinished(path));
-        let aside = Some(aside).filter(|path| erase::is_there(path));
+        let unfinished: Result<Vec<_>, _> =
+            [&path, &aside].into_iter().map(|path| files::unfinished(path)).collect();
+        let mut paths = vec![path];
+        paths.extend(Some(aside).filter(|path| erase::is_there(path)));
+        let found = unfinished.map(|found| paths.extend(found.into_iter().flatten()));
         // The keys that are in force go in any case.
-        let paths = iter::once(path).chain(aside);
-        let paths: Vec<_> = paths.chain(unfinished.iter().flatten().flatten().cloned()).collect();
         let removed = erase::remove_all(&paths).map_err(Failure::keys);
-        let all_seen = unfinished.into_iter().try_for_each(|found| found.map(drop));
-        removed.and(all_seen.map_err(Failure::keys))
+        removed.and(found.map_err(Failure::keys))
     }
 }
 

@@ -62,12 +62,11 @@ fn beside(target: &Path) -> io::Result<PathBuf> {
 
 /// Whether [`beside`] makes such names for this target.
 pub(super) fn is_temp_of(target: &Path, name: &OsStr) -> bool {
-    let random = || {
-        let rest = name.to_str()?.strip_prefix('.')?.strip_prefix(target.file_name()?.to_str()?)?;
-        rest.strip_prefix('.')?.strip_suffix(SUFFIX)
-    };
-    random().is_some_and(|random| {
-        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let parts = || name.to_str()?.strip_prefix('.')?.strip_suffix(SUFFIX)?.rsplit_once('.');
+    parts().is_some_and(|(of, random)| {
+        target.file_name() == Some(OsStr::new(of))
+            && random.len() == 16
+            && random.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
 }
 
